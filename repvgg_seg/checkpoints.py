@@ -1,0 +1,234 @@
+"""Reading checkpoints safely, and loading them whole or not at all."""
+import re
+import urllib.error
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import HistoryBuffer, print_log
+from torch import Tensor, nn
+
+from .errors import ArgumentTypeError, CheckpointError
+from .layouts import LAYOUTS, describe_arch, to_own_layout
+
+LISTED_KEYS = 5  # Names of keys shown in an error.
+HISTORY_METHODS = ('min', 'max', 'mean', 'current')
+STATE_DICT_KEYS = ('state_dict', 'model', 'model_state')
+
+
+def read_checkpoint(source: str | Path) -> dict:
+    """Read a checkpoint from a file or URL onto the CPU, with ``weights_only=True``.
+
+    Args:
+        source: path, or an http(s) URL, which is downloaded once and kept in torch's hub cache.
+
+    Returns:
+        What the file holds, a dict.
+
+    Raises:
+        CheckpointError: no such file, no network, not a checkpoint, cut short, or a pickle that carries code.
+    """
+    source = str(source)
+    path = _download(source) if re.match(r'https?://', source) else Path(source).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {source} does not exist')
+    try:
+        with torch.serialization.safe_globals(_training_state_globals()):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        reason = re.search(r'GLOBAL \S+|Unsupported .{0,80}', str(error))
+        raise CheckpointError(
+            f'checkpoint {source} is refused: it is damaged, or holds more than tensors and plain values '
+            f'({reason.group(0) if reason else type(error).__name__}), which could run code; get an intact copy, or save '
+            'its state_dict alone') from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f'checkpoint {source} cannot be read (cut short or not a checkpoint): {first_line}') from None
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointError(f'checkpoint {source} holds a {type(checkpoint).__name__}, expected a dict')
+    return checkpoint
+
+
+def state_dict_of(checkpoint: Mapping, source: str | Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint, bare or under one of the usual keys, without DataParallel's ``module.`` prefix.
+
+    Raises:
+        CheckpointError: it holds no tensors.
+    """
+    for key in STATE_DICT_KEYS:
+        if isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    state = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    if not state:
+        raise CheckpointError(f'checkpoint {source} holds no weights; its keys are {_some(checkpoint)}')
+    if all(key.startswith('module.') for key in state):
+        state = {key[len('module.'):]: value for key, value in state.items()}
+    return state
+
+
+def load_model(model: nn.Module, source: str | Path) -> dict:
+    """Load a whole model strictly.
+
+    Args:
+        model: e.g. a segmentor, in the form (training or fused) in which the checkpoint was written.
+        source: path or URL.
+
+    Returns:
+        The checkpoint's ``meta``, or an empty dict.
+
+    Raises:
+        CheckpointError: unreadable, or any key or shape differs; nothing was loaded.
+    """
+    checkpoint = read_checkpoint(source)
+    _load_strictly(model, state_dict_of(checkpoint, source), source)
+    meta = checkpoint.get('meta')
+    return dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Path], prefix: str | None = None) -> None:
+    """Load a backbone from a checkpoint in the official, MMPretrain's, timm's or our own layout.
+
+    Classifier and head weights beside the backbone's are left out, everything else must fit.
+
+    Args:
+        backbone: a :class:`~repvgg_seg.models.RepVGG`, in training or in fused form.
+        source: path or URL; or several, of which the first that exists is taken. A folder stands for the best, else the
+            last checkpoint in it.
+        prefix: of the backbone's keys, as MMEngine's ``Pretrained`` has it; found by itself where it is ``backbone.``.
+
+    Raises:
+        CheckpointError: unreadable, another architecture, the other form (training or fused), or any other difference;
+            nothing was loaded.
+    """
+    path, checkpoint = _first_available([source] if isinstance(source, (str, Path)) else list(source))
+    state = state_dict_of(checkpoint, path)
+    prefix = prefix or ('backbone.' if any(key.startswith('backbone.') for key in state) else '')
+    if prefix and not prefix.endswith('.'):
+        prefix += '.'
+    inside = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
+    if not inside:
+        raise CheckpointError(f'checkpoint {path} has no key that starts with {prefix!r}; its keys are {_some(state)}')
+    weights, left_out, layout = to_own_layout(inside)
+    if layout is None:
+        raise CheckpointError(f'checkpoint {path} is no RepVGG in the layout of {", ".join(LAYOUTS)}; its keys are '
+                              f'{_some(inside)}')
+    wanted = backbone.state_dict()
+    if layout.is_fused(inside) != backbone.deploy:
+        if backbone.deploy:
+            raise CheckpointError(f'checkpoint {path} is in training form, but the backbone has deploy=True; build it with '
+                                  'deploy=False, load, then call switch_to_deploy()')
+        raise CheckpointError(f'checkpoint {path} holds fused weights, which cannot be trained further; use the checkpoint '
+                              'from before fusing')
+    # Old PyTorch did not save this counter, which only matters for norms with momentum=None.
+    for key in wanted:
+        if key.endswith('.num_batches_tracked') and key not in weights:
+            weights[key] = wanted[key]
+    found, expected = describe_arch(weights), describe_arch(wanted)
+    if found != expected:
+        raise CheckpointError(f'checkpoint {path} holds {found}, but the backbone is {expected}; '
+                              'choose the checkpoint or the arch to fit')
+    _load_strictly(backbone, weights, path)
+    print_log(f'Loaded {len(weights)} of {len(wanted)} backbone tensors from {path} ({layout.name} layout)'
+              + (f'; not used: {_some(left_out + [key for key in state if not key.startswith(prefix)])}'
+                 if left_out or prefix else ''), logger='current')
+
+
+def pretrained_config(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping | None:
+    """The ``dict(type='Pretrained', checkpoint=...)`` in an ``init_cfg``, if there is one.
+
+    Raises:
+        ArgumentTypeError: it has no ``checkpoint``.
+    """
+    configs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
+    for config in configs:
+        if config.get('type') == 'Pretrained' or getattr(config.get('type'), '__name__', None) == 'PretrainedInit':
+            if not config.get('checkpoint'):
+                raise ArgumentTypeError(f'init_cfg of type Pretrained needs a checkpoint, got {dict(config)}; '
+                                        'for random weights use init_cfg=None')
+            return config
+    return None
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The best, else the last checkpoint that a run left in its work dir; None where there is none."""
+    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    last = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime)
+    return (best or last or [None])[-1]
+
+
+def _first_available(sources: list[str | Path]) -> tuple[str, dict]:
+    reasons = []
+    for source in sources:
+        found = find_checkpoint(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
+        is_url = bool(re.match(r'https?://', str(source)))
+        if found is None or not (is_url or Path(found).expanduser().is_file()):
+            reasons.append(f'{source} does not exist')
+            continue
+        try:
+            return str(found), read_checkpoint(found)
+        except CheckpointError as error:
+            if not is_url:
+                raise
+            reasons.append(str(error))
+    raise CheckpointError(f'no pretrained weights: {"; ".join(reasons)}; give a file with --cfg-options '
+                          'model.backbone.init_cfg.checkpoint=PATH, or train from scratch with model.backbone.init_cfg=None')
+
+
+def _download(url: str) -> Path:
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    path = folder / url.rsplit('/', 1)[-1]
+    error = None
+    if is_main_process() and not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except (urllib.error.URLError, OSError) as failure:
+            error = failure
+    barrier()
+    if not path.is_file():
+        raise CheckpointError(f'{url} cannot be downloaded' + (f' ({error})' if error else ''))
+    return path
+
+
+def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    wanted = model.state_dict()
+    missing = [key for key in wanted if key not in state]
+    unused = [key for key in state if key not in wanted]
+    shapes = [f'{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}'
+              for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if missing or unused or shapes:
+        parts = [f'{len(keys)} {what} ({_some(keys)})'
+                 for what, keys in (('missing', missing), ('not used', unused), ('of another shape', shapes)) if keys]
+        found, expected = describe_arch(state, 'backbone.'), describe_arch(wanted, 'backbone.')
+        hint = ''
+        if found and expected and found != expected:
+            hint = f'it holds {found}, the model is {expected}; '
+        elif any('conv_seg' in shape for shape in shapes):
+            hint = 'it was trained for another number of classes; '
+        raise CheckpointError(f'checkpoint {source} does not fit the model: {hint}tensors {", ".join(parts)}; '
+                              'use the config it was trained with')
+    model.load_state_dict(state)
+
+
+def _some(keys: Sequence[str]) -> str:
+    keys = list(keys)
+    return ', '.join(keys[:LISTED_KEYS]) + (f' and {len(keys) - LISTED_KEYS} more' if len(keys) > LISTED_KEYS else '')
+
+
+def _training_state_globals() -> list:
+    """What MMEngine's training state (message hub, loop state) needs beyond tensors: histories as NumPy arrays."""
+    import numpy as np
+    core = np._core if hasattr(np, '_core') else np.core
+    return [HistoryBuffer, np.ndarray, np.dtype, core.multiarray._reconstruct, core.multiarray.scalar,
+            *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32', 'bool')),
+            (_history_method, 'builtins.getattr')]
+
+
+def _history_method(owner: type, name: str):
+    """Stands in for ``getattr``, with which a pickle could reach anything: MMEngine's histories refer to their methods."""
+    if owner is HistoryBuffer and name in HISTORY_METHODS:
+        return getattr(owner, name)
+    raise UnpicklingError(f'Unsupported operand getattr({owner!r}, {name!r})')

@@ -1,0 +1,29 @@
+"""CamVid in the 11-class split that SegNet (arXiv:1511.00561) made the common one."""
+from ..registry import DATASETS
+from .paired import IGNORE, PairedSegDataset
+
+VOID = 11
+
+
+@DATASETS.register_module()
+class CamVidDataset(PairedSegDataset):
+    """CamVid: ``train/NAME.png``, ``trainannot/NAME.png``, and so on for ``val`` and ``test``; images may be .jpg.
+
+    Labels are class indices 0 to 10; 11 is void and ignored.
+
+    Args:
+        **kwargs: of MMSegmentation's ``BaseSegDataset``; e.g. ``data_root='data/camvid'`` and
+            ``data_prefix=dict(img_path='train', seg_map_path='trainannot')``.
+    """
+    METAINFO = dict(
+        classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign symbol', 'fence', 'car', 'pedestrian',
+                 'bicyclist'),
+        palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
+                 [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]])
+    LAYOUT = 'train/, trainannot/, val/ and valannot/ with images and label PNG files of the same names'
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(img_suffixes=('.png', '.jpg'), seg_map_suffixes=('.png', ), **kwargs)
+
+    def raw_label_map(self, label_path: str) -> dict[int, int]:
+        return {**{index: index for index in range(VOID)}, VOID: IGNORE}

@@ -1,0 +1,86 @@
+"""Loading images and labels, with an error that names the file when something is wrong with it."""
+import io
+
+import mmengine.fileio
+import numpy as np
+from mmcv.transforms import BaseTransform, LoadImageFromFile
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import DataError
+from ..registry import TRANSFORMS
+
+LISTED_VALUES = 8  # Values shown in an error.
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """MMCV's ``LoadImageFromFile`` through Pillow, which tells a file that is cut short from a whole one.
+
+    Raises:
+        DataError: the file is no image, or is damaged.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**{'imdecode_backend': 'pillow', **kwargs})
+
+    def transform(self, results: dict) -> dict | None:
+        """Read ``img_path`` into ``img``, uint8 BGR (H, W, 3)."""
+        try:
+            return super().transform(results)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, AssertionError) as error:
+            raise DataError(f'image {results["img_path"]} cannot be read ({error}); replace or remove it') from None
+
+
+@TRANSFORMS.register_module()
+class LoadLabels(BaseTransform):
+    """Read a label map and turn its values into class indices.
+
+    Unlike MMSegmentation's ``LoadAnnotations`` a value that ``label_map`` does not know is an error, and the map is
+    applied in one pass whatever the number of classes.
+
+    Raises:
+        DataError: the file is damaged, is a color image, differs in size from the image, or holds a value outside the
+            classes.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Read ``seg_map_path`` into ``gt_seg_map``, uint8 (H, W) of class indices and 255."""
+        path, label_map = results['seg_map_path'], results['label_map']
+        labels = _read(path)
+        if labels.ndim != 2:
+            raise DataError(f'label {path} is a color image of shape {labels.shape}; expected one channel of class '
+                            'indices: convert the colors to indices')
+        if labels.shape != results['ori_shape']:
+            raise DataError(f'label {path} has height and width {labels.shape}, its image {results["ori_shape"]}; '
+                            'they must be equal')
+        table = np.full(256, -1, np.int16)
+        table[list(label_map)] = list(label_map.values())
+        indices = table[labels] if labels.dtype == np.uint8 else np.full(labels.shape, -1)
+        if indices.min() < 0:
+            wrong = [int(value) for value in np.unique(labels[indices < 0])]
+            legal = sorted(label_map)
+            raise DataError(
+                f'label {path} has values outside the classes: {", ".join(map(str, wrong[:LISTED_VALUES]))}'
+                f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {_ranges(legal)}; mend the label or the '
+                'classes of the data set')
+        results['gt_seg_map'] = indices.astype(np.uint8)
+        results['seg_fields'].append('gt_seg_map')
+        return results
+
+
+def _read(path: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(mmengine.fileio.get(path))) as image:
+            return np.array(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f'label {path} cannot be read ({error}); replace it or remove the pair') from None
+
+
+def _ranges(values: list[int]) -> str:
+    """[0, 1, 2, 255] -> '0 to 2, 255'."""
+    parts, start = [], values[0]
+    for previous, value in zip(values, [*values[1:], None]):
+        if value != previous + 1:
+            parts.append(str(start) if start == previous else f'{start} to {previous}')
+            start = value
+    return ', '.join(parts)

@@ -1,0 +1,83 @@
+"""Data sets of image files and label files beside them, checked when they are opened."""
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..environment import require_mm
+from ..errors import DataError
+
+require_mm('mmengine', 'mmcv', 'mmseg')
+
+from mmseg.datasets import BaseSegDataset  # noqa: E402
+
+IGNORE = 255
+
+
+class PairedSegDataset(BaseSegDataset):
+    """Images under ``data_prefix['img_path']``, and for each one label map under ``data_prefix['seg_map_path']``.
+
+    Sub-classes say which files belong together and what the values in the label files mean. Every sample gets a
+    ``label_map`` that knows all legal values, which :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces.
+
+    Args:
+        img_suffixes: endings of image files, with the dot; the part of the name before it identifies the image.
+        seg_map_suffixes: endings of label files after the same part of the name, in order of preference.
+        **kwargs: of MMSegmentation's ``BaseSegDataset``.
+
+    Raises:
+        DataError: a folder is missing or holds no image, or an image has no label.
+    """
+    LAYOUT = 'images, and label PNG files of the same names'
+
+    def __init__(self, *, img_suffixes: Sequence[str], seg_map_suffixes: Sequence[str], **kwargs) -> None:
+        self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
+        super().__init__(**kwargs)
+
+    def raw_label_map(self, label_path: str) -> dict[int, int]:
+        """For each legal value in a label file the class index it stands for, or 255 for ignored.
+
+        Args:
+            label_path: the file, in case several kinds may occur.
+        """
+        raise NotImplementedError
+
+    def load_data_list(self) -> list[dict]:
+        """List the samples, sorted by image path."""
+        image_root, label_root = self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path')
+        if not os.path.isdir(image_root):
+            raise DataError(f'no data set: folder {image_root} does not exist; expected {self.LAYOUT}. '
+                            'Put it (or a link) there, or set data_root')
+        samples, without_label = [], []
+        for image in sorted(_files(image_root)):
+            suffix = next((suffix for suffix in self.img_suffixes if image.endswith(suffix)), None)
+            if suffix is None:
+                continue
+            sample = dict(img_path=os.path.join(image_root, image), label_map=None, seg_fields=[],
+                          reduce_zero_label=self.reduce_zero_label)
+            if label_root is not None:
+                stem = os.path.join(label_root, image[:-len(suffix)])
+                label = next((stem + end for end in self.seg_map_suffixes if os.path.isfile(stem + end)), None)
+                if label is None:
+                    without_label.append((sample['img_path'], stem + self.seg_map_suffixes[-1]))
+                    continue
+                sample.update(seg_map_path=label, label_map=self._full_label_map(label))
+            samples.append(sample)
+        if without_label:
+            image, label = without_label[0]
+            raise DataError(f'{len(without_label)} of {len(samples) + len(without_label)} images have no label: '
+                            f'{image} needs {label}; add the labels or remove the images')
+        if not samples:
+            raise DataError(f'no data set: {image_root} holds no file that ends in {" or ".join(self.img_suffixes)}; '
+                            f'expected {self.LAYOUT}')
+        return samples
+
+    def _full_label_map(self, label_path: str) -> dict[int, int]:
+        """``raw_label_map``, followed by the choice of classes in ``metainfo``."""
+        chosen = self.label_map or {}
+        return {raw: chosen.get(index, index) for raw, index in self.raw_label_map(label_path).items()}
+
+
+def _files(root: str) -> list[str]:
+    """Paths below ``root``, relative to it, links to folders followed."""
+    return [str((Path(folder) / name).relative_to(root))
+            for folder, _, names in os.walk(root, followlinks=True) for name in names]

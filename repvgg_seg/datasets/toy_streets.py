@@ -1,0 +1,28 @@
+"""ToyStreets: drawn street scenes, so that everything can be tried without a download."""
+from pathlib import Path
+
+from mmengine.dist import barrier, is_main_process
+
+from ..registry import DATASETS
+from .cityscapes import CityscapesDataset
+from .toy import CLASSES, write_toy_streets
+
+
+@DATASETS.register_module()
+class ToyStreets(CityscapesDataset):
+    """Procedurally drawn street scenes in the layout of Cityscapes, drawn into ``data_root`` on first use.
+
+    12 of the 19 classes of Cityscapes occur, under their label ids.
+
+    Args:
+        data_root: where the set lies, or is drawn.
+        **kwargs: of :class:`CityscapesDataset`.
+    """
+    METAINFO = dict(classes=tuple(name for name, _, _ in CLASSES), palette=[list(color) for _, _, color in CLASSES],
+                    label_ids=tuple(label_id for _, label_id, _ in CLASSES))
+
+    def __init__(self, data_root: str = 'data/toystreets', **kwargs) -> None:
+        if is_main_process() and not Path(data_root).exists():
+            write_toy_streets(data_root)
+        barrier()
+        super().__init__(data_root=data_root, **kwargs)

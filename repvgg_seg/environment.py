@@ -1,0 +1,44 @@
+"""Which OpenMMLab packages are installed, and whether they can work together."""
+from importlib import metadata
+
+from .errors import InstallationError
+
+# Import name -> (the maintained distribution, the original distributions). Both install the same import name, so files
+# of one overwrite files of the other when they are mixed.
+MM_DISTRIBUTIONS = {
+    'mmengine': ('onedl-mmengine', ('mmengine', 'mmengine-lite')),
+    'mmcv': ('onedl-mmcv', ('mmcv', 'mmcv-lite', 'mmcv-full')),
+    'mmseg': ('onedl-mmsegmentation', ('mmsegmentation', )),
+    'mmpretrain': ('onedl-mmpretrain', ('mmpretrain', )),
+}
+
+
+def installed_distributions() -> set[str]:
+    """Lower-case names of the installed distributions."""
+    return {(dist.metadata['Name'] or '').lower().replace('_', '-') for dist in metadata.distributions()}
+
+
+def require_mm(*packages: str) -> None:
+    """Check that OpenMMLab packages are installed, all from one family.
+
+    Args:
+        packages: import names, keys of :data:`MM_DISTRIBUTIONS`.
+
+    Raises:
+        InstallationError: one is missing, or original and ``onedl-*`` distributions are mixed. The message has the
+            command that mends it.
+    """
+    installed = installed_distributions()
+    maintained = sorted(new for new, _ in MM_DISTRIBUTIONS.values() if new in installed)
+    original = sorted(old for _, olds in MM_DISTRIBUTIONS.values() for old in olds if old in installed)
+    if maintained and original:
+        raise InstallationError(
+            f'original ({", ".join(original)}) and onedl ({", ".join(maintained)}) OpenMMLab packages are installed side by '
+            'side and overwrite each other; keep one family, for example: '
+            f'pip uninstall -y {" ".join(original + maintained)} && pip install -r requirements.txt')
+    missing = [name for name in packages
+               if MM_DISTRIBUTIONS[name][0] not in installed and not set(MM_DISTRIBUTIONS[name][1]) & installed]
+    if missing:
+        command = ('pip install ' + ' '.join(MM_DISTRIBUTIONS[name][1][0] for name in missing)
+                   if original else "pip install 'repvgg_seg[mm]'")
+        raise InstallationError(f'{", ".join(missing)} not installed, but needed here; run: {command}')

@@ -1,0 +1,21 @@
+"""The errors that a user can mend. The tools print them as one line; everything else is a bug and keeps its traceback."""
+
+
+class UserError(ValueError):
+    """What was asked for cannot be done; the message says what was found, what was expected and what to do."""
+
+
+class ArgumentTypeError(UserError, TypeError):
+    """An argument has the wrong type."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be read, or does not fit the model."""
+
+
+class DataError(UserError):
+    """A data set is absent, incomplete or broken."""
+
+
+class InstallationError(UserError, ImportError):
+    """A required package is missing, or packages that exclude each other are installed side by side."""

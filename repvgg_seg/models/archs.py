@@ -1,0 +1,85 @@
+"""The architectures of the paper (Tables 2 and 3) and of its repository (D2se) as data."""
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+
+from ..errors import ArgumentTypeError, UserError
+
+BASE_WIDTHS = (64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class RepVGGArch:
+    """Size of a RepVGG body.
+
+    Args:
+        num_blocks: blocks of the paper's stages 2 to 5 (stage 1, the stem, is one block).
+        width_factors: multiply the base widths 64, 128, 256, 512 of these stages; the stem has min(64, 64 * first).
+        groups: of the groupwise layers, which are the 3rd, 5th, 7th ... of the network, the stem being the 1st.
+        use_se: squeeze-and-excitation in every block.
+    """
+    num_blocks: tuple[int, int, int, int]
+    width_factors: tuple[float, float, float, float]
+    groups: int = 1
+    use_se: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ('num_blocks', 'width_factors'):
+            values = getattr(self, name)
+            if not isinstance(values, (tuple, list)) or len(values) != 4 or any(value <= 0 for value in values):
+                raise UserError(f'arch {name} must be 4 positive numbers, one for each of the stages 2 to 5, got {values!r}')
+            object.__setattr__(self, name, tuple(values))
+
+    @property
+    def stem_width(self) -> int:
+        """Channels of the stem (stage 1)."""
+        return min(64, self.stage_widths[0])
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Channels of the stages 2 to 5."""
+        return tuple(int(base * factor) for base, factor in zip(BASE_WIDTHS, self.width_factors))
+
+    def layer_groups(self) -> Iterator[int]:
+        """Groups of the layers in order, the stem first."""
+        for layer in range(1, 2 + sum(self.num_blocks)):
+            yield self.groups if layer >= 3 and layer % 2 == 1 else 1
+
+
+_A, _B = (2, 4, 14, 1), (4, 6, 16, 1)
+ARCHS: dict[str, RepVGGArch] = {
+    'A0': RepVGGArch(_A, (0.75, 0.75, 0.75, 2.5)),
+    'A1': RepVGGArch(_A, (1, 1, 1, 2.5)),
+    'A2': RepVGGArch(_A, (1.5, 1.5, 1.5, 2.75)),
+    'B0': RepVGGArch(_B, (1, 1, 1, 2.5)),
+    'B1': RepVGGArch(_B, (2, 2, 2, 4)),
+    'B1g2': RepVGGArch(_B, (2, 2, 2, 4), groups=2),
+    'B1g4': RepVGGArch(_B, (2, 2, 2, 4), groups=4),
+    'B2': RepVGGArch(_B, (2.5, 2.5, 2.5, 5)),
+    'B2g2': RepVGGArch(_B, (2.5, 2.5, 2.5, 5), groups=2),
+    'B2g4': RepVGGArch(_B, (2.5, 2.5, 2.5, 5), groups=4),
+    'B3': RepVGGArch(_B, (3, 3, 3, 5)),
+    'B3g2': RepVGGArch(_B, (3, 3, 3, 5), groups=2),
+    'B3g4': RepVGGArch(_B, (3, 3, 3, 5), groups=4),
+    'D2se': RepVGGArch((8, 14, 24, 1), (2.5, 2.5, 2.5, 5), use_se=True),
+}
+
+
+def get_arch(arch: str | Mapping | RepVGGArch) -> RepVGGArch:
+    """Look an architecture up by name, or make one from a dict with the fields of :class:`RepVGGArch`.
+
+    Raises:
+        UserError: unknown name, or wrong fields.
+        ArgumentTypeError: neither a name nor a dict.
+    """
+    if isinstance(arch, RepVGGArch):
+        return arch
+    if isinstance(arch, str):
+        if arch not in ARCHS:
+            raise UserError(f'unknown arch {arch!r}, expected one of {", ".join(ARCHS)} or a dict')
+        return ARCHS[arch]
+    if not isinstance(arch, Mapping):
+        raise ArgumentTypeError(f'arch must be a name or a dict, got {type(arch).__name__}')
+    allowed = [field.name for field in fields(RepVGGArch)]
+    if not {'num_blocks', 'width_factors'} <= set(arch) <= set(allowed):
+        raise UserError(f'an arch dict has the fields {", ".join(allowed)} (the first two required), got {", ".join(arch)}')
+    return RepVGGArch(**arch)

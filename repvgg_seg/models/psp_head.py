@@ -1,0 +1,102 @@
+"""PSPNet's head (arXiv:1612.01105) without the upsampled concatenation."""
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..environment import require_mm
+from ..errors import UserError
+from ..registry import MODELS
+
+require_mm('mmengine', 'mmcv', 'mmseg')
+
+from mmcv.cnn import ConvModule  # noqa: E402
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
+from mmseg.models.decode_heads.psp_head import PPM  # noqa: E402
+
+
+@MODELS.register_module()
+class FactorizedPSPHead(BaseDecodeHead):
+    """MMSegmentation's ``PSPHead``: same parameters, keys and outputs, less work.
+
+    The 3x3 bottleneck over the concatenation [x, up(p_1), up(p_2), up(p_3), up(p_6)] is linear, so the part of each
+    pooled map p_s can be computed on its s x s cells: multiply them by the nine taps of their slice of the kernel, and
+    spread the products over the map with the bilinear weights shifted by the tap. Bilinear weights are separable, so
+    they are spread along x and then along y. The (N, C_in + S * C_pool, H, W) concatenation is never built.
+
+    Args:
+        pool_scales: sizes s of the pooled maps.
+        pool_channels: channels of each pyramid branch, by default ``channels``. The paper's PSPNet has
+            ``in_channels / 4``.
+        **kwargs: of MMSegmentation's ``BaseDecodeHead``. ``conv_cfg`` must be None: the factorization holds for plain
+            convolutions.
+
+    Raises:
+        UserError: ``conv_cfg`` is given, or a pool scale is not a positive integer.
+    """
+
+    def __init__(self, pool_scales: Sequence[int] = (1, 2, 3, 6), pool_channels: int | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if self.conv_cfg is not None:
+            raise UserError(f'FactorizedPSPHead has plain convolutions only: expected conv_cfg=None, got {self.conv_cfg}')
+        if not pool_scales or any(not isinstance(scale, int) or scale < 1 for scale in pool_scales):
+            raise UserError(f'pool_scales must be positive integers, got {pool_scales!r}')
+        self.pool_scales = tuple(pool_scales)
+        self.pool_channels = self.channels if pool_channels is None else pool_channels
+        layers = dict(norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+        self.psp_modules = PPM(self.pool_scales, self.in_channels, self.pool_channels, conv_cfg=None,
+                               align_corners=self.align_corners, **layers)
+        self.bottleneck = ConvModule(self.in_channels + len(self.pool_scales) * self.pool_channels, self.channels, 3,
+                                     padding=1, **layers)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Feature maps of the backbone, of which ``in_index`` is (N, C_in, H, W) -> logits (N, num_classes, H, W)."""
+        return self.cls_seg(self._forward_feature(inputs))
+
+    def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Feature maps of the backbone -> features (N, channels, H, W) before the classifier."""
+        x = self._transform_inputs(inputs)
+        conv = self.bottleneck.conv
+        features = F.conv2d(x, conv.weight[:, :self.in_channels], conv.bias, padding=1)
+        features = features + self._pyramid(x)
+        if self.bottleneck.with_norm:
+            features = self.bottleneck.norm(features)
+        return self.bottleneck.activate(features) if self.bottleneck.with_activation else features
+
+    def _pyramid(self, x: Tensor) -> Tensor:
+        """The bottleneck's response to the pooled maps: (N, C_in, H, W) -> (N, channels, H, W)."""
+        height, width = x.shape[2:]
+        kernel = self.bottleneck.conv.weight[:, self.in_channels:]
+        rows, row_weights = [], []
+        for scale, branch, taps in zip(self.pool_scales, self.psp_modules, kernel.split(self.pool_channels, dim=1)):
+            cells = branch(x)
+            products = _tap_products(cells, taps)
+            rows.append(products @ self._spread(scale, width, x).to(products.dtype))
+            row_weights.append(self._spread(scale, height, x))
+        rows = torch.cat(rows, dim=2)
+        return torch.cat(row_weights).t().to(rows.dtype) @ rows
+
+    def _spread(self, scale: int, size: int, like: Tensor) -> Tensor:
+        """Bilinear weights of ``scale`` cells over ``size`` pixels, shifted by each of three taps: (3 * scale, size)."""
+        # Low precision would move the sampling points.
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        cells = torch.eye(scale, dtype=dtype, device=like.device)
+        weights = F.interpolate(cells[None], size=size, mode='linear', align_corners=self.align_corners)[0]
+        padded = F.pad(weights, (1, 1))
+        return torch.cat([padded[:, tap:tap + size] for tap in range(3)])
+
+
+def _tap_products(cells: Tensor, taps: Tensor) -> Tensor:
+    """Multiply every cell by every tap of a 3x3 kernel.
+
+    Args:
+        cells: pooled map (N, P, s, s).
+        taps: slice (O, P, 3, 3) of the kernel.
+
+    Returns:
+        (N, O, 3 * s, 3 * s): row ``tap_y * s + cell_y``, column ``tap_x * s + cell_x``.
+    """
+    scale = cells.shape[-1]
+    products = torch.einsum('npji,opyx->noyjxi', cells, taps)
+    return products.reshape(*products.shape[:2], 3 * scale, 3 * scale)

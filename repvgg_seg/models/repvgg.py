@@ -1,0 +1,161 @@
+"""The RepVGG backbone: https://arxiv.org/abs/2101.03697."""
+from collections.abc import Mapping, Sequence
+
+import torch.utils.checkpoint
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..checkpoints import load_pretrained, pretrained_config
+from ..errors import ArgumentTypeError, UserError
+from ..registry import MODELS, root
+from .archs import get_arch
+from .blocks import RepConv, RepVGGBlock
+from .dilation import resolve_dilation
+
+
+@root.MODELS.register_module()
+@MODELS.register_module()
+class RepVGG(BaseModule):
+    """RepVGG body of five stages, with the dilation that segmentation needs (paper, Table 2 and section 4.3).
+
+    ======== ================== ============= =========================================================
+    dilation strides of stages  output stride dilation of the 3x3 convolutions
+             2, 3, 4, 5
+    ======== ================== ============= =========================================================
+    None     2, 2, 2, 2         32            1
+    'full'   2, 2, 1, 1         8             2 in stage 4, 4 in stage 5
+    'fast'   2, 2, 1, 1         8             2 in the last 4 blocks of stage 4, 4 in stage 5
+    ======== ================== ============= =========================================================
+
+    A checkpoint of one variant loads into every other. With ``init_cfg=dict(type='Pretrained', checkpoint=...)`` weights
+    are loaded whole or not at all: see :func:`repvgg_seg.checkpoints.load_pretrained`.
+
+    Args:
+        arch: name in :data:`repvgg_seg.models.archs.ARCHS`, or a dict with the fields of
+            :class:`~repvgg_seg.models.archs.RepVGGArch`.
+        dilation: None, 'full' or 'fast'.
+        out_indices: stages whose outputs are returned; 0 to 3 stand for the paper's stages 2 to 5.
+        in_channels: channels of the image.
+        strides: stride of the first block of each of the 4 stages, 1 or 2; instead of ``dilation``.
+        dilations: for each of the 4 stages one dilation, or one for each of its blocks; instead of ``dilation``.
+        frozen_stages: -1: none; 0: the stem; n: the stem and the first n stages. Frozen stages are in eval mode and
+            without gradient.
+        norm_cfg: MMCV config of the norm layers; fusing needs a batch norm.
+        norm_eval: keep the batch norms in eval mode while training.
+        with_cp: recompute each block in the backward pass, to save memory.
+        deploy: build the fused form, a plain stack of 3x3 convolutions and ReLUs.
+        init_cfg: MMEngine's initialization config. By default layers keep PyTorch's, as in the official code.
+
+    Raises:
+        UserError (a ValueError), ArgumentTypeError (a TypeError): an argument is wrong.
+
+    Example:
+        >>> import torch
+        >>> from repvgg_seg.models import RepVGG
+        >>> backbone = RepVGG('A0', dilation='full', out_indices=(2, 3)).eval()
+        >>> [tuple(features.shape) for features in backbone(torch.zeros(1, 3, 65, 97))]
+        [(1, 192, 9, 13), (1, 1280, 9, 13)]
+    """
+
+    def __init__(self, arch: str | Mapping = 'B2', dilation: str | None = None, out_indices: Sequence[int] = (3, ),
+                 in_channels: int = 3, strides: Sequence[int] | None = None,
+                 dilations: Sequence[int | Sequence[int]] | None = None, frozen_stages: int = -1,
+                 norm_cfg: dict = dict(type='BN'), norm_eval: bool = False, with_cp: bool = False,
+                 deploy: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        spec = get_arch(arch)
+        strides, dilations = resolve_dilation(spec.num_blocks, dilation, strides, dilations)
+        if not isinstance(out_indices, (tuple, list)):
+            raise ArgumentTypeError(f'out_indices must be a sequence of stage indices, got {out_indices!r}')
+        if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(4))):
+            raise UserError(f'out_indices must be increasing indices from 0 to 3, got {tuple(out_indices)}')
+        if frozen_stages not in range(-1, 5):
+            raise UserError(f'frozen_stages must be an integer from -1 (none) to 4 (all), got {frozen_stages!r}')
+        if not isinstance(in_channels, int) or in_channels < 1:
+            raise UserError(f'in_channels must be a positive integer, got {in_channels!r}')
+        self.arch = arch
+        self.out_indices = tuple(out_indices)
+        self.out_channels = tuple(spec.stage_widths[index] for index in out_indices)
+        self.frozen_stages, self.norm_eval, self.with_cp, self.deploy = frozen_stages, norm_eval, with_cp, deploy
+
+        groups = spec.layer_groups()
+        shared = dict(norm_cfg=norm_cfg, use_se=spec.use_se, deploy=deploy)
+        self.stem = RepVGGBlock(in_channels, spec.stem_width, stride=2, groups=next(groups), **shared)
+        self.stages = nn.ModuleList()
+        channels = spec.stem_width
+        for width, stride, block_dilations in zip(spec.stage_widths, strides, dilations):
+            blocks = []
+            for index, block_dilation in enumerate(block_dilations):
+                blocks.append(RepVGGBlock(channels, width, stride if index == 0 else 1, block_dilation, next(groups),
+                                          **shared))
+                channels = width
+            self.stages.append(nn.Sequential(*blocks))
+        self._freeze()
+
+    def init_weights(self) -> None:
+        """Initialize by ``init_cfg``. Pretrained weights are loaded strictly.
+
+        Raises:
+            CheckpointError: the weights cannot be read or do not fit this backbone.
+        """
+        pretrained = pretrained_config(self.init_cfg)
+        if pretrained is None or self.is_init:
+            super().init_weights()
+        else:
+            load_pretrained(self, pretrained['checkpoint'], pretrained.get('prefix'))
+            self.is_init = True
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute feature maps.
+
+        Args:
+            x: images (N, in_channels, H, W).
+
+        Returns:
+            For each of ``out_indices`` a map (N, C, ceil(H / s), ceil(W / s)) with C from ``out_channels`` and s the
+            stride of the stage.
+        """
+        x = self.stem(x)
+        outputs = []
+        for index, stage in enumerate(self.stages):
+            for block in stage:
+                if self.with_cp and x.requires_grad:
+                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+                else:
+                    x = block(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> 'RepVGG':
+        """Set the mode, keeping frozen stages and, with ``norm_eval``, all batch norms in eval mode."""
+        super().train(mode)
+        if mode:
+            for frozen in self._frozen_modules():
+                frozen.eval()
+            if self.norm_eval:
+                for module in self.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def switch_to_deploy(self) -> 'RepVGG':
+        """Fuse every block in place; a second call does nothing.
+
+        Raises:
+            ArgumentTypeError: a norm cannot be fused; nothing was changed.
+        """
+        convs = [(block, block.conv.fuse()) for block in self.modules()
+                 if isinstance(block, RepVGGBlock) and isinstance(block.conv, RepConv)]
+        for block, conv in convs:
+            block.conv = conv
+        self.deploy = True
+        return self
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        return [self.stem, *self.stages][:self.frozen_stages + 1]
+
+    def _freeze(self) -> None:
+        for frozen in self._frozen_modules():
+            frozen.eval().requires_grad_(False)

@@ -1,0 +1,70 @@
+"""Pictures of label maps."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+IGNORED_COLOR = (0, 0, 0)
+ROW = 18  # Height of a line of the legend, in pixels.
+
+
+def colorize(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """Paint class indices.
+
+    Args:
+        labels: uint8 (H, W) of class indices; 255 and other values outside the palette are black.
+        palette: RGB colour of each class.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+    """
+    table = np.full((256, 3), IGNORED_COLOR, np.uint8)
+    table[:len(palette)] = palette
+    return table[labels]
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]],
+            opacity: float = 0.55) -> np.ndarray:
+    """Lay coloured labels over an image, with a legend of the classes that occur below it.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        labels: uint8 (H, W) of class indices.
+        classes: name of each class.
+        palette: RGB colour of each class.
+        opacity: of the labels, 0 to 1.
+
+    Returns:
+        uint8 RGB (H + height of the legend, W, 3).
+    """
+    blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, palette), opacity, 0)
+    present = [index for index in np.unique(labels) if index < len(classes)]
+    return np.concatenate([blended, legend([classes[index] for index in present], [palette[index] for index in present],
+                                           image.shape[1])])
+
+
+def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int) -> np.ndarray:
+    """Colour patches with names, in as many lines as a width in pixels needs: uint8 RGB (H, width, 3)."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+    entries, x, row = [], 4, 0
+    for name, color in zip(classes, palette):
+        length = ROW + cv2.getTextSize(name, font, scale, 1)[0][0] + 8
+        if x > 4 and x + length > width:
+            x, row = 4, row + 1
+        entries.append((name, color, x, row * ROW))
+        x += length
+    picture = np.full(((row + 1) * ROW, width, 3), 255, np.uint8)
+    for name, color, x, y in entries:
+        cv2.rectangle(picture, (x, y + 4), (x + ROW - 6, y + ROW - 4), [int(value) for value in color], -1)
+        cv2.putText(picture, name, (x + ROW - 2, y + ROW - 5), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return picture
+
+
+def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] | None = None) -> None:
+    """Write label values as a PNG of one channel; with a palette, viewers show colours while the values stay."""
+    picture = Image.fromarray(labels)
+    if palette is not None:
+        picture.putpalette(np.asarray(palette, np.uint8).ravel().tolist())
+    picture.save(path)

@@ -1,0 +1,33 @@
+"""Packaging. The OpenMMLab packages are an extra, so that an environment that has either family keeps it."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+MM = ('onedl-mm', )
+
+
+def requirements() -> tuple[list[str], list[str]]:
+    """requirements.txt, split into what every installation needs and the OpenMMLab packages."""
+    lines = [line.split('#')[0].strip() for line in (HERE / 'requirements.txt').read_text().splitlines()]
+    lines = [line for line in lines if line]
+    return [line for line in lines if not line.startswith(MM)], [line for line in lines if line.startswith(MM)]
+
+
+BASE, MM_PACKAGES = requirements()
+setup(
+    name='repvgg_seg',
+    version=re.search(r"__version__ = '(.+)'", (HERE / 'repvgg_seg' / '__init__.py').read_text())[1],
+    description='RepVGG for semantic segmentation: train multi-branch, deploy plain 3x3 convolutions',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['repvgg_seg', 'repvgg_seg.*']),
+    install_requires=BASE,
+    extras_require={
+        'mm': MM_PACKAGES,
+        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
+        'test': ['pytest', 'hypothesis', 'timm', 'ruff'],
+    })

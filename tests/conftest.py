@@ -1,0 +1,32 @@
+"""Shared by all tests: a fixed seed before each, few threads, and the warnings of the libraries below us muted."""
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+SEED = 20210127
+LIBRARY_WARNINGS = (
+    'ignore:.*has been deprecated:FutureWarning:mmengine',
+    'ignore:.*torch.cuda.amp.*:FutureWarning',
+    'ignore:.*pkg_resources.*',
+    'ignore:For mini-batches of size 1.*:UserWarning',
+    'ignore:When align_corners=True, the output would more aligned.*:UserWarning',
+    'ignore:`binary` is deprecated.*:UserWarning',
+    'ignore:dropout_ratio.*:UserWarning',
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # More threads than free cores make small operations wait for each other.
+    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
+    for line in LIBRARY_WARNINGS:
+        config.addinivalue_line('filterwarnings', line)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)

@@ -1,0 +1,18 @@
+"""Segment images: python tools/predict.py CONFIG CHECKPOINT IMAGES --out DIR"""
+from repvgg_seg import cli
+
+
+def main() -> None:
+    parser = cli.tool_parser('Segment images', checkpoint=True)
+    parser.add_argument('images', help='an image, a folder or a quoted glob pattern')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the label PNGs and overlays')
+    args = parser.parse_args()
+    config = cli.load_config(args)
+    out = cli.ensure_writable(args.out)
+    from repvgg_seg.engine.prediction import predict
+    overlays = predict(config, args.checkpoint, args.images, out)
+    cli.say(f'Wrote {len(overlays)} label maps and overlays to {out}, e.g. {overlays[0]}')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,26 @@
+"""Evaluate a segmentor: python tools/test.py CONFIG CHECKPOINT"""
+from repvgg_seg import cli
+
+
+def main() -> None:
+    parser = cli.tool_parser('Evaluate a segmentor', checkpoint=True)
+    parser.add_argument('--tta', action='store_true', help='average over the image and its mirror (the paper\'s protocol)')
+    parser.add_argument('--out', metavar='DIR', help='write the predictions as PNGs of class indices')
+    parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
+                        'server, without evaluating')
+    args = parser.parse_args()
+    config = cli.load_config(args)
+    cli.ensure_writable(config.work_dir)
+    for folder in filter(None, (args.out, args.submit)):
+        cli.ensure_writable(folder)
+    from repvgg_seg.engine.testing import test
+    metrics = test(config, args.checkpoint, args.tta, args.out, args.submit)
+    if args.submit:
+        cli.say(f'Wrote label ids to {args.submit}')
+    else:
+        cli.say(f'mIoU {metrics["mIoU"]:.2f}, mean accuracy {metrics["mAcc"]:.2f}, pixel accuracy {metrics["aAcc"]:.2f}; '
+                f'written to {config.work_dir}/test.json' + (f', predictions to {args.out}' if args.out else ''))
+
+
+if __name__ == '__main__':
+    cli.run(main)
