@@ -15,6 +15,8 @@ from .layouts import LAYOUTS, describe_arch, to_own_layout
 
 LISTED_KEYS = 5  # Names of keys shown in an error.
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
+# What the unpickler and the archive reader raise on damaged files.
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError)
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state')
 
 
@@ -43,7 +45,7 @@ def read_checkpoint(source: str | Path) -> dict:
             f'checkpoint {source} is refused: it is damaged, or holds more than tensors and plain values '
             f'({reason.group(0) if reason else type(error).__name__}), which could run code; get an intact copy, or save '
             'its state_dict alone') from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f'checkpoint {source} cannot be read (cut short or not a checkpoint): {first_line}') from None
     if not isinstance(checkpoint, Mapping):
@@ -61,7 +63,7 @@ def state_dict_of(checkpoint: Mapping, source: str | Path) -> dict[str, Tensor]:
         if isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
             break
-    state = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    state = {key: value for key, value in checkpoint.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
         raise CheckpointError(f'checkpoint {source} holds no weights; its keys are {_some(checkpoint)}')
     if all(key.startswith('module.') for key in state):
@@ -131,9 +133,9 @@ def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Pat
         raise CheckpointError(f'checkpoint {path} holds {found}, but the backbone is {expected}; '
                               'choose the checkpoint or the arch to fit')
     _load_strictly(backbone, weights, path)
+    left_out += [key for key in state if not key.startswith(prefix)]
     print_log(f'Loaded {len(weights)} of {len(wanted)} backbone tensors from {path} ({layout.name} layout)'
-              + (f'; not used: {_some(left_out + [key for key in state if not key.startswith(prefix)])}'
-                 if left_out or prefix else ''), logger='current')
+              + (f'; not used: {_some(left_out)}' if left_out else ''), logger='current')
 
 
 def pretrained_config(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping | None:
@@ -214,15 +216,18 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | 
 
 
 def _some(keys: Sequence[str]) -> str:
-    keys = list(keys)
-    return ', '.join(keys[:LISTED_KEYS]) + (f' and {len(keys) - LISTED_KEYS} more' if len(keys) > LISTED_KEYS else '')
+    shown = ', '.join(map(str, list(keys)[:LISTED_KEYS]))
+    return f'{shown} and {len(keys) - LISTED_KEYS} more' if len(keys) > LISTED_KEYS else shown
 
 
 def _training_state_globals() -> list:
     """What MMEngine's training state (message hub, loop state) needs beyond tensors: histories as NumPy arrays."""
     import numpy as np
     core = np._core if hasattr(np, '_core') else np.core
-    return [HistoryBuffer, np.ndarray, np.dtype, core.multiarray._reconstruct, core.multiarray.scalar,
+    # NumPy 2 renamed numpy.core to numpy._core; checkpoints have the name of the NumPy that wrote them.
+    functions = [(function, f'numpy.{package}.multiarray.{function.__name__}') for package in ('core', '_core')
+                 for function in (core.multiarray._reconstruct, core.multiarray.scalar)]
+    return [HistoryBuffer, np.ndarray, np.dtype, *functions,
             *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32', 'bool')),
             (_history_method, 'builtins.getattr')]
 

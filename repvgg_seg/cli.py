@@ -5,6 +5,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+from urllib.error import URLError
 
 from .environment import require_mm
 from .errors import UserError
@@ -14,15 +16,23 @@ USER_MISTAKE = 2
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a tool; a :class:`UserError` ends it with one line on stderr and exit code 2, without a traceback."""
+    """Run a tool; a user's mistake or a failed download ends it with one line on stderr and exit code 2."""
     try:
         require_mm('mmengine', 'mmcv', 'mmseg')
         main()
     except UserError as error:
         # A data loader's worker passes its whole traceback on as the message.
         message = str(error).rsplit(f'{type(error).__name__}: ', 1)[-1]
-        sys.stderr.write(f'error: {" ".join(message.split())}\n')
-        sys.exit(USER_MISTAKE)
+        stop(message)
+    except URLError as error:
+        stop(f'a download failed ({error.reason}); give the file instead, e.g. with --cfg-options '
+             'model.backbone.init_cfg.checkpoint=PATH')
+
+
+def stop(message: str) -> NoReturn:
+    """End a tool with one line on stderr."""
+    sys.stderr.write(f'error: {" ".join(message.split())}\n')
+    sys.exit(USER_MISTAKE)
 
 
 def tool_parser(description: str, checkpoint: bool) -> argparse.ArgumentParser:
@@ -47,12 +57,11 @@ def tool_parser(description: str, checkpoint: bool) -> argparse.ArgumentParser:
 
 
 def load_config(args: argparse.Namespace) -> 'mmengine.config.Config':  # noqa: F821
-    """The ``mmengine.Config`` of a tool's arguments, fitted to this machine.
+    """The ``mmengine.Config`` of a tool's arguments.
 
     Raises:
         UserError: no such file, or a file that is not the config of a segmentor.
     """
-    import torch
     from mmengine.config import Config
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
@@ -68,10 +77,6 @@ def load_config(args: argparse.Namespace) -> 'mmengine.config.Config':  # noqa: 
         config.merge_from_dict(args.cfg_options)
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    if not torch.cuda.is_available():
-        # SyncBatchNorm and NCCL refuse CPUs.
-        config.sync_bn = None
-        config.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
     return config
 
 

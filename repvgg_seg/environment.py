@@ -1,4 +1,5 @@
 """Which OpenMMLab packages are installed, and whether they can work together."""
+from contextlib import suppress
 from importlib import metadata
 
 from .errors import InstallationError
@@ -14,8 +15,14 @@ MM_DISTRIBUTIONS = {
 
 
 def installed_distributions() -> set[str]:
-    """Lower-case names of the installed distributions."""
-    return {(dist.metadata['Name'] or '').lower().replace('_', '-') for dist in metadata.distributions()}
+    """Those of :data:`MM_DISTRIBUTIONS` that are installed."""
+    installed = set()
+    for maintained, original in MM_DISTRIBUTIONS.values():
+        for name in (maintained, *original):
+            with suppress(metadata.PackageNotFoundError):
+                metadata.distribution(name)
+                installed.add(name)
+    return installed
 
 
 def require_mm(*packages: str) -> None:

@@ -15,4 +15,4 @@ DATASETS = root.Registry('dataset', parent=root.DATASETS, scope='repvgg_seg', lo
 TRANSFORMS = root.Registry('transform', parent=root.TRANSFORMS, scope='repvgg_seg', locations=['repvgg_seg.datasets'])
 METRICS = root.Registry('metric', parent=root.METRICS, scope='repvgg_seg', locations=['repvgg_seg.engine.label_writer'])
 OPTIM_WRAPPERS = root.Registry('optimizer_wrapper', parent=root.OPTIM_WRAPPERS, scope='repvgg_seg',
-                               locations=['repvgg_seg.engine.amp'])
+                               locations=['repvgg_seg.engine.hardware'])

@@ -1,4 +1,4 @@
-"""What several test files need: models with weights that can tell terms apart, and tolerances relative to the output."""
+"""What several test files need: models whose weights tell terms apart, and tolerances relative to outputs."""
 from collections.abc import Sequence
 
 import torch
@@ -17,8 +17,8 @@ TINY_SE_ARCH = dict(num_blocks=(1, 2, 5, 1), width_factors=(0.25, 0.25, 0.1875, 
 def randomize(model: nn.Module) -> nn.Module:
     """Give every batch norm other statistics and another affine than the initial ones, with which it would do nothing.
 
-    Variances and weights stay away from 0; a quarter of the weights are negative. The ReLU within squeeze-and-excitation
-    lets most values through.
+    Variances and weights stay away from 0; a quarter of the weights are negative. The ReLU within
+    squeeze-and-excitation lets most values through.
     """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
@@ -52,7 +52,7 @@ def assert_relatively_close(actual: Tensor | Sequence[Tensor], expected: Tensor 
     assert len(actual) == len(expected)
     for one, other in zip(actual, expected):
         largest = other.detach().abs().max().item()
-        assert 1e-6 < largest < 1e6, f'an output of {largest:g} shows nothing'
+        assert 1e-6 < largest < 1e9, f'an output of {largest:g} shows nothing'
         torch.testing.assert_close(one, other, rtol=0, atol=tolerance * largest)
 
 

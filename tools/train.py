@@ -9,7 +9,7 @@ def main() -> None:
     args = parser.parse_args()
     config = cli.load_config(args)
     cli.ensure_writable(config.work_dir)
-    from repvgg_seg.engine.amp import enable_amp
+    from repvgg_seg.engine.hardware import enable_amp
     from repvgg_seg.engine.training import train
     config.resume = args.resume
     if args.amp:

@@ -27,6 +27,8 @@ class CityscapesDataset(PairedSegDataset):
     def __init__(self, **kwargs) -> None:
         super().__init__(img_suffixes=('_leftImg8bit.png', '_leftImg8bit.jpg'),
                          seg_map_suffixes=('_gtFine_labelTrainIds.png', '_gtFine_labelIds.png'), **kwargs)
+        ids = dict(zip(self.METAINFO['classes'], self.METAINFO['label_ids']))
+        self._metainfo['label_ids'] = tuple(ids[name] for name in self._metainfo['classes'])
 
     def raw_label_map(self, label_path: str) -> dict[int, int]:
         label_ids = self.METAINFO['label_ids']

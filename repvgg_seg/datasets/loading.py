@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..registry import TRANSFORMS
 
 LISTED_VALUES = 8  # Values shown in an error.
+UNREADABLE = (OSError, SyntaxError, ValueError, AssertionError, Image.DecompressionBombError)
 
 
 @TRANSFORMS.register_module()
@@ -17,7 +18,7 @@ class LoadImage(LoadImageFromFile):
     """MMCV's ``LoadImageFromFile`` through Pillow, which tells a file that is cut short from a whole one.
 
     Raises:
-        DataError: the file is no image, or is damaged.
+        DataError: the file is no image, is damaged, or has more than 8 bits per channel, which Pillow would clip.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -26,9 +27,13 @@ class LoadImage(LoadImageFromFile):
     def transform(self, results: dict) -> dict | None:
         """Read ``img_path`` into ``img``, uint8 BGR (H, W, 3)."""
         try:
+            with Image.open(results['img_path']) as image:  # The header only.
+                if image.mode.startswith(('I', 'F')):
+                    raise ValueError(f'mode {image.mode}, expected 8 bits per channel')
             return super().transform(results)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, AssertionError) as error:
-            raise DataError(f'image {results["img_path"]} cannot be read ({error}); replace or remove it') from None
+        except UNREADABLE as error:
+            raise DataError(f'image {results["img_path"]} cannot be read ({_reason(error)}); '
+                            'replace or remove it') from None
 
 
 @TRANSFORMS.register_module()
@@ -53,9 +58,11 @@ class LoadLabels(BaseTransform):
         if labels.shape != results['ori_shape']:
             raise DataError(f'label {path} has height and width {labels.shape}, its image {results["ori_shape"]}; '
                             'they must be equal')
+        if labels.dtype != np.uint8:
+            raise DataError(f'label {path} has {8 * labels.itemsize} bits per pixel; expected 8: convert it')
         table = np.full(256, -1, np.int16)
         table[list(label_map)] = list(label_map.values())
-        indices = table[labels] if labels.dtype == np.uint8 else np.full(labels.shape, -1)
+        indices = table[labels]
         if indices.min() < 0:
             wrong = [int(value) for value in np.unique(labels[indices < 0])]
             legal = sorted(label_map)
@@ -71,9 +78,14 @@ class LoadLabels(BaseTransform):
 def _read(path: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(mmengine.fileio.get(path))) as image:
-            return np.array(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f'label {path} cannot be read ({error}); replace it or remove the pair') from None
+            return np.array(image.convert('L') if image.mode == '1' else image)  # One bit means 0 and 255.
+    except UNREADABLE as error:
+        raise DataError(f'label {path} cannot be read ({_reason(error)}); replace it or remove the pair') from None
+
+
+def _reason(error: Exception) -> str:
+    """The message, without the address of a buffer that Pillow puts into it."""
+    return 'no image file' if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _ranges(values: list[int]) -> str:

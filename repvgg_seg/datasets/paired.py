@@ -1,16 +1,17 @@
 """Data sets of image files and label files beside them, checked when they are opened."""
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..environment import require_mm
-from ..errors import DataError
+from ..errors import DataError, UserError
 
 require_mm('mmengine', 'mmcv', 'mmseg')
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 
 IGNORE = 255
+WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
 
 
 class PairedSegDataset(BaseSegDataset):
@@ -22,16 +23,23 @@ class PairedSegDataset(BaseSegDataset):
     Args:
         img_suffixes: endings of image files, with the dot; the part of the name before it identifies the image.
         seg_map_suffixes: endings of label files after the same part of the name, in order of preference.
-        **kwargs: of MMSegmentation's ``BaseSegDataset``.
+        data_prefix: folders of images and labels; without ``seg_map_path``, or where it is None, the samples have no
+            labels.
+        **kwargs: of MMSegmentation's ``BaseSegDataset``, those in ``WITHOUT_EFFECT`` excepted.
 
     Raises:
         DataError: a folder is missing or holds no image, or an image has no label.
+        UserError: an argument would have no effect.
     """
     LAYOUT = 'images, and label PNG files of the same names'
 
-    def __init__(self, *, img_suffixes: Sequence[str], seg_map_suffixes: Sequence[str], **kwargs) -> None:
+    def __init__(self, *, img_suffixes: Sequence[str], seg_map_suffixes: Sequence[str],
+                 data_prefix: Mapping[str, str | None], **kwargs) -> None:
+        if useless := [name for name in WITHOUT_EFFECT if kwargs.get(name)]:
+            raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
-        super().__init__(**kwargs)
+        # MMEngine refuses to join None with data_root.
+        super().__init__(data_prefix={name: path for name, path in data_prefix.items() if path is not None}, **kwargs)
 
     def raw_label_map(self, label_path: str) -> dict[int, int]:
         """For each legal value in a label file the class index it stands for, or 255 for ignored.

@@ -1,5 +1,5 @@
 """ToyStreets: drawn street scenes, so that everything can be tried without a download."""
-from pathlib import Path
+import os
 
 from mmengine.dist import barrier, is_main_process
 
@@ -22,7 +22,7 @@ class ToyStreets(CityscapesDataset):
                     label_ids=tuple(label_id for _, label_id, _ in CLASSES))
 
     def __init__(self, data_root: str = 'data/toystreets', **kwargs) -> None:
-        if is_main_process() and not Path(data_root).exists():
+        if is_main_process() and not os.path.lexists(data_root):
             write_toy_streets(data_root)
         barrier()
         super().__init__(data_root=data_root, **kwargs)

@@ -20,7 +20,7 @@ class RandomGaussianBlur(BaseTransform):
     """
 
     def __init__(self, prob: float = 0.5, kernel_size: int = 5) -> None:
-        if not 0 <= prob <= 1 or kernel_size % 2 != 1:
+        if not (0 <= prob <= 1 and isinstance(kernel_size, int) and kernel_size > 0 and kernel_size % 2 == 1):
             raise UserError(f'expected 0 <= prob <= 1 and an odd kernel_size, got {prob} and {kernel_size}')
         self.prob, self.kernel_size = prob, kernel_size
 

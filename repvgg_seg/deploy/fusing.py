@@ -1,11 +1,11 @@
 """Fuse every convolution + batch norm of a model into single convolutions."""
 import copy
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..models.fusion import fold_norm
+from ..models.blocks import RepConv
+from ..models.fusion import conv_with, fold_norm
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -23,21 +23,34 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         The fused model.
 
     Raises:
-        ArgumentTypeError: a norm in a RepVGG block, or a batch norm without running statistics, cannot be fused.
+        ArgumentTypeError: a norm in a RepVGG block, or a batch norm without running statistics, cannot be fused;
+            nothing was changed.
     """
     model = model if inplace else copy.deepcopy(model)
+    if isinstance(model, RepConv):
+        return model.fuse()
+    # Everything is computed before anything is replaced, so that an error leaves the model as it was.
+    fused: dict[nn.Module, nn.Module] = {}
+    conv_modules = [module for module in model.modules() if _is_conv_module(module)]
+    for module in model.modules():
+        if isinstance(module, RepConv):
+            fused[module] = module.fuse()
+        elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            for conv, norm in zip(module, list(module)[1:]):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
+                    fused.update({conv: _fuse_conv_norm(conv, norm), norm: nn.Identity()})
+    for module in conv_modules:
+        fused[module.conv] = _fuse_conv_norm(module.conv, module.norm)
+
     for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if hasattr(child, 'fuse'):
-                setattr(module, name, child.fuse())
+        for name, child in module._modules.items():
+            module._modules[name] = fused.get(child, child)
+    for module in conv_modules:
+        delattr(module, module.norm_name)
+        module.norm_name, module.with_norm = None, False
+    for module in model.modules():
         if hasattr(module, 'switch_to_deploy'):
             module.switch_to_deploy()
-        if _is_conv_module(module):
-            module.conv = _fuse_conv_norm(module.conv, module.norm)
-            delattr(module, module.norm_name)
-            module.norm_name, module.with_norm = None, False
-        elif isinstance(module, nn.Sequential):
-            _fuse_sequential(module)
     return model
 
 
@@ -47,21 +60,5 @@ def _is_conv_module(module: nn.Module) -> bool:
             and isinstance(module.norm, _BatchNorm))
 
 
-def _fuse_sequential(sequential: nn.Sequential) -> None:
-    names = list(sequential._modules)
-    for first, second in zip(names, names[1:]):
-        conv, norm = sequential._modules[first], sequential._modules[second]
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
-            sequential._modules[first] = _fuse_conv_norm(conv, norm)
-            sequential._modules[second] = nn.Identity()
-
-
-@torch.no_grad()
 def _fuse_conv_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
-    kernel, bias = fold_norm(conv.weight, conv.bias, norm)
-    fused = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-                      conv.groups, bias=True, padding_mode=conv.padding_mode, device=conv.weight.device,
-                      dtype=conv.weight.dtype)
-    fused.weight.copy_(kernel)
-    fused.bias.copy_(bias)
-    return fused.requires_grad_(conv.weight.requires_grad).train(conv.training)
+    return conv_with(conv, *fold_norm(conv.weight, conv.bias, norm))

@@ -107,9 +107,10 @@ def deploy_segmentor(config: Config, checkpoint: str, out: Path, images: str | N
         fused_config = fused_model_config(config)
         fused_config.dump(temporary / FUSED_CONFIG)
         metainfo = dataset_metainfo(config)
-        meta = dict(fused=True, repvgg_seg_version=__version__, torch_version=torch.__version__, source=Path(checkpoint).name,
-                    source_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(), dataset_meta=dict(
-                        classes=list(metainfo['classes']), palette=[list(color) for color in metainfo['palette']]))
+        meta = dict(
+            fused=True, repvgg_seg_version=__version__, torch_version=str(torch.__version__), source=Path(checkpoint).name,
+            source_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+            dataset_meta=dict(classes=list(metainfo['classes']), palette=[list(color) for color in metainfo['palette']]))
         torch.save(dict(meta=meta, state_dict=fused.cpu().state_dict()), temporary / FUSED_WEIGHTS)
         report.bytes_after = os.path.getsize(temporary / FUSED_WEIGHTS)
         (temporary / REPORT).write_text(json.dumps(asdict(report), indent=2))

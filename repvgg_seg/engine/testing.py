@@ -7,6 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from ..checkpoints import load_model
+from .hardware import fit_to_hardware
 from .segmentor import resolve
 from .training import check_classes
 
@@ -30,6 +31,7 @@ def test(config: Config, checkpoint: str, tta: bool = False, out: str | None = N
     Raises:
         UserError: the checkpoint, the classes or the data set do not fit.
     """
+    fit_to_hardware(config)
     config.model, weights = resolve(config, checkpoint)
     config.load_from, config.resume = None, False
     if tta:

@@ -4,11 +4,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
-from mmengine.utils import is_list_of
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
+from .hardware import fit_to_hardware
 
 
 def train(config: Config) -> Path:
@@ -23,6 +24,7 @@ def train(config: Config) -> Path:
     Raises:
         UserError: data, weights, classes and batch size do not fit together; nothing was trained.
     """
+    fit_to_hardware(config)
     runner = Runner.from_cfg(config)
     model = getattr(runner.model, 'module', runner.model)
     # The loops open the data sets, so that a broken validation set shows now and not after the first epoch.
@@ -45,9 +47,8 @@ def check_classes(model: nn.Module, dataset) -> None:
         UserError: they differ.
     """
     classes = dataset.metainfo.get('classes') or ()
-    heads = [head for name in ('decode_head', 'auxiliary_head') if (head := getattr(model, name, None)) is not None]
-    for head in [part for head in heads for part in (head if is_list_of(head, nn.Module) else [head])]:
-        if hasattr(head, 'num_classes') and head.num_classes != len(classes):
+    for head in model.modules():
+        if isinstance(head, BaseDecodeHead) and head.num_classes != len(classes):
             raise UserError(f'{type(head).__name__} has num_classes={head.num_classes}, but {type(dataset).__name__} has '
                             f'{len(classes)} classes; set num_classes of all heads in the config')
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from ..errors import ArgumentTypeError, UserError
 
 BASE_WIDTHS = (64, 128, 256, 512)
+SE_RATIO = 16  # Channels of a block over those between the two layers of its squeeze-and-excitation.
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class RepVGGArch:
         width_factors: multiply the base widths 64, 128, 256, 512 of these stages; the stem has min(64, 64 * first).
         groups: of the groupwise layers, which are the 3rd, 5th, 7th ... of the network, the stem being the 1st.
         use_se: squeeze-and-excitation in every block.
+
+    Neighbouring stages should differ in width, as in the paper: between equal ones a stage of stride 1 has an identity
+    branch more than one of stride 2, so that weights do not carry over to another ``dilation``.
     """
     num_blocks: tuple[int, int, int, int]
     width_factors: tuple[float, float, float, float]
@@ -25,9 +29,16 @@ class RepVGGArch:
     def __post_init__(self) -> None:
         for name in ('num_blocks', 'width_factors'):
             values = getattr(self, name)
-            if not isinstance(values, (tuple, list)) or len(values) != 4 or any(value <= 0 for value in values):
+            kinds = int if name == 'num_blocks' else (int, float)
+            if not isinstance(values, (tuple, list)) or len(values) != 4 or any(
+                    not isinstance(value, kinds) or value <= 0 for value in values):
                 raise UserError(f'arch {name} must be 4 positive numbers, one for each of the stages 2 to 5, got {values!r}')
             object.__setattr__(self, name, tuple(values))
+        widths, groups = (self.stem_width, *self.stage_widths), self.groups
+        if not isinstance(groups, int) or groups < 1 or any(width < 1 or width % groups for width in widths):
+            raise UserError(f'arch groups must be a positive integer that divides the widths {widths}, got {groups!r}')
+        if self.use_se and min(widths) < SE_RATIO:
+            raise UserError(f'arch use_se needs at least {SE_RATIO} channels in every stage, got widths {widths}')
 
     @property
     def stem_width(self) -> int:

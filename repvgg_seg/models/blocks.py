@@ -1,10 +1,14 @@
 """The building block of RepVGG. Its training form and its fused form differ in one sub-module and share one forward."""
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from .fusion import fold_norm, identity_kernel, pad_1x1_to_3x3
+from .archs import SE_RATIO
+from .fusion import conv_with, fold_norm, identity_kernel, pad_1x1_to_3x3
 
 
 def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
@@ -14,10 +18,22 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
     return build_norm_layer(norm_cfg, channels)[1]
 
 
-def plain_conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,
-                  **factory) -> nn.Conv2d:
-    """The convolution that a fused block consists of. Padding equals dilation, so stride 1 keeps the size."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride, dilation, dilation, groups, bias=True, **factory)
+def conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int, groups: int, bias: bool) -> nn.Conv2d:
+    """The one 3x3 convolution of both forms of a block. Padding equals dilation, so stride 1 keeps the size."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, dilation, dilation, groups, bias)
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep batch norms from updating their running statistics, as they must not when a forward pass is recomputed."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class RepConv(nn.Module):
@@ -41,7 +57,7 @@ class RepConv(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride, self.dilation, self.groups = stride, dilation, groups
         self.branch_3x3 = nn.Sequential(OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, 3, stride, dilation, dilation, groups, bias=False),
+            conv=conv3x3(in_channels, out_channels, stride, dilation, groups, bias=False),
             norm=build_norm(norm_cfg, out_channels)))
         self.branch_1x1 = nn.Sequential(OrderedDict(
             conv=nn.Conv2d(in_channels, out_channels, 1, stride, 0, 1, groups, bias=False),
@@ -64,22 +80,16 @@ class RepConv(nn.Module):
         Raises:
             TypeError: a norm is not a batch norm with running statistics.
         """
-        conv3x3, norm3x3 = self.branch_3x3
+        conv, norm = self.branch_3x3
         conv1x1, norm1x1 = self.branch_1x1
-        kernel, bias = fold_norm(conv3x3.weight, None, norm3x3)
-        kernel1x1, bias1x1 = fold_norm(conv1x1.weight, None, norm1x1)
-        centre, bias = kernel1x1, bias + bias1x1
+        kernel, bias = fold_norm(conv.weight, None, norm)
+        centre, bias1x1 = fold_norm(conv1x1.weight, None, norm1x1)
+        bias = bias + bias1x1
         if self.branch_identity is not None:
-            identity = identity_kernel(self.out_channels, self.groups, conv3x3.weight.device)
+            identity = identity_kernel(self.out_channels, self.groups, conv.weight.device)
             kernel_identity, bias_identity = fold_norm(identity, None, self.branch_identity)
             centre, bias = centre + kernel_identity, bias + bias_identity
-        kernel = kernel + pad_1x1_to_3x3(centre)
-        fused = plain_conv3x3(self.in_channels, self.out_channels, self.stride, self.dilation, self.groups,
-                              device=conv3x3.weight.device, dtype=conv3x3.weight.dtype)
-        fused.weight.copy_(kernel)
-        fused.bias.copy_(bias)
-        fused.requires_grad_(conv3x3.weight.requires_grad)
-        return fused.train(self.training)
+        return conv_with(conv, kernel + pad_1x1_to_3x3(centre), bias)
 
 
 class SqueezeExcitation(nn.Module):
@@ -90,7 +100,7 @@ class SqueezeExcitation(nn.Module):
         ratio: C / ratio channels between the two 1x1 convolutions.
     """
 
-    def __init__(self, channels: int, ratio: int = 16) -> None:
+    def __init__(self, channels: int, ratio: int = SE_RATIO) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, channels // ratio, 1)
         self.expand = nn.Conv2d(channels // ratio, channels, 1)
@@ -114,7 +124,7 @@ class RepVGGBlock(nn.Module):
                  norm_cfg: dict = dict(type='BN'), use_se: bool = False, deploy: bool = False) -> None:
         super().__init__()
         if deploy:
-            self.conv = plain_conv3x3(in_channels, out_channels, stride, dilation, groups)
+            self.conv = conv3x3(in_channels, out_channels, stride, dilation, groups, bias=True)
         else:
             self.conv = RepConv(in_channels, out_channels, stride, dilation, groups, norm_cfg)
         self.se = SqueezeExcitation(out_channels) if use_se else nn.Identity()

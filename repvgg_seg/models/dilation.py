@@ -45,13 +45,15 @@ def resolve_dilation(num_blocks: Sequence[int], dilation: str | None, strides: S
             raise ArgumentTypeError(f'{name} must be a sequence of 4, one for each of the stages 2 to 5, got {values!r}')
         if len(values) != 4:
             raise UserError(f'{name} must have 4 entries, one for each of the stages 2 to 5, got {len(values)}: {values!r}')
-    if any(stride not in (1, 2) for stride in strides):
+    if any(not isinstance(stride, int) or stride not in (1, 2) for stride in strides):
         raise UserError(f'each stride must be 1 or 2, got {tuple(strides)}')
     return tuple(strides), tuple(_block_dilations(stage, blocks, values)
                                  for stage, (blocks, values) in enumerate(zip(num_blocks, dilations), start=2))
 
 
 def _block_dilations(stage: int, num_blocks: int, values: int | Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(values, (int, tuple, list)):
+        raise ArgumentTypeError(f'dilations of stage {stage} must be an integer or a sequence of them, got {values!r}')
     values = (values, ) * num_blocks if isinstance(values, int) else tuple(values)
     if len(values) != num_blocks:
         raise UserError(f'stage {stage} has {num_blocks} blocks, but dilations gives {len(values)}: {values}')

@@ -25,7 +25,8 @@ def norm_scale_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     if not isinstance(norm, _BatchNorm):
         raise ArgumentTypeError(f'cannot fuse {type(norm).__name__}: only batch norm has fixed statistics at inference')
     if norm.running_mean is None or norm.running_var is None:
-        raise ArgumentTypeError(f'cannot fuse {type(norm).__name__} with track_running_stats=False: it has no running statistics')
+        raise ArgumentTypeError(f'cannot fuse {type(norm).__name__} with track_running_stats=False: it has no running '
+                                'statistics')
     mean, var = norm.running_mean.double(), norm.running_var.double()
     weight = torch.ones_like(mean) if norm.weight is None else norm.weight.double()
     bias = torch.zeros_like(mean) if norm.bias is None else norm.bias.double()
@@ -59,3 +60,20 @@ def identity_kernel(channels: int, groups: int = 1, device: torch.device | None 
     """The 1x1 kernel (C, C / groups, 1, 1), float64, whose convolution with the same groups returns its input."""
     width = channels // groups
     return torch.eye(width, dtype=torch.float64, device=device).repeat(groups, 1).view(channels, width, 1, 1)
+
+
+@torch.no_grad()
+def conv_with(conv: nn.Conv2d, kernel: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A convolution with bias, otherwise as ``conv``: geometry, dtype, device, training flag and ``requires_grad``.
+
+    Args:
+        conv: what it is to resemble.
+        kernel: of the shape of ``conv.weight``.
+        bias: (O,).
+    """
+    fused = nn.utils.skip_init(nn.Conv2d, conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+                               conv.dilation, conv.groups, bias=True, padding_mode=conv.padding_mode,
+                               device=conv.weight.device, dtype=conv.weight.dtype)
+    fused.weight.copy_(kernel)
+    fused.bias.copy_(bias)
+    return fused.requires_grad_(conv.weight.requires_grad).train(conv.training)

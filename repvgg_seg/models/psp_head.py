@@ -33,15 +33,17 @@ class FactorizedPSPHead(BaseDecodeHead):
             convolutions.
 
     Raises:
-        UserError: ``conv_cfg`` is given, or a pool scale is not a positive integer.
+        UserError: ``conv_cfg`` is given, or pool scales or channels are not positive integers.
     """
 
     def __init__(self, pool_scales: Sequence[int] = (1, 2, 3, 6), pool_channels: int | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         if self.conv_cfg is not None:
             raise UserError(f'FactorizedPSPHead has plain convolutions only: expected conv_cfg=None, got {self.conv_cfg}')
-        if not pool_scales or any(not isinstance(scale, int) or scale < 1 for scale in pool_scales):
+        if not isinstance(pool_scales, (tuple, list)) or not pool_scales or not all(map(_is_positive, pool_scales)):
             raise UserError(f'pool_scales must be positive integers, got {pool_scales!r}')
+        if pool_channels is not None and not _is_positive(pool_channels):
+            raise UserError(f'pool_channels must be a positive integer or None, got {pool_channels!r}')
         self.pool_scales = tuple(pool_scales)
         self.pool_channels = self.channels if pool_channels is None else pool_channels
         layers = dict(norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
@@ -85,6 +87,10 @@ class FactorizedPSPHead(BaseDecodeHead):
         weights = F.interpolate(cells[None], size=size, mode='linear', align_corners=self.align_corners)[0]
         padded = F.pad(weights, (1, 1))
         return torch.cat([padded[:, tap:tap + size] for tap in range(3)])
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _tap_products(cells: Tensor, taps: Tensor) -> Tensor:

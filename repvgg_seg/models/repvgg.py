@@ -1,5 +1,6 @@
 """The RepVGG backbone: https://arxiv.org/abs/2101.03697."""
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch.utils.checkpoint
 from mmengine.model import BaseModule
@@ -10,7 +11,7 @@ from ..checkpoints import load_pretrained, pretrained_config
 from ..errors import ArgumentTypeError, UserError
 from ..registry import MODELS, root
 from .archs import get_arch
-from .blocks import RepConv, RepVGGBlock
+from .blocks import RepConv, RepVGGBlock, frozen_statistics
 from .dilation import resolve_dilation
 
 
@@ -68,9 +69,10 @@ class RepVGG(BaseModule):
         strides, dilations = resolve_dilation(spec.num_blocks, dilation, strides, dilations)
         if not isinstance(out_indices, (tuple, list)):
             raise ArgumentTypeError(f'out_indices must be a sequence of stage indices, got {out_indices!r}')
-        if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(4))):
+        if not out_indices or not all(isinstance(index, int) for index in out_indices) or (
+                list(out_indices) != sorted(set(out_indices) & set(range(4)))):
             raise UserError(f'out_indices must be increasing indices from 0 to 3, got {tuple(out_indices)}')
-        if frozen_stages not in range(-1, 5):
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= 4:
             raise UserError(f'frozen_stages must be an integer from -1 (none) to 4 (all), got {frozen_stages!r}')
         if not isinstance(in_channels, int) or in_channels < 1:
             raise UserError(f'in_channels must be a positive integer, got {in_channels!r}')
@@ -121,7 +123,8 @@ class RepVGG(BaseModule):
         for index, stage in enumerate(self.stages):
             for block in stage:
                 if self.with_cp and x.requires_grad:
-                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+                    x = torch.utils.checkpoint.checkpoint(
+                        block, x, use_reentrant=False, context_fn=lambda block=block: (nullcontext(), frozen_statistics(block)))
                 else:
                     x = block(x)
             if index in self.out_indices:

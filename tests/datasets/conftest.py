@@ -51,8 +51,9 @@ class SmallSet:
     def build(self, **options):
         """Open the set; ``options`` go beside or over the usual ones."""
         prefix = dict(img_path=self.folders[0], seg_map_path=self.folders[1])
+        # Serializing collects garbage, which takes longer than the rest of a test.
         return DATASETS.build(dict(type=f'repvgg_seg.{self.kind}', data_root=str(self.root), data_prefix=prefix,
-                                   pipeline=list(LOAD)) | options)
+                                   pipeline=list(LOAD), serialize_data=False) | options)
 
     def read_labels(self, label: int | np.ndarray | Image.Image, **options) -> np.ndarray:
         """What is loaded from one label map."""

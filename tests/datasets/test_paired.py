@@ -119,7 +119,6 @@ def test_links_are_followed(small_set, tmp_path, linked):
     assert item['gt_seg_map'].shape == (24, 32)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason='MMEngine refuses to join None with data_root')
 def test_no_label_folder_gives_samples_without_labels(small_set):
     small_set.add_image('a')
     prefix = dict(img_path=small_set.folders[0], seg_map_path=None)
@@ -155,14 +154,12 @@ def test_subset_of_classes_keeps_their_colors(camvid):
     assert meta['palette'] == [[64, 0, 128], [128, 128, 128]]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason='label_ids do not follow the choice of classes')
 def test_subset_of_classes_keeps_their_label_ids(cityscapes):
     cityscapes.add('a')
     meta = cityscapes.build(metainfo=dict(classes=['bicycle', 'sky', 'road'])).metainfo
     assert list(meta['label_ids']) == [33, 23, 7]
 
 
-@pytest.mark.xfail(strict=True, reason='arguments of BaseSegDataset that are passed on and never used')
 @pytest.mark.parametrize('option', [dict(ann_file='train.txt'), dict(img_suffix='.bmp'), dict(seg_map_suffix='_L.png'),
                                     dict(reduce_zero_label=True)], ids=str)
 def test_options_without_effect_are_refused(camvid, option):

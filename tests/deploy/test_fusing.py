@@ -1,7 +1,7 @@
 """Fusing whole models: what they compute, their keys, and what of the given model is touched."""
 import pytest
 import torch
-from helpers import (TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, assert_same_state, norms_of, randomize, snapshot)
+from helpers import TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, assert_same_state, norms_of, randomize, snapshot
 from mmcv.cnn import ConvModule
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
@@ -110,7 +110,9 @@ def test_dtype_mode_and_requires_grad_are_kept(dtype):
 
 
 @pytest.mark.parametrize('inplace', [True, False])
-@pytest.mark.parametrize('norm_cfg, name', [(dict(type='GN', num_groups=2), 'GroupNorm'), (dict(type='IN'), 'InstanceNorm2d')])
+@pytest.mark.parametrize('norm_cfg, name', [
+    (dict(type='GN', num_groups=2), 'GroupNorm'), (dict(type='IN'), 'InstanceNorm2d'),
+])
 def test_norm_in_the_backbone_that_cannot_be_fused_is_named(norm_cfg, name, inplace):
     model = make_segmentor(backbone_norm=norm_cfg)
     state = snapshot(model)
@@ -122,7 +124,8 @@ def test_norm_in_the_backbone_that_cannot_be_fused_is_named(norm_cfg, name, inpl
 
 def test_head_norm_that_is_no_batch_norm_stays(images):
     model = make_segmentor()
-    model.decode_head.bottleneck = ConvModule(48 + 4 * 8, 8, 3, padding=1, norm_cfg=dict(type='GN', num_groups=2)).double()
+    bottleneck = ConvModule(48 + 4 * 8, 8, 3, padding=1, norm_cfg=dict(type='GN', num_groups=2))
+    model.decode_head.bottleneck = bottleneck.double()
     expected = logits(model, images)
     fused = fuse(model)
     assert isinstance(fused.decode_head.bottleneck.norm, nn.GroupNorm)

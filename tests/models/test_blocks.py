@@ -66,9 +66,9 @@ def test_identity_exists_where_shapes_allow(stride, in_channels):
     conv = RepConv(in_channels, 16, stride)
     has_identity = stride == 1 and in_channels == 16
     assert (conv.branch_identity is not None) == has_identity
-    expected = {f'branch_{key}' for key in BRANCH_KEYS} | {
-        f'branch_{branch}.{key}' for branch in ['3x3.norm', '1x1.norm'] + ['identity'] * has_identity for key in NORM_KEYS}
-    assert set(conv.state_dict()) == expected
+    norms = ['3x3.norm', '1x1.norm'] + ['identity'] * has_identity
+    expected = BRANCH_KEYS | {f'{norm}.{key}' for norm in norms for key in NORM_KEYS}
+    assert set(conv.state_dict()) == {f'branch_{key}' for key in expected}
 
 
 @pytest.mark.parametrize('dilation', [1, 2, 4])
@@ -113,12 +113,14 @@ def test_mode_and_requires_grad_are_kept(training, requires_grad):
     before = snapshot(conv)
     fused = conv.fuse()
     assert fused.training == training
-    assert [(parameter.requires_grad, parameter.is_leaf) for parameter in fused.parameters()] == [(requires_grad, True)] * 2
+    assert [(p.requires_grad, p.is_leaf) for p in fused.parameters()] == [(requires_grad, True)] * 2
     assert (fused.stride, fused.dilation, fused.padding, fused.groups) == ((2, 2), (2, 2), (2, 2), 4)
     torch.testing.assert_close(dict(conv.state_dict()), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize('norm_cfg, name', [(dict(type='GN', num_groups=2), 'GroupNorm'), (dict(type='IN'), 'InstanceNorm2d')])
+@pytest.mark.parametrize('norm_cfg, name', [
+    (dict(type='GN', num_groups=2), 'GroupNorm'), (dict(type='IN'), 'InstanceNorm2d'),
+])
 def test_norm_that_cannot_be_fused_is_named(norm_cfg, name):
     with pytest.raises(TypeError, match=f'cannot fuse {name}'):
         RepConv(8, 8, norm_cfg=norm_cfg).fuse()

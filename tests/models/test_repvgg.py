@@ -93,7 +93,8 @@ def test_feature_sizes(out_indices, dilation, strides, height, width):
     (dict(arch='B1g2', dilation='fast'), ((1, ) * 4, (1, ) * 6, (1, ) * 12 + (2, ) * 4, (4, ))),
     (dict(arch='D2se', dilation='fast'), ((1, ) * 8, (1, ) * 14, (1, ) * 20 + (2, ) * 4, (4, ))),
     (dict(arch=TINY_ARCH, dilations=(1, 2, 3, 4)), ((1, ) * 2, (2, ) * 2, (3, ) * 6, (4, ))),
-    (dict(arch=TINY_ARCH, dilations=[[1, 2], 1, (1, 1, 2, 2, 4, 8), (5, )]), ((1, 2), (1, 1), (1, 1, 2, 2, 4, 8), (5, ))),
+    (dict(arch=TINY_ARCH, dilations=[[1, 2], 1, (1, 1, 2, 2, 4, 8), (5, )]),
+     ((1, 2), (1, 1), (1, 1, 2, 2, 4, 8), (5, ))),
     (dict(arch=dict(TINY_ARCH, num_blocks=(1, 1, 3, 2)), dilation='fast'), ((1, ), (1, ), (2, ) * 3, (4, 4))),
 ])
 def test_dilation_of_every_layer(arguments, expected, deploy):
@@ -183,7 +184,8 @@ def test_checkpointing_changes_nothing(arch, deploy):
     for output in outputs:
         sum((feature * feature.detach().cos()).sum() for feature in output).backward()
     for (name, expected), actual in zip(plain.named_parameters(), saving.parameters()):
-        torch.testing.assert_close(actual.grad, expected.grad, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f'{n}: {m}')
+        torch.testing.assert_close(actual.grad, expected.grad, rtol=1e-10, atol=1e-10,
+                                   msg=lambda text, name=name: f'{name}: {text}')
 
 
 @pytest.mark.parametrize('dilation', [None, 'full', 'fast'])

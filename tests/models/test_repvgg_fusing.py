@@ -99,7 +99,9 @@ def test_trained_model_is_fused_by_its_running_statistics():
     assert_relatively_close(model.switch_to_deploy()(x), expected, 1e-10)
 
 
-@pytest.mark.parametrize('norm_cfg, name', [(dict(type='GN', num_groups=2), 'GroupNorm'), (dict(type='IN'), 'InstanceNorm2d')])
+@pytest.mark.parametrize('norm_cfg, name', [
+    (dict(type='GN', num_groups=2), 'GroupNorm'), (dict(type='IN'), 'InstanceNorm2d'),
+])
 def test_norm_that_cannot_be_fused_changes_nothing(norm_cfg, name):
     model = RepVGG(TINY_ARCH, norm_cfg=norm_cfg)
     state = snapshot(model)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from .canvas import LABEL_IDS, MATERIALS, PLANTS, SCALE, SIGNS, SKIES, SKINS, Canvas, Color, pick_color
+from . import canvas as pools
+from .canvas import LABEL_IDS, SCALE, Canvas, Color, pick_color
 
 
 def paint_building(canvas: Canvas, x: float, z: float, length: float, side: int) -> None:
     rng, height, deep = canvas.rng, canvas.rng.uniform(3.5, 9), 9
-    color, roof, glass = pick_color(rng, MATERIALS), pick_color(rng, MATERIALS), pick_color(rng, MATERIALS + SKIES)
+    color, roof, glass = pick_color(rng, pools.WALLS), pick_color(rng, pools.WALLS), pick_color(rng, pools.METALS + pools.SKIES)
     canvas.box(tuple(sorted((x, x + side * deep))), (0, height), (z, z + length), color, 'building')
     if rng.random() < 0.6:
         ridge = (x + side * deep / 2, height + rng.uniform(1, 2.5))
@@ -52,8 +53,8 @@ def _paint_facade(canvas: Canvas, corner: tuple[float, float], step: tuple[int, 
 
 
 def paint_fence(canvas: Canvas, x: float, z: float, length: float, side: int) -> None:
-    rng, height = canvas.rng, canvas.rng.uniform(1.3, 2.2)
-    color, gap_share = pick_color(rng, MATERIALS), rng.uniform(0.15, 0.5)
+    rng, height = canvas.rng, canvas.rng.uniform(1.5, 2.4)
+    color, gap_share = pick_color(rng, pools.FENCES), rng.uniform(0.15, 0.5)
     gap_color = color * rng.uniform(0.35, 0.7)
     pitch = rng.uniform(0.35, 0.7)
     across = rng.random() < 0.4
@@ -78,17 +79,17 @@ def paint_tree(canvas: Canvas, x: float, z: float, size: float) -> None:
     rng, crown = canvas.rng, canvas.rng.uniform(3, 4.5) * size
     trunk = 0.2 * size
     canvas.outline(x, z, ((-trunk, 0), (-trunk * 0.7, crown), (trunk * 0.7, crown), (trunk, 0)),
-                   pick_color(rng, PLANTS) * 0.6, 'vegetation')
-    _paint_foliage(canvas, x, crown, z, rng.uniform(1.4, 2.2) * size, pick_color(rng, PLANTS))
+                   pick_color(rng, pools.PLANTS) * 0.6, 'vegetation')
+    _paint_foliage(canvas, x, crown, z, rng.uniform(1.4, 2.2) * size, pick_color(rng, pools.PLANTS))
 
 
 def paint_bush(canvas: Canvas, x: float, z: float) -> None:
-    _paint_foliage(canvas, x, 0.6, z, canvas.rng.uniform(0.7, 1.1), pick_color(canvas.rng, PLANTS))
+    _paint_foliage(canvas, x, 0.6, z, canvas.rng.uniform(0.7, 1.1), pick_color(canvas.rng, pools.PLANTS))
 
 
 def paint_pole(canvas: Canvas, x: float, z: float, height: float | None = None) -> None:
-    rng, color = canvas.rng, pick_color(canvas.rng, MATERIALS)
-    half = max(rng.uniform(0.11, 0.16), 2.2 * SCALE * z / canvas.focal)
+    rng, color = canvas.rng, pick_color(canvas.rng, pools.METALS)
+    half = max(rng.uniform(0.13, 0.2), 3 * SCALE * z / canvas.focal)
     top = height or rng.uniform(4, 7)
     canvas.wall((x - half, z), (x + half, z), 0, top, color, 'pole')
     canvas.wall((x - half, z), (x - half / 3, z), 0, top, np.minimum(color * 1.35, 240))
@@ -99,9 +100,10 @@ def paint_pole(canvas: Canvas, x: float, z: float, height: float | None = None) 
 
 
 def paint_sign(canvas: Canvas, x: float, z: float) -> None:
-    rng, size, height = canvas.rng, canvas.rng.uniform(0.5, 0.75), canvas.rng.uniform(2, 2.6)
+    rng, size, height = canvas.rng, canvas.rng.uniform(0.6, 0.85), canvas.rng.uniform(2, 2.6)
     paint_pole(canvas, x, z, height)
-    border, inside, symbol = pick_color(rng, SIGNS), pick_color(rng, SIGNS + MATERIALS[3:6]), pick_color(rng, MATERIALS)
+    border, inside = pick_color(rng, pools.SIGNS), pick_color(rng, pools.SIGNS + pools.MATERIALS[3:6])
+    symbol = pick_color(rng, pools.MATERIALS)
     triangle, diamond = ((-1, -0.8), (0, 1), (1, -0.8)), ((-1, 0), (0, 1), (1, 0), (0, -1))
     board = ((-0.8, -1), (-0.8, 1), (0.8, 1), (0.8, -1))
     shape = (None, triangle, diamond, board)[rng.integers(4)]
@@ -115,8 +117,9 @@ def paint_sign(canvas: Canvas, x: float, z: float) -> None:
 
 def paint_person(canvas: Canvas, x: float, z: float) -> None:
     rng, tall = canvas.rng, canvas.rng.uniform(1.45, 2)
-    coat, trousers, hair = pick_color(rng, MATERIALS), pick_color(rng, MATERIALS), pick_color(rng, MATERIALS) * 0.6
-    skin, stride, swing = pick_color(rng, SKINS, 8), rng.uniform(0.05, 0.3), rng.uniform(0.1, 0.25)
+    coat, trousers = pick_color(rng, pools.CLOTHES), pick_color(rng, pools.CLOTHES)
+    hair = pick_color(rng, pools.MATERIALS) * 0.6
+    skin, stride, swing = pick_color(rng, pools.SKINS, 8), rng.uniform(0.05, 0.3), rng.uniform(0.1, 0.25)
     for foot in (-stride, stride):
         legs = ((foot - 0.1, 0), (-0.18, 0.5), (0.18, 0.5), (foot + 0.12, 0))
         canvas.outline(x, z, [(dx, y * tall) for dx, y in legs], trousers, 'person')
@@ -130,8 +133,8 @@ def paint_person(canvas: Canvas, x: float, z: float) -> None:
 
 
 def paint_bicycle(canvas: Canvas, x: float, z: float) -> None:
-    rng, color, radius, pixel = canvas.rng, pick_color(canvas.rng, MATERIALS), 0.4, canvas.focal / z
-    turn, tire = rng.uniform(0.6, 1) * rng.choice([-1, 1]), pick_color(rng, MATERIALS[:5], 10) * 0.5
+    rng, color, radius, pixel = canvas.rng, pick_color(canvas.rng, pools.MATERIALS), 0.4, canvas.focal / z
+    turn, tire = rng.uniform(0.6, 1) * rng.choice([-1, 1]), pick_color(rng, pools.MATERIALS[:5], 10) * 0.5
     hull = [(a * turn, y) for a, y in ((-0.55, 0.4), (-0.25, 1.05), (0.45, 1.15), (0.55, 0.4))]
     cv2.fillPoly(canvas.label_ids, np.array([[canvas.project(x + a, y, z) for a, y in hull]]), LABEL_IDS['bicycle'])
     for a in (-0.55, 0.55):
@@ -148,7 +151,7 @@ def paint_bicycle(canvas: Canvas, x: float, z: float) -> None:
 
 def paint_car(canvas: Canvas, x: float, z: float, road: Color, crossing: bool) -> None:
     rng = canvas.rng
-    color, glass = pick_color(rng, MATERIALS), pick_color(rng, MATERIALS[:5] + SKIES) * 0.7
+    color, glass = pick_color(rng, pools.MATERIALS), pick_color(rng, pools.MATERIALS[:5] + pools.SKIES) * 0.7
     wide, deep = (2.1, 1.7) if crossing else (0.9, 4.)
     waist, top, tire = rng.uniform(0.85, 1), rng.uniform(1.4, 1.9), np.full(3, 22)
     left, right, behind = x - wide - 0.2, x + wide + 0.2, z + deep
@@ -183,4 +186,4 @@ def paint_car(canvas: Canvas, x: float, z: float, road: Color, crossing: bool) -
 
 
 def paint_bin(canvas: Canvas, x: float, z: float) -> None:
-    canvas.box((x - 0.3, x + 0.3), (0, 0.9), (z, z + 0.5), pick_color(canvas.rng, MATERIALS), 'unlabeled')
+    canvas.box((x - 0.3, x + 0.3), (0, 0.9), (z, z + 0.5), pick_color(canvas.rng, pools.MATERIALS), 'unlabeled')

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from . import objects
-from .canvas import LABEL_IDS, MATERIALS, NEAREST, PAVINGS, PLANTS, SCALE, SKIES, Canvas, pick_color
+from .canvas import GROUNDS, LABEL_IDS, MATERIALS, NEAREST, ROADS, SCALE, SKIES, WALKS, Canvas, pick_color
 
 # Strength of the fine and of the blotchy noise on a class's surface, in gray levels.
 _TEXTURE = {'road': (9, 3), 'sidewalk': (4, 5), 'building': (4, 4), 'fence': (3, 2), 'vegetation': (14, 26),
@@ -58,7 +58,7 @@ def _paint_sky(canvas: Canvas) -> None:
 def _lay_out_street(canvas: Canvas) -> list[tuple[float, Callable[[], None]]]:
     """Paint the ground, and return the (depth, painter) of everything that stands on it."""
     rng = canvas.rng
-    half_road, road_color = rng.uniform(3, 4.6), pick_color(rng, PAVINGS)
+    half_road, road_color = rng.uniform(3, 4.6), pick_color(rng, ROADS)
     things: list[tuple[float, Callable[[], None]]] = []
 
     def add(painter: Callable[..., None], x: float, z: float, *arguments: object) -> None:
@@ -87,13 +87,13 @@ def _lay_out_street(canvas: Canvas) -> list[tuple[float, Callable[[], None]]]:
     for _ in range(rng.integers(0, 3)):
         add(objects.paint_car, half_road * rng.choice([-0.4, 0.4]), rng.uniform(9, 30), road_color, rng.random() < 0.35)
     for _ in range(rng.integers(1, 4)):
-        add(objects.paint_pole, *place(6, 15))
+        add(objects.paint_pole, *place(5, 11))
     for _ in range(rng.integers(1, 4)):
-        add(objects.paint_sign, *place(5.5, 12))
+        add(objects.paint_sign, *place(5, 10))
     for _ in range(rng.integers(2, 6)):
-        add(objects.paint_person, *place(4.5, 13, 0.75))
+        add(objects.paint_person, *place(3.5, 8.5, 0.75))
     for _ in range(rng.integers(1, 4)):
-        add(objects.paint_bicycle, *place(4.5, 10, 0.65))
+        add(objects.paint_bicycle, *place(3.5, 8, 0.65))
     for _ in range(rng.integers(0, 3)):
         add(objects.paint_bin, *place(6, 15))
     for x in rng.uniform(-60, 60, 9):
@@ -106,7 +106,7 @@ def _paint_verge(canvas: Canvas, side: int, half_road: float) -> tuple[float, tu
     rng = canvas.rng
     strips = [('sidewalk', rng.uniform(1.8, 3)), ('terrain', rng.uniform(1.5, 4.5))]
     order = [strips, strips[::-1], strips[:1]][rng.choice(3, p=[0.45, 0.4, 0.15])]
-    colors = {'sidewalk': pick_color(rng, PAVINGS), 'terrain': pick_color(rng, PLANTS)}
+    colors = {'sidewalk': pick_color(rng, WALKS), 'terrain': pick_color(rng, GROUNDS)}
     edge = half_road
     canvas.ribbon(side * edge, side * 300, NEAREST, 200, colors['terrain'], 'terrain')
     for name, breadth in order:
@@ -181,11 +181,11 @@ def _photograph(rng: np.random.Generator, image: np.ndarray, label_ids: np.ndarr
     picture = image + texture[..., None]
     if rng.random() < 0.6:
         picture = cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.3, 0.7))
-    is_dusk = rng.random() < 0.15
+    is_dusk = rng.random() < 0.1
     gain = rng.uniform(0.5, 0.7) if is_dusk else rng.uniform(0.75, 1.2)
     warmth = rng.uniform(-0.12, 0.12)
     balance = gain * np.array((1 + warmth, 1, 1 - warmth), np.float32)
     middle, contrast = rng.uniform(100, 140), rng.uniform(0.7, 1.15)
     noise = rng.random((height, width, 3), np.float32) - np.float32(0.5)
-    picture = ((picture - middle) * contrast + middle) * balance + noise * rng.uniform(3, 16)
+    picture = ((picture - middle) * contrast + middle) * balance + noise * rng.uniform(3, 10)
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

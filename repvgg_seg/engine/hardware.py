@@ -1,4 +1,4 @@
-"""Mixed precision on any device."""
+"""Making one config run on what this machine has: GPUs or CPUs, one process or many, with mixed precision."""
 from contextlib import contextmanager
 
 import torch
@@ -9,6 +9,17 @@ from torch import nn
 
 from ..errors import UserError
 from ..registry import OPTIM_WRAPPERS
+
+
+def fit_to_hardware(config: Config) -> None:
+    """Change what a config says about devices where this machine has no GPU.
+
+    ``SyncBatchNorm`` and NCCL refuse CPUs: batch norm stays plain, processes talk through gloo.
+    """
+    if torch.cuda.is_available():
+        return
+    config.sync_bn = None
+    config.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -1,0 +1,102 @@
+"""Every config builds the model that its name and the paper say."""
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+SEGMENTORS = [name for name in CONFIGS if name.startswith('pspnet_')]
+# Paper, Table 8, and what follows from its architectures: arch, dilation, channels of stages 4 and 5.
+REPVGG = {
+    'pspnet_repvgg_b2_cityscapes': ('B2', 'full', 640, 2560),
+    'pspnet_repvgg_b2_fast_cityscapes': ('B2', 'fast', 640, 2560),
+    'pspnet_repvgg_b1g2_cityscapes': ('B1g2', 'full', 512, 2048),
+    'pspnet_repvgg_b1g2_fast_cityscapes': ('B1g2', 'fast', 512, 2048),
+    'pspnet_repvgg_a0_cityscapes': ('A0', 'full', 192, 1280),
+    'pspnet_repvgg_a1_cityscapes': ('A1', 'full', 256, 1280),
+}
+
+
+def load(name: str) -> Config:
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def build(config: Config):
+    from mmseg.registry import MODELS
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        return MODELS.build(config.model)
+
+
+def test_the_published_rows_are_there():
+    assert {*REPVGG, 'pspnet_r50_cityscapes', 'pspnet_r101_cityscapes', 'pspnet_repvgg_a0_camvid',
+            'pspnet_repvgg_a0_toystreets'} <= set(SEGMENTORS)
+
+
+@pytest.mark.parametrize('name', SEGMENTORS)
+def test_model_builds_at_output_stride_8(name):
+    config = load(name)
+    model = build(config)
+    height, width = config.model.data_preprocessor.size
+    features = model.extract_feat(torch.empty(2, 3, height, width, device='meta'))
+    size = (-(-height // 8), -(-width // 8))
+    assert [tuple(feature.shape[2:]) for feature in features] == [size, size]
+    assert model.decode_head(features).shape == (2, len(dataset_classes(config)), *size)
+    assert model.auxiliary_head.in_channels == features[0].shape[1]
+    assert model.auxiliary_head.loss_decode.loss_weight == pytest.approx(0.4) or 'camvid' in name
+
+
+def dataset_classes(config: Config) -> tuple:
+    from mmseg.registry import DATASETS
+    return DATASETS.get(config.train_dataloader.dataset.type).METAINFO['classes']
+
+
+@pytest.mark.parametrize('name', REPVGG)
+def test_repvgg_rows(name):
+    arch, dilation, stage4, stage5 = REPVGG[name]
+    config = load(name)
+    model = build(config)
+    assert (model.backbone.arch, config.model.backbone.dilation) == (arch, dilation)
+    assert model.backbone.out_channels == (stage4, stage5)
+    head = model.decode_head
+    assert (head.pool_channels, head.channels, head.pool_scales, head.align_corners) == (stage5 // 4, 512, (1, 2, 3, 6), True)
+    companion, url = config.model.backbone.init_cfg.checkpoint
+    assert companion == f'work_dirs/repvgg_{arch.lower()}_imagenet' and f'/repvgg-{arch}_' in url
+
+
+@pytest.mark.parametrize(('name', 'blocks'), [('pspnet_r50_cityscapes', (3, 4, 6, 3)),
+                                              ('pspnet_r101_cityscapes', (3, 4, 23, 3))])
+def test_resnet_baselines_dilate_every_3x3_of_the_last_stages(name, blocks):
+    backbone = build(load(name)).backbone
+    stages = [getattr(backbone, layer) for layer in backbone.res_layers]
+    assert tuple(len(stage) for stage in stages) == blocks
+    assert [{block.conv2.dilation[0] for block in stage} for stage in stages] == [{1}, {1}, {2}, {4}]
+    assert hasattr(backbone, 'stem')
+
+
+@pytest.mark.parametrize('name', [name for name in SEGMENTORS if name.endswith('cityscapes')])
+def test_cityscapes_recipe(name):
+    config = load(name)
+    optimizer, heads = config.optim_wrapper.optimizer, config.optim_wrapper.paramwise_cfg.custom_keys
+    assert (optimizer.type, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ('SGD', 0.01, 0.9, 1e-4)
+    assert heads.decode_head.lr_mult == heads.auxiliary_head.lr_mult == 10
+    assert config.train_cfg.max_epochs == 40 and config.auto_scale_lr.base_batch_size == 16
+    schedule, = config.param_scheduler
+    assert (schedule.type, schedule.power, schedule.end) == ('PolyLR', 0.9, 40)
+    steps = {step['type']: step for step in config.train_dataloader.dataset.pipeline}
+    assert steps['RandomResize'].ratio_range == (0.5, 2.0) and steps['RandomRotate'].degree == 10
+    assert steps['RandomCrop'].crop_size == (713, 713) and steps['repvgg_seg.RandomGaussianBlur'].prob == 0.5
+    assert 'PhotoMetricDistortion' not in steps
+    test = config.model.test_cfg
+    assert (test.mode, test.crop_size, test.stride) == ('slide', (713, 713), (476, 476))
+    assert config.sync_bn == 'torch'
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_leaf_says_only_what_its_row_changes(name):
+    lines = (ROOT / 'configs' / f'{name}.py').read_text().splitlines()
+    assert f'configs/{name}.py' in '\n'.join(lines[:4]), 'the header has the launch command'
+    assert len(lines) <= 25

@@ -1,0 +1,50 @@
+"""The README's commands name files and options that exist, and its config example trains."""
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text()
+TOOL_LINES = sorted(set(re.findall(r'python (tools/.*?)(?: +#.*)?$', README, re.MULTILINE)))
+
+
+@pytest.mark.parametrize('target', re.findall(r'^make (\w+)', README, re.MULTILINE))
+def test_make_targets_exist(target):
+    assert re.search(rf'^{target}:', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize('line', TOOL_LINES)
+def test_tools_and_configs_exist_and_options_are_known(line):
+    tool, *arguments = shlex.split(line)
+    source = (ROOT / tool).read_text() + (ROOT / 'repvgg_seg' / 'cli.py').read_text()
+    for argument in arguments:
+        if argument.startswith('configs/'):
+            assert (ROOT / argument).is_file()
+        if argument.startswith('--'):
+            assert f"'{argument}'" in source
+
+
+@pytest.mark.parametrize('name', re.findall(r'^\| `(\w+\.py)`', README, re.MULTILINE))
+def test_listed_configs_exist(name):
+    assert (ROOT / 'configs' / name).is_file()
+
+
+@pytest.mark.parametrize('path', re.findall(r'\]\((?!http)(\S+?)\)', README))
+def test_links_lead_somewhere(path):
+    assert (ROOT / path).exists()
+
+
+def test_example_builds():
+    from mmseg.registry import MODELS
+    scope: dict = {}
+    exec(re.search(r'```python\n(.*?)```', README, re.DOTALL)[1], scope)
+    model = ConfigDict(scope['model'])
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        backbone, head = MODELS.build(model.backbone), MODELS.build(model.decode_head)
+        assert head(backbone(torch.empty(2, 3, 65, 65))).shape == (2, 19, 9, 9)
