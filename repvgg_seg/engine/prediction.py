@@ -56,7 +56,7 @@ def segment(model: nn.Module, pipeline: Compose, path: Path) -> tuple[np.ndarray
 
 
 def find_images(source: str) -> dict[str, Path]:
-    """Images by the names of their outputs.
+    """Images by the names of their outputs: the file names, with folders before them where those are not unique.
 
     Raises:
         UserError: there is none, or two would have the same output.
@@ -71,9 +71,11 @@ def find_images(source: str) -> dict[str, Path]:
     if not found:
         raise UserError(f'no image at {source}; expected an image, a folder with files that end in '
                         f'{", ".join(IMAGE_SUFFIXES)}, or a glob pattern')
+    names = [file.stem for file in found]
+    if len(set(names)) < len(names) and path.is_dir():
+        names = ['_'.join(file.relative_to(path).with_suffix('').parts) for file in found]
     images: dict[str, Path] = {}
-    for file in found:
-        name = '_'.join(file.relative_to(path).with_suffix('').parts) if path.is_dir() else file.stem
+    for name, file in zip(names, found):
         if name in images:
             raise UserError(f'{images[name]} and {file} would both be written to {name}.png; rename one, or predict them '
                             'in two calls')

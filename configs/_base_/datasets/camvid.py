@@ -2,11 +2,11 @@
 _base_ = './cityscapes.py'
 dataset_type = 'repvgg_seg.CamVidDataset'
 data_root = 'data/camvid'
-crop_size = (240, 320)
+crop_size = (192, 256)
 train_pipeline = [
     dict(type='repvgg_seg.LoadImage'),
     dict(type='repvgg_seg.LoadLabels'),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.6, 1.3), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='PhotoMetricDistortion'),

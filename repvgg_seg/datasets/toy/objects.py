@@ -141,12 +141,12 @@ def paint_bicycle(canvas: Canvas, x: float, z: float) -> None:
         center = canvas.project(x + a * turn, radius, z)
         axes = round(radius * abs(turn) * pixel), round(radius * pixel)
         cv2.ellipse(canvas.label_ids, center, axes, 0, 0, 360, LABEL_IDS['bicycle'], cv2.FILLED)
-        cv2.ellipse(canvas.image, center, axes, 0, 0, 360, tire.tolist(), max(2, round(0.09 * pixel)))
+        cv2.ellipse(canvas.image, center, axes, 0, 0, 360, tire.tolist(), max(2, round(0.12 * pixel)))
     tubes = ((-0.55, 0.4, -0.25, 0.95), (-0.25, 0.95, 0.4, 0.9), (0.4, 0.9, -0.1, 0.4), (-0.1, 0.4, -0.25, 0.95),
              (-0.55, 0.4, -0.1, 0.4), (0.55, 0.4, 0.4, 1.12), (0.4, 1.12, 0.2, 1.15), (-0.42, 1.02, -0.12, 1.02))
     for a, bottom, b, top in tubes:
         ends = canvas.project(x + a * turn, bottom, z), canvas.project(x + b * turn, top, z)
-        cv2.line(canvas.image, *ends, color.tolist(), max(2, round(0.07 * pixel)))
+        cv2.line(canvas.image, *ends, color.tolist(), max(2, round(0.1 * pixel)))
 
 
 def paint_car(canvas: Canvas, x: float, z: float, road: Color, crossing: bool) -> None:

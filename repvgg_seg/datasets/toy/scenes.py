@@ -181,11 +181,11 @@ def _photograph(rng: np.random.Generator, image: np.ndarray, label_ids: np.ndarr
     picture = image + texture[..., None]
     if rng.random() < 0.6:
         picture = cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.3, 0.7))
-    is_dusk = rng.random() < 0.1
-    gain = rng.uniform(0.5, 0.7) if is_dusk else rng.uniform(0.75, 1.2)
-    warmth = rng.uniform(-0.12, 0.12)
+    is_dusk = rng.random() < 0.08
+    gain = rng.uniform(0.55, 0.7) if is_dusk else rng.uniform(0.82, 1.15)
+    warmth = rng.uniform(-0.08, 0.08)
     balance = gain * np.array((1 + warmth, 1, 1 - warmth), np.float32)
-    middle, contrast = rng.uniform(100, 140), rng.uniform(0.7, 1.15)
+    middle, contrast = rng.uniform(100, 140), rng.uniform(0.85, 1.15)
     noise = rng.random((height, width, 3), np.float32) - np.float32(0.5)
     picture = ((picture - middle) * contrast + middle) * balance + noise * rng.uniform(3, 10)
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
