@@ -5,6 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
+from torch import distributed as dist
 from torch import nn
 
 from ..errors import UserError
@@ -12,14 +13,25 @@ from ..registry import OPTIM_WRAPPERS
 
 
 def fit_to_hardware(config: Config) -> None:
-    """Change what a config says about devices where this machine has no GPU.
+    """Where this machine has no GPU, change what a config says about devices.
 
     ``SyncBatchNorm`` and NCCL refuse CPUs: batch norm stays plain, processes talk through gloo.
+
+    Raises:
+        UserError: processes on CPUs were started by something else than ``torchrun``.
     """
     if torch.cuda.is_available():
         return
     config.sync_bn = None
-    config.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
+    if config.get('launcher', 'none') == 'none' or dist.is_initialized():
+        return
+    if config.launcher != 'pytorch':
+        raise UserError('no GPU here: on CPUs start the processes with torchrun and --launcher pytorch, not '
+                        f'{config.launcher}')
+    # MMEngine would ask for a CUDA device, here and when it wraps the model.
+    dist.init_process_group('gloo')
+    config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', broadcast_buffers=False))
+    config.model_wrapper_cfg.device_ids = None
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..checkpoints import load_model
@@ -47,7 +48,7 @@ def test(config: Config, checkpoint: str, tta: bool = False, out: str | None = N
     elif writers:
         config.test_evaluator = [config.test_evaluator, *writers]
     runner = Runner.from_cfg(config)
-    model = getattr(runner.model, 'module', runner.model)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     segmentor = model.module if tta else model
     load_model(segmentor, weights)
     check_classes(segmentor, runner.test_loop.dataloader.dataset)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
@@ -26,7 +27,7 @@ def train(config: Config) -> Path:
     """
     fit_to_hardware(config)
     runner = Runner.from_cfg(config)
-    model = getattr(runner.model, 'module', runner.model)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     # The loops open the data sets, so that a broken validation set shows now and not after the first epoch.
     loaders = [runner.train_loop.dataloader]
     if runner.val_loop is not None:

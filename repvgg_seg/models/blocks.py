@@ -27,13 +27,15 @@ def conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int, gro
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics, as they must not when a forward pass is recomputed."""
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, batches) in zip(norms, before):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)
 
 
 class RepConv(nn.Module):

@@ -5,7 +5,7 @@ from helpers import randomize, snapshot
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
-from repvgg_seg.models.blocks import RepConv, RepVGGBlock, SqueezeExcitation, plain_conv3x3
+from repvgg_seg.models.blocks import RepConv, RepVGGBlock, SqueezeExcitation, conv3x3
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
 BRANCH_KEYS = {'3x3.conv.weight', '1x1.conv.weight'}
@@ -145,8 +145,8 @@ def test_squeeze_and_excitation_pools_the_whole_map():
 
 @pytest.mark.parametrize('dilation', [1, 2, 4])
 @pytest.mark.parametrize('stride', [1, 2])
-def test_plain_conv_pads_by_its_dilation(stride, dilation):
-    conv = plain_conv3x3(4, 8, stride, dilation, 2)
+def test_conv_pads_by_its_dilation(stride, dilation):
+    conv = conv3x3(4, 8, stride, dilation, 2, bias=True)
     assert (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups) == (
         (3, 3), (stride, stride), (dilation, dilation), (dilation, dilation), 2)
     assert conv.bias is not None

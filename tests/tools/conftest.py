@@ -14,7 +14,7 @@ CONFIG = """
 _base_ = '{root}/configs/pspnet_repvgg_a0_toystreets.py'
 model = dict(
     data_preprocessor=dict(size=(48, 64)),
-    backbone=dict(arch=dict(num_blocks=(1, 1, 5, 1), width_factors=(0.25, 0.125, 0.125, 0.125))),
+    backbone=dict(arch=dict(_delete_=True, num_blocks=(1, 1, 5, 1), width_factors=(0.25, 0.125, 0.125, 0.125))),
     decode_head=dict(in_channels=64, channels=16), auxiliary_head=dict(in_channels=32, channels=16))
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}'))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}'))

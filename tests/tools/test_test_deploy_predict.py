@@ -83,7 +83,7 @@ def test_out_writes_class_indices_and_submit_label_ids(run_tool, config, checkpo
 def test_predict_takes_images_folders_and_globs(run_tool, config, fused, streets, tmp_path, kind):
     folder = streets / 'leftImg8bit/val'
     source, count = {'image': (next(folder.glob('*/*')), 1), 'folder': (folder, 3),
-                     'glob': (f'{folder}/*/*_00000[01]*', 2)}[kind]
+                     'glob': (f'{folder}/*/toytown_00000[01]*', 2)}[kind]
     result = run_tool('predict', config, fused, source, '--out', tmp_path / 'pictures')
     assert result.code == 0 and f'Wrote {count} label maps and overlays' in result.out
     overlays = sorted((tmp_path / 'pictures').glob('*_overlay.png'))
