@@ -1,18 +1,19 @@
-"""Packaging. The OpenMMLab packages are an extra, so that an environment that has either family keeps it."""
+"""Packaging. PyTorch, OpenCV and the OpenMMLab packages are an extra, so that an environment keeps those it has."""
 import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-MM = ('onedl-mm', )
+LEFT_TO_THE_USER = ('torch', 'opencv', 'onedl-')
 
 
 def requirements() -> tuple[list[str], list[str]]:
-    """requirements.txt, split into what every installation needs and the OpenMMLab packages."""
+    """requirements.txt, split into what every installation gets and what it may have in another version or build."""
     lines = [line.split('#')[0].strip() for line in (HERE / 'requirements.txt').read_text().splitlines()]
     lines = [line for line in lines if line]
-    return [line for line in lines if not line.startswith(MM)], [line for line in lines if line.startswith(MM)]
+    return ([line for line in lines if not line.startswith(LEFT_TO_THE_USER)],
+            [line for line in lines if line.startswith(LEFT_TO_THE_USER)])
 
 
 BASE, MM_PACKAGES = requirements()

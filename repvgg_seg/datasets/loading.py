@@ -1,6 +1,7 @@
 """Loading images and labels, with an error that names the file when something is wrong with it."""
 import io
 
+import mmcv
 import mmengine.fileio
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
@@ -10,7 +11,7 @@ from ..errors import DataError
 from ..registry import TRANSFORMS
 
 LISTED_VALUES = 8  # Values shown in an error.
-UNREADABLE = (OSError, SyntaxError, ValueError, AssertionError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @TRANSFORMS.register_module()
@@ -24,16 +25,19 @@ class LoadImage(LoadImageFromFile):
     def __init__(self, **kwargs) -> None:
         super().__init__(**{'imdecode_backend': 'pillow', **kwargs})
 
-    def transform(self, results: dict) -> dict | None:
+    def transform(self, results: dict) -> dict:
         """Read ``img_path`` into ``img``, uint8 BGR (H, W, 3)."""
+        path = results['img_path']
         try:
-            with Image.open(results['img_path']) as image:  # The header only.
-                if image.mode.startswith(('I', 'F')):
-                    raise ValueError(f'mode {image.mode}, expected 8 bits per channel')
-            return super().transform(results)
+            data = mmengine.fileio.get(path, backend_args=self.backend_args)
+            with Image.open(io.BytesIO(data)) as header:
+                if header.mode.startswith(('I', 'F')):
+                    raise ValueError(f'mode {header.mode}, expected 8 bits per channel')
+            image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         except UNREADABLE as error:
-            raise DataError(f'image {results["img_path"]} cannot be read ({_reason(error)}); '
-                            'replace or remove it') from None
+            raise DataError(f'image {path} cannot be read ({_reason(error)}); replace or remove it') from None
+        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
 
 
 @TRANSFORMS.register_module()

@@ -146,7 +146,9 @@ def fused_model_config(config: Config) -> Config:
     model.backbone.init_cfg = None
     if model.backbone.type.rpartition('.')[2] == 'RepVGG':
         model.backbone.deploy = True
-    model.decode_head.norm_cfg = None
+    for head in model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]:
+        if (head.get('norm_cfg') or {}).get('type', '').endswith('BN'):  # BN, SyncBN, MMSyncBN
+            head.norm_cfg = None
     model.auxiliary_head = None
     return config
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from repvgg_seg.deploy import fuse
 from repvgg_seg.models import RepVGG
+from repvgg_seg.models.blocks import RepConv
 
 EXACT = 1e-10  # Relative to the largest output, in float64.
 WIDTHS = {'groups': (32, 48), 'se': (48, 64)}
@@ -181,3 +182,39 @@ def test_training_continues_on_the_original(images):
     fuse(model)
     sum(output.square().mean() for output in logits(model, images)).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Skipping(nn.Sequential):
+    """A container whose own forward does more than run its parts."""
+
+    def forward(self, x):
+        return self[1](self[0](x) + x)
+
+
+@pytest.mark.parametrize('make', [
+    lambda: Skipping(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)),
+    lambda: RepConv(4, 4),
+    lambda: (lambda conv: nn.Sequential(conv, nn.ReLU(), conv))(RepConv(4, 4)),
+], ids=['sequential with its own forward', 'a bare RepConv', 'one RepConv at two places'])
+def test_unusual_structures(make):
+    model = randomize(make()).double().eval()
+    x = torch.randn(2, 4, 9, 11).double()
+    fused = fuse(model)
+    assert_relatively_close(fused(x), model(x), EXACT)
+    assert not any(isinstance(module, RepConv) for module in fused.modules())
+
+
+def test_an_error_leaves_everything_as_it_was():
+    model = nn.Sequential(ConvModule(3, 16, 3, norm_cfg=dict(type='BN')),
+                          RepConv(16, 16, norm_cfg=dict(type='GN', num_groups=4)))
+    before = snapshot(model)
+    with pytest.raises(TypeError, match='cannot fuse GroupNorm'):
+        fuse(model, inplace=True)
+    assert_same_state(model, before)
+
+
+def test_fusing_draws_no_random_numbers():
+    model = randomize(RepVGG(TINY_ARCH))
+    state = torch.get_rng_state()
+    fuse(model)
+    assert torch.equal(torch.get_rng_state(), state)
