@@ -29,9 +29,9 @@ CLOTHES = ((160, 40, 45), (190, 160, 60), (60, 80, 140), (215, 212, 205), (200, 
 METALS = ((140, 138, 134), (170, 168, 163))
 FENCES = ((125, 92, 66), (150, 120, 84))
 ROADS = ((75, 76, 80), (92, 92, 95))
-WALKS = ((150, 146, 140), (140, 112, 104))
+WALKS = ((158, 154, 148), (150, 146, 140))
 PLANTS = ((62, 96, 48), (84, 118, 58), (52, 80, 46))
-GROUNDS = ((96, 128, 58), (128, 118, 60))
+GROUNDS = ((96, 128, 58), (118, 126, 60))
 SKIES = ((120, 160, 205), (160, 185, 210), (190, 192, 196), (150, 154, 162), (215, 205, 195), (205, 165, 140),
          (95, 115, 150))
 SIGNS = ((175, 30, 35), (30, 75, 160), (205, 165, 40), (45, 110, 70), (205, 205, 205))
@@ -60,7 +60,7 @@ class Canvas:
         self.bend = rng.uniform(-0.003, 0.003)
         self.camera_x, self.camera_y = rng.uniform(-1.8, 1.8), rng.uniform(1.4, 2.2)
         self.fog_color = pick_color(rng, SKIES).tolist()
-        self.fog_depth = rng.uniform(25, 60) if rng.random() < 0.15 else rng.uniform(150, 600)
+        self.fog_depth = rng.uniform(25, 60) if rng.random() < 0.1 else rng.uniform(150, 600)
         self.light = {-1: rng.uniform(0.65, 1), 1: rng.uniform(0.65, 1)}
 
     def project(self, x: float, y: float, z: float) -> tuple[int, int]:

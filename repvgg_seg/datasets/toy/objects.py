@@ -53,7 +53,7 @@ def _paint_facade(canvas: Canvas, corner: tuple[float, float], step: tuple[int, 
 
 
 def paint_fence(canvas: Canvas, x: float, z: float, length: float, side: int) -> None:
-    rng, height = canvas.rng, canvas.rng.uniform(1.5, 2.4)
+    rng, height = canvas.rng, canvas.rng.uniform(1.6, 2.4)
     color, gap_share = pick_color(rng, pools.FENCES), rng.uniform(0.15, 0.5)
     gap_color = color * rng.uniform(0.35, 0.7)
     pitch = rng.uniform(0.35, 0.7)
@@ -89,7 +89,7 @@ def paint_bush(canvas: Canvas, x: float, z: float) -> None:
 
 def paint_pole(canvas: Canvas, x: float, z: float, height: float | None = None) -> None:
     rng, color = canvas.rng, pick_color(canvas.rng, pools.METALS)
-    half = max(rng.uniform(0.13, 0.2), 3 * SCALE * z / canvas.focal)
+    half = max(rng.uniform(0.16, 0.22), 4 * SCALE * z / canvas.focal)
     top = height or rng.uniform(4, 7)
     canvas.wall((x - half, z), (x + half, z), 0, top, color, 'pole')
     canvas.wall((x - half, z), (x - half / 3, z), 0, top, np.minimum(color * 1.35, 240))

@@ -90,10 +90,10 @@ def _lay_out_street(canvas: Canvas) -> list[tuple[float, Callable[[], None]]]:
         add(objects.paint_pole, *place(5, 11))
     for _ in range(rng.integers(1, 4)):
         add(objects.paint_sign, *place(5, 10))
-    for _ in range(rng.integers(2, 6)):
-        add(objects.paint_person, *place(3.5, 8.5, 0.75))
-    for _ in range(rng.integers(1, 4)):
-        add(objects.paint_bicycle, *place(3.5, 8, 0.65))
+    for _ in range(rng.integers(2, 5)):
+        add(objects.paint_person, *place(3.5, 7, 0.75))
+    for _ in range(rng.integers(1, 3)):
+        add(objects.paint_bicycle, *place(3, 6, 0.65))
     for _ in range(rng.integers(0, 3)):
         add(objects.paint_bin, *place(6, 15))
     for x in rng.uniform(-60, 60, 9):
@@ -181,8 +181,8 @@ def _photograph(rng: np.random.Generator, image: np.ndarray, label_ids: np.ndarr
     picture = image + texture[..., None]
     if rng.random() < 0.6:
         picture = cv2.GaussianBlur(picture, (3, 3), rng.uniform(0.3, 0.7))
-    is_dusk = rng.random() < 0.08
-    gain = rng.uniform(0.55, 0.7) if is_dusk else rng.uniform(0.82, 1.15)
+    is_dusk = rng.random() < 0.05
+    gain = rng.uniform(0.6, 0.75) if is_dusk else rng.uniform(0.85, 1.12)
     warmth = rng.uniform(-0.08, 0.08)
     balance = gain * np.array((1 + warmth, 1, 1 - warmth), np.float32)
     middle, contrast = rng.uniform(100, 140), rng.uniform(0.85, 1.15)
