@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 CONFIG = 'configs/pspnet_repvgg_a0_toystreets.py'
+IMAGES = Path('data/toystreets/leftImg8bit/val')
 WORK_DIR = Path('work_dirs/demo')
 FUSED, PICTURES = WORK_DIR / 'fused', WORK_DIR / 'pictures'
 
@@ -33,7 +34,7 @@ def main() -> None:
     trained = evaluate(checkpoint)
     tool('deploy', checkpoint, '--out', FUSED)
     fused = evaluate(FUSED)
-    tool('predict', FUSED, 'data/toystreets/leftImg8bit/val', '--out', PICTURES)
+    tool('predict', FUSED, IMAGES, '--out', PICTURES)
     report = json.loads((FUSED / 'deploy.json').read_text())
     picture = sorted(PICTURES.glob('*_overlay.png'))[0]
     sys.stdout.write(
