@@ -1,4 +1,8 @@
-from .repvgg import RepVGG
+from ..environment import require_mm
+
+require_mm('mmengine')
+
+from .repvgg import RepVGG  # noqa: E402
 
 __all__ = ['FactorizedPSPHead', 'RepVGG']
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..environment import require_mm
 from .archs import SE_RATIO
 from .fusion import conv_with, fold_norm, identity_kernel, pad_1x1_to_3x3
 
@@ -14,6 +15,7 @@ from .fusion import conv_with, fold_norm, identity_kernel, pad_1x1_to_3x3
 def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
     """A norm layer from an MMCV config, e.g. ``dict(type='BN', requires_grad=True)``."""
     # MMCV registers the norm layers; it is loaded here so that importing the backbone stays cheap.
+    require_mm('mmcv')
     from mmcv.cnn import build_norm_layer
     return build_norm_layer(norm_cfg, channels)[1]
 
