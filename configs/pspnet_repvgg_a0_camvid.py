@@ -1,7 +1,7 @@
 # PSPNet-RepVGG-A0 on CamVid from scratch, small enough for two CPU cores. Result: docs/results.md.
 # python tools/train.py configs/pspnet_repvgg_a0_camvid.py --amp
 _base_ = ['_base_/models/pspnet_repvgg.py', '_base_/datasets/camvid.py', '_base_/schedules/pspnet_40e.py',
-          '_base_/default_runtime.py']
+          '_base_/segmentation_runtime.py']
 # Square root of the median-frequency weights of the training set: poles, pedestrians and bicyclists are below 1% of it.
 # With class weights MMSegmentation's loss supports only avg_non_ignore=False.
 loss = dict(avg_non_ignore=False, class_weight=[0.52, 0.44, 2.14, 0.38, 1.0, 0.68, 1.96, 2.0, 0.87, 2.65, 3.92])

@@ -1,7 +1,7 @@
 # PSPNet-RepVGG-A0 on ToyStreets from scratch: what `make demo` trains in a few minutes on two CPU cores.
 # python tools/train.py configs/pspnet_repvgg_a0_toystreets.py --amp
 _base_ = ['_base_/models/pspnet_repvgg.py', '_base_/datasets/toystreets.py', '_base_/schedules/pspnet_40e.py',
-          '_base_/default_runtime.py']
+          '_base_/segmentation_runtime.py']
 max_epochs = 7
 # Fourth root of the median-frequency weights, so that poles, signs and persons count a little more. With class weights
 # MMSegmentation's loss supports only avg_non_ignore=False.

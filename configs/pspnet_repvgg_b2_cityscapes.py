@@ -1,7 +1,7 @@
 # PSPNet-RepVGG-B2, fully dilated: paper 80.57 mIoU, 96.50 pixel accuracy (Table 8; single scale, with test.py --tta).
 # torchrun --nproc_per_node 8 tools/train.py configs/pspnet_repvgg_b2_cityscapes.py --launcher pytorch
 _base_ = ['_base_/models/pspnet_repvgg.py', '_base_/datasets/cityscapes.py', '_base_/schedules/pspnet_40e.py',
-          '_base_/default_runtime.py']
+          '_base_/segmentation_runtime.py']
 model = dict(
     backbone=dict(arch='B2', init_cfg=dict(type='Pretrained', checkpoint=[
         'work_dirs/repvgg_b2_imagenet',

@@ -1,4 +1,6 @@
 """Reading checkpoints safely, and loading them whole or not at all."""
+import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +11,9 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
-from .errors import ArgumentTypeError, CheckpointError
-from .layouts import LAYOUTS, describe_arch, to_own_layout
+from .errors import ArgumentTypeError, CheckpointError, some
+from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
 
-LISTED_KEYS = 5  # Names of keys shown in an error.
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 # What the unpickler and the archive reader raise on damaged files.
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError)
@@ -64,7 +65,7 @@ def state_dict_of(checkpoint: Mapping, source: str | Path) -> dict[str, Tensor]:
             break
     state = {key: value for key, value in checkpoint.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
-        raise CheckpointError(f'checkpoint {source} holds no weights; its keys are {_some(checkpoint)}')
+        raise CheckpointError(f'checkpoint {source} holds no weights; its keys are {some(checkpoint)}')
     if all(key.startswith('module.') for key in state):
         state = {key[len('module.'):]: value for key, value in state.items()}
     return state
@@ -105,19 +106,9 @@ def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Pat
             nothing was loaded.
     """
     path, checkpoint = _first_available([source] if isinstance(source, (str, Path)) else list(source))
-    state = state_dict_of(checkpoint, path)
-    prefix = prefix or ('backbone.' if any(key.startswith('backbone.') for key in state) else '')
-    if prefix and not prefix.endswith('.'):
-        prefix += '.'
-    inside = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
-    if not inside:
-        raise CheckpointError(f'checkpoint {path} has no key that starts with {prefix!r}; its keys are {_some(state)}')
-    weights, left_out, layout = to_own_layout(inside)
-    if layout is None:
-        raise CheckpointError(f'checkpoint {path} is no RepVGG in the layout of {", ".join(LAYOUTS)}; its keys are '
-                              f'{_some(inside)}')
+    weights, left_out, layout, fused = backbone_of(state_dict_of(checkpoint, path), path, prefix)
     wanted = backbone.state_dict()
-    if layout.is_fused(inside) != backbone.deploy:
+    if fused != backbone.deploy:
         if backbone.deploy:
             raise CheckpointError(f'checkpoint {path} is in training form, but the backbone has deploy=True; build it with '
                                   'deploy=False, load, then call switch_to_deploy()')
@@ -128,13 +119,42 @@ def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Pat
         if key.endswith('.num_batches_tracked') and key not in weights:
             weights[key] = wanted[key]
     found, expected = describe_arch(weights), describe_arch(wanted)
-    if found != expected:
+    if found and found != expected:
         raise CheckpointError(f'checkpoint {path} holds {found}, but the backbone is {expected}; '
                               'choose the checkpoint or the arch to fit')
     _load_strictly(backbone, weights, path)
-    left_out += [key for key in state if not key.startswith(prefix)]
     print_log(f'Loaded {len(weights)} of {len(wanted)} backbone tensors from {path} ({layout.name} layout)'
-              + (f'; not used: {_some(left_out)}' if left_out else ''), logger='current')
+              + (f'; not used: {some(left_out)}' if left_out else ''), logger='current')
+
+
+def backbone_of(state: Mapping[str, Tensor], source: str | Path,
+                prefix: str | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor], Layout, bool]:
+    """The weights of a RepVGG in our layout, out of those of a backbone, a classifier or a segmentor in any layout.
+
+    Args:
+        state: the weights.
+        source: where they are from, for messages.
+        prefix: of the backbone's keys; found by itself where it is ``backbone.``.
+
+    Returns:
+        The backbone's weights by our names (names that the layout does not know kept); those beside it by their own names;
+        the layout; whether the backbone is fused.
+
+    Raises:
+        CheckpointError: nothing has the prefix, or nothing in it is of a RepVGG.
+    """
+    prefix = prefix or ('backbone.' if any(key.startswith('backbone.') for key in state) else '')
+    if prefix and not prefix.endswith('.'):
+        prefix += '.'
+    inside = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
+    if not inside:
+        raise CheckpointError(f'checkpoint {source} has no key that starts with {prefix!r}; its keys are {some(state)}')
+    weights, heads, layout = to_own_layout(inside)
+    if layout is None:
+        raise CheckpointError(f'checkpoint {source} is no RepVGG in the layout of {", ".join(LAYOUTS)}; its keys are '
+                              f'{some(inside)}')
+    beside = {key: value for key, value in state.items() if not key.startswith(prefix) or key[len(prefix):] in heads}
+    return weights, beside, layout, layout.is_fused(inside)
 
 
 def pretrained_config(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping | None:
@@ -158,6 +178,21 @@ def find_checkpoint(folder: Path) -> Path | None:
     best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
     last = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime)
     return (best or last or [None])[-1]
+
+
+def write_checkpoint(content: Mapping, path: Path) -> None:
+    """Write a checkpoint at once: an interruption leaves the file that was there before, or none.
+
+    The same content gives the same bytes, whatever the name of the file.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        temporary.write_bytes(buffer.getbuffer())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _first_available(sources: list[str | Path]) -> tuple[str, dict]:
@@ -198,27 +233,26 @@ def _download(url: str) -> Path:
 
 def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     wanted = model.state_dict()
-    missing = [key for key in wanted if key not in state]
-    unused = [key for key in state if key not in wanted]
-    shapes = [f'{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}'
-              for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    if missing or unused or shapes:
-        parts = [f'{len(keys)} {what} ({_some(keys)})'
-                 for what, keys in (('missing', missing), ('not used', unused), ('of another shape', shapes)) if keys]
+    if parts := differences(state, wanted):
         found, expected = describe_arch(state, 'backbone.'), describe_arch(wanted, 'backbone.')
         hint = ''
         if found and expected and found != expected:
             hint = f'it holds {found}, the model is {expected}; '
-        elif any('conv_seg' in shape for shape in shapes):
+        elif re.search(r'of another shape \(\S*(conv_seg|head\.fc)', parts):
             hint = 'it was trained for another number of classes; '
-        raise CheckpointError(f'checkpoint {source} does not fit the model: {hint}tensors {", ".join(parts)}; '
+        raise CheckpointError(f'checkpoint {source} does not fit the model: {hint}tensors {parts}; '
                               'use the config it was trained with')
     model.load_state_dict(state)
 
 
-def _some(keys: Sequence[str]) -> str:
-    shown = ', '.join(map(str, list(keys)[:LISTED_KEYS]))
-    return f'{shown} and {len(keys) - LISTED_KEYS} more' if len(keys) > LISTED_KEYS else shown
+def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What stands between some weights and those that are wanted: names and shapes; empty if they fit."""
+    missing = [key for key in wanted if key not in state]
+    unused = [key for key in state if key not in wanted]
+    shapes = [f'{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}'
+              for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    return ', '.join(f'{len(keys)} {what} ({some(keys)})' for what, keys in (
+        ('missing', missing), ('not used', unused), ('of another shape', shapes)) if keys)
 
 
 def _training_state_globals() -> list:

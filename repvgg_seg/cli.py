@@ -13,12 +13,15 @@ from .errors import UserError
 
 # Exit code of a tool that ends on a user's mistake.
 USER_MISTAKE = 2
+# Default scope of a config, which is the import name of its package: what it builds, and the tools for it.
+SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
+          'mmpretrain': ('a classifier', 'tools/classify_train.py and tools/classify_test.py')}
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a tool; a user's mistake or a failed download ends it with one line on stderr and exit code 2."""
     try:
-        require_mm('mmengine', 'mmcv', 'mmseg')
+        require_mm('mmengine', 'mmcv')
         main()
     except UserError as error:
         # A data loader's worker passes its whole traceback on as the message.
@@ -27,6 +30,11 @@ def run(main: Callable[[], None]) -> None:
     except URLError as error:
         stop(f'a download failed ({error.reason}); give the file instead, e.g. with --cfg-options '
              'model.backbone.init_cfg.checkpoint=PATH')
+    except RuntimeError as error:
+        if type(error).__name__ != 'OutOfMemoryError':  # PyTorch's; it is imported by the tools, not here.
+            raise
+        stop(f'the memory of the GPU is full ({str(error).split(". ")[0]}); set train_dataloader.batch_size lower, and to '
+             'make up for it optim_wrapper.accumulative_counts higher')
 
 
 def stop(message: str) -> NoReturn:
@@ -35,16 +43,21 @@ def stop(message: str) -> NoReturn:
     sys.exit(USER_MISTAKE)
 
 
-def tool_parser(description: str, checkpoint: bool) -> argparse.ArgumentParser:
+def tool_parser(description: str, checkpoint: bool, default_config: str | None = None) -> argparse.ArgumentParser:
     """The arguments that all tools have, as in MMSegmentation.
 
     Args:
         description: what the tool does.
         checkpoint: whether it takes a checkpoint after the config.
+        default_config: name of the file in ``configs/`` that is meant when none is given.
     """
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file')
+    if default_config:
+        default = Path(__file__).parents[1] / 'configs' / default_config
+        parser.add_argument('config', nargs='?', default=str(default), help=f'config file (default: {default_config})')
+    else:
+        parser.add_argument('config', help='config file')
     if checkpoint:
         parser.add_argument('checkpoint', help='training checkpoint, or the folder that tools/deploy.py wrote')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME-OF-CONFIG)')
@@ -56,11 +69,37 @@ def tool_parser(description: str, checkpoint: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def load_config(args: argparse.Namespace) -> 'mmengine.config.Config':  # noqa: F821
-    """The ``mmengine.Config`` of a tool's arguments.
+def training_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
+    """The arguments of the tools that train."""
+    parser = tool_parser(description, checkpoint=False, default_config=default_config)
+    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 on CPUs and newer GPUs, else float16')
+    return parser
+
+
+def prepare_training(config: 'mmengine.config.Config', args: argparse.Namespace) -> None:  # noqa: F821
+    """Put the arguments of :func:`training_parser` into a config.
 
     Raises:
-        UserError: no such file, or a file that is not the config of a segmentor.
+        UserError: the work dir cannot be written, or ``--amp`` does not go with the config.
+    """
+    from .engine.hardware import enable_amp
+    ensure_writable(config.work_dir)
+    config.resume = args.resume
+    if args.amp:
+        enable_amp(config)
+
+
+def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Config':  # noqa: F821
+    """The ``mmengine.Config`` of a tool's arguments.
+
+    Args:
+        args: from :func:`tool_parser`.
+        scopes: keys of ``SCOPES``; what the tool works on.
+
+    Raises:
+        UserError: no such file, a file that is not the config of a model, or of a model that the tool does not work on.
+        InstallationError: the package of the config's scope is missing.
     """
     from mmengine.config import Config
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -72,7 +111,12 @@ def load_config(args: argparse.Namespace) -> 'mmengine.config.Config':  # noqa: 
         raise UserError(f'config {args.config} cannot be read: {error}') from None
     for key in ('model', 'train_dataloader', 'val_dataloader'):
         if key not in config:
-            raise UserError(f'config {args.config} has no {key}; expected the config of a segmentor')
+            raise UserError(f'config {args.config} has no {key}; expected a file such as those in configs/')
+    scope = config.get('default_scope', 'mmseg')
+    if scope not in scopes:
+        found, hint = (SCOPES[scope][0], f'; use {SCOPES[scope][1]}') if scope in SCOPES else (f'default_scope={scope!r}', '')
+        raise UserError(f'config {args.config} is for {found}, this tool needs one for {SCOPES[scopes[0]][0]}{hint}')
+    require_mm(scope)
     if args.cfg_options:
         config.merge_from_dict(args.cfg_options)
     config.launcher = args.launcher

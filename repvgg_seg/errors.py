@@ -1,4 +1,7 @@
 """The errors that a user can mend. The tools print them as one line; everything else is a bug and keeps its traceback."""
+from collections.abc import Iterable
+
+LISTED_NAMES = 5  # Names shown in a message.
 
 
 class UserError(ValueError):
@@ -19,3 +22,10 @@ class DataError(UserError):
 
 class InstallationError(UserError, ImportError):
     """A required package is missing, or packages that exclude each other are installed side by side."""
+
+
+def some(names: Iterable[object]) -> str:
+    """The first few of some names, and how many more there are."""
+    names = [str(name) for name in names]
+    shown = ', '.join(names[:LISTED_NAMES])
+    return f'{shown} and {len(names) - LISTED_NAMES} more' if len(names) > LISTED_NAMES else shown

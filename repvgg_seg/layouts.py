@@ -2,10 +2,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
-from .models.archs import ARCHS
+from .models.archs import ARCHS, BASE_WIDTHS, RepVGGArch
 
 
 @dataclass(frozen=True)
@@ -14,22 +15,26 @@ class Layout:
 
     Args:
         name: shown to users.
-        blocks: two (theirs, ours) prefixes of a block as regular expression and template: the stem, and a block of a stage.
-            Their stage numbers are shifted by ``first_stage`` to ours, which begin at 0.
-        first_stage: number of the stage after the stem.
-        modules: theirs -> ours, inside a block of the training form.
+        stem: their prefix of the stem's tensors.
+        stage: their prefix of a block's tensors, with ``{stage}`` and ``{block}`` in it.
+        first_stage: their number of the stage after the stem; ours is 0.
         fused: their name of the fused convolution inside a block.
+        modules: theirs -> ours, inside a block of the training form.
+        classifier: their prefix of the linear layer's tensors, in a checkpoint with the classifier.
+        backbone: their prefix of all other tensors there.
     """
     name: str
     stem: str
     stage: str
     first_stage: int
-    modules: dict[str, str]
     fused: str
+    modules: dict[str, str]
+    classifier: str
+    backbone: str = ''
 
-    def translate(self, key: str) -> str | None:
+    def to_own(self, key: str) -> str | None:
         """Our name of one of their keys, or None if it is not of this layout."""
-        match = re.fullmatch(f'(?:{self.stem}|{self.stage})(?P<rest>.+)', key)
+        match = self.pattern.fullmatch(key)
         if match is None:
             return None
         module, _, tensor = match['rest'].rpartition('.')
@@ -39,28 +44,44 @@ class Layout:
         block = 'stem' if match['stage'] is None else f'stages.{int(match["stage"]) - self.first_stage}.{match["block"]}'
         return f'{block}.{ours}.{tensor}'
 
+    def from_own(self, key: str) -> str:
+        """Their name of one of our keys."""
+        match = LAYOUTS['own'].pattern.fullmatch(key)
+        module, _, tensor = match['rest'].rpartition('.')
+        theirs = self.fused if module == 'conv' else {ours: name for name, ours in self.modules.items()}[module]
+        block = self.stem if match['stage'] is None else self.stage.format(
+            stage=int(match['stage']) + self.first_stage, block=match['block'])
+        return f'{block}{theirs}.{tensor}'
+
     def is_fused(self, keys: Mapping[str, Tensor]) -> bool:
         """Whether tensors of this layout are in fused form."""
-        return any(re.fullmatch(f'(?:{self.stem}|{self.stage}){re.escape(self.fused)}\\.weight', key) for key in keys)
+        return any((match := self.pattern.fullmatch(key)) and match['rest'] == f'{self.fused}.weight' for key in keys)
+
+    @cached_property
+    def pattern(self) -> re.Pattern:
+        """What all their keys of a backbone look like: groups ``stage`` and ``block`` (None for the stem), and ``rest``."""
+        stage = re.escape(self.stage.format(stage='STAGE', block='BLOCK'))
+        stage = stage.replace('STAGE', r'(?P<stage>\d)').replace('BLOCK', r'(?P<block>\d+)')
+        return re.compile(f'(?:{re.escape(self.stem)}|{stage})(?P<rest>.+)')
 
 
 _OWN_MODULES = ('conv.branch_3x3.conv', 'conv.branch_3x3.norm', 'conv.branch_1x1.conv', 'conv.branch_1x1.norm',
                 'conv.branch_identity', 'se.reduce', 'se.expand')
 
 
-def _layout(name: str, stem: str, stage: str, first_stage: int, fused: str, *modules: str) -> Layout:
-    stage = stage.replace('S', r'(?P<stage>\d)').replace('B', r'(?P<block>\d+)')
-    return Layout(name, stem, stage, first_stage, dict(zip(modules, _OWN_MODULES)), fused)
+def _modules(*theirs: str) -> dict[str, str]:
+    return dict(zip(theirs, _OWN_MODULES))
 
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (
-    _layout('own', r'stem\.', r'stages\.S\.B\.', 0, 'conv', *_OWN_MODULES),
-    _layout('official', r'stage0\.', r'stageS\.B\.', 1, 'rbr_reparam', 'rbr_dense.conv', 'rbr_dense.bn', 'rbr_1x1.conv',
-            'rbr_1x1.bn', 'rbr_identity', 'se.down', 'se.up'),
-    _layout('MMPretrain', r'stem\.', r'stage_S\.B\.', 1, 'branch_reparam', 'branch_3x3.conv', 'branch_3x3.norm',
-            'branch_1x1.conv', 'branch_1x1.norm', 'branch_norm', 'se_layer.conv1.conv', 'se_layer.conv2.conv'),
-    _layout('timm', r'stem\.', r'stages\.S\.B\.', 0, 'reparam_conv', 'conv_kxk.conv', 'conv_kxk.bn', 'conv_1x1.conv',
-            'conv_1x1.bn', 'identity', 'attn.fc1', 'attn.fc2'),
+    Layout('own', 'stem.', 'stages.{stage}.{block}.', 0, 'conv', _modules(*_OWN_MODULES), 'head.fc.', 'backbone.'),
+    Layout('official', 'stage0.', 'stage{stage}.{block}.', 1, 'rbr_reparam', _modules(
+        'rbr_dense.conv', 'rbr_dense.bn', 'rbr_1x1.conv', 'rbr_1x1.bn', 'rbr_identity', 'se.down', 'se.up'), 'linear.'),
+    Layout('MMPretrain', 'stem.', 'stage_{stage}.{block}.', 1, 'branch_reparam', _modules(
+        'branch_3x3.conv', 'branch_3x3.norm', 'branch_1x1.conv', 'branch_1x1.norm', 'branch_norm', 'se_layer.conv1.conv',
+        'se_layer.conv2.conv'), 'head.fc.', 'backbone.'),
+    Layout('timm', 'stem.', 'stages.{stage}.{block}.', 0, 'reparam_conv', _modules(
+        'conv_kxk.conv', 'conv_kxk.bn', 'conv_1x1.conv', 'conv_1x1.bn', 'identity', 'attn.fc1', 'attn.fc2'), 'head.fc.'),
 )}
 # Weights that may stand beside a backbone and are rightly left out.
 HEADS = re.compile(r'(linear|head|fc|neck|decode_head|auxiliary_head|data_preprocessor)\.')
@@ -77,26 +98,41 @@ def to_own_layout(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
         layout that was recognised (the one that knows most names), or None.
     """
     body = [key for key in state if not HEADS.match(key)]
-    layout = max(LAYOUTS.values(), key=lambda layout: sum(layout.translate(key) is not None for key in body))
-    if not any(layout.translate(key) for key in body):
+    layout = max(LAYOUTS.values(), key=lambda layout: sum(layout.to_own(key) is not None for key in body))
+    if not any(layout.to_own(key) for key in body):
         return {}, [], None
-    renamed = {layout.translate(key) or key: state[key] for key in body}
+    renamed = {layout.to_own(key) or key: state[key] for key in body}
     return renamed, [key for key in state if HEADS.match(key)], layout
+
+
+def arch_of(state: Mapping[str, Tensor], prefix: str = '') -> RepVGGArch | None:
+    """The architecture that tensors in our layout belong to; None if they hold no RepVGG of four stages.
+
+    Args:
+        state: tensors by their names, in training or in fused form.
+        prefix: of these names.
+
+    Raises:
+        UserError: their shapes are those of no RepVGG.
+    """
+    pattern = re.compile(re.escape(prefix) + r'stages\.(\d)\.(\d+)\.conv\.(?:branch_3x3\.conv\.)?weight')
+    kernels = {(int(match[1]), int(match[2])): value.shape for key, value in state.items() if (match := pattern.fullmatch(key))}
+    if any((stage, 0) not in kernels for stage in range(4)):
+        return None
+    # The first groupwise layer is the third of the network, after the stem and one block.
+    before, third = (kernels[block] for block in sorted(kernels)[:2])
+    return RepVGGArch(
+        num_blocks=tuple(sum(stage == index for stage, _ in kernels) for index in range(4)),
+        width_factors=tuple(kernels[stage, 0][0] / BASE_WIDTHS[stage] for stage in range(4)),
+        groups=before[0] // third[1], use_se=any(key.startswith(f'{prefix}stem.se.') for key in state))
 
 
 def describe_arch(state: Mapping[str, Tensor], prefix: str = '') -> str:
     """Name the architecture that tensors in our layout belong to, e.g. ``RepVGG-A0``; empty if they hold no RepVGG."""
-    pattern = re.compile(re.escape(prefix) + r'stages\.(\d)\.(\d+)\.conv\.(?:branch_3x3\.conv\.)?weight')
-    kernels = {(int(match[1]), int(match[2])): value for key, value in state.items() if (match := pattern.fullmatch(key))}
-    if not kernels:
+    arch = arch_of(state, prefix)
+    if arch is None:
         return ''
-    num_blocks = tuple(sum(stage == index for stage, _ in kernels) for index in range(4))
-    widths = tuple(kernels[stage, 0].shape[0] if (stage, 0) in kernels else 0 for stage in range(4))
-    use_se = any(key.startswith(f'{prefix}stem.se.') for key in state)
-    # The 2nd block of the first stage is the 3rd layer of the network: the first groupwise one.
-    second = kernels.get((0, 1))
-    groups = second.shape[0] // second.shape[1] if second is not None else 1
-    for name, arch in ARCHS.items():
-        if (arch.num_blocks, arch.stage_widths, arch.use_se, arch.groups) == (num_blocks, widths, use_se, groups):
-            return f'RepVGG-{name}'
-    return f'a RepVGG of {num_blocks} blocks, {widths} channels, {groups} groups'
+    name = next((name for name, known in ARCHS.items() if known == arch), None)
+    if name:
+        return f'RepVGG-{name}'
+    return f'a RepVGG of {arch.num_blocks} blocks, {arch.stage_widths} channels, {arch.groups} groups'

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
@@ -19,14 +21,21 @@ REPVGG = {
     'pspnet_repvgg_a1_cityscapes': ('A1', 'full', 256, 1280),
 }
 
+# Paper, Tables 4 and 5: arch, parameters of the training form with 1000 classes.
+CLASSIFIERS = {
+    'repvgg_a0_imagenet': ('A0', 9108968), 'repvgg_a1_imagenet': ('A1', 14092264), 'repvgg_a2_imagenet': ('A2', 28210600),
+    'repvgg_b0_imagenet': ('B0', 15817960), 'repvgg_b1_imagenet': ('B1', 57415016), 'repvgg_b1g2_imagenet': ('B1g2', 45782376),
+    'repvgg_b1g4_imagenet': ('B1g4', 39966056), 'repvgg_b2_imagenet': ('B2', 89022376),
+    'repvgg_b2g4_imagenet': ('B2g4', 61758376), 'repvgg_b2g4_imagenet_200e': ('B2g4', 61758376),
+    'repvgg_b3g4_imagenet_200e': ('B3g4', 83825128), 'repvgg_b3_imagenet_200e': ('B3', 123085288)}
+
 
 def load(name: str) -> Config:
     return Config.fromfile(ROOT / 'configs' / f'{name}.py')
 
 
 def build(config: Config):
-    from mmseg.registry import MODELS
-    init_default_scope('mmseg')
+    init_default_scope(config.default_scope)
     with torch.device('meta'):
         return MODELS.build(config.model)
 
@@ -93,6 +102,64 @@ def test_cityscapes_recipe(name):
     test = config.model.test_cfg
     assert (test.mode, test.crop_size, test.stride) == ('slide', (713, 713), (476, 476))
     assert config.sync_bn == 'torch'
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_classifiers(name):
+    arch, parameters = CLASSIFIERS[name]
+    config = load(name)
+    model = build(config)
+    assert (model.backbone.arch, model.backbone.out_indices) == (arch, (3, ))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert model(torch.empty(2, 3, 224, 224, device='meta')).shape == (2, 1000)
+    assert config.auto_scale_lr.base_batch_size == 256 and config.train_dataloader.batch_size is None
+
+
+def test_the_segmentors_start_from_what_the_companions_leave():
+    for name in REPVGG:
+        companion = Path(load(name).model.backbone.init_cfg.checkpoint[0])
+        assert companion.name in CLASSIFIERS and CLASSIFIERS[companion.name][0] == REPVGG[name][0]
+
+
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_imagenet_recipes(name):
+    config = load(name)
+    strong = name.endswith('200e')
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ('SGD', 0.1, 0.9, 1e-4)
+    assert 'constructor' not in config.optim_wrapper
+    epochs = 200 if strong else 120
+    *warm_up, cosine = config.param_scheduler
+    assert config.train_cfg.max_epochs == cosine.end == epochs
+    assert (cosine.type, cosine.get('begin', 0)) == ('CosineAnnealingLR', 5 if strong else 0)
+    assert [(step.type, step.end) for step in warm_up] == ([('LinearLR', 5)] if strong else [])
+    steps = [step['type'] for step in config.train_dataloader.dataset.pipeline]
+    assert ('AutoAugment' in steps) == strong and {'RandomResizedCrop', 'RandomFlip'} <= set(steps)
+    loss = config.model.head.loss
+    assert (loss.type, loss.get('label_smooth_val')) == (('LabelSmoothLoss', 0.1) if strong else ('CrossEntropyLoss', None))
+    mixup = config.model.get('train_cfg', {}).get('augments')
+    assert (mixup == dict(type='Mixup', alpha=0.2)) if strong else mixup is None
+
+
+@pytest.mark.parametrize('name', ['repvgg_a0_imagenet', 'repvgg_b2g4_imagenet_200e', 'repvgg_a0_cifar10'])
+def test_only_kernels_decay(name):
+    config = load(name)
+    config.model.head.num_classes = 10
+    model = build(config)
+    groups = build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
+    decays = {id(parameter): group['weight_decay'] for group in groups for parameter in group['params']}
+    wanted = config.optim_wrapper.optimizer.weight_decay
+    counted = dict.fromkeys(('kernel', 'norm', 'identity norm', 'linear bias'), 0)
+    for module_name, module in model.named_modules():
+        for parameter_name, parameter in module.named_parameters(recurse=False):
+            kernel = isinstance(module, (nn.Conv2d, nn.Linear)) and parameter_name == 'weight'
+            assert decays[id(parameter)] == (wanted if kernel else 0), f'{module_name}.{parameter_name}'
+            kind = 'kernel' if kernel else 'linear bias' if isinstance(module, nn.Linear) else (
+                'identity norm' if module_name.endswith('branch_identity') else 'norm')
+            counted[kind] += 1
+    layers = 1 + sum(model.backbone.stages[index].__len__() for index in range(4))
+    assert counted == {'kernel': 2 * layers + 1, 'norm': 4 * layers, 'identity norm': 2 * (layers - 5), 'linear bias': 1}
+    assert len(decays) == sum(counted.values())
 
 
 @pytest.mark.parametrize('name', CONFIGS)

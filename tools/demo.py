@@ -40,7 +40,7 @@ def main() -> None:
     sys.stdout.write(
         f'\nmIoU {trained:.2f} trained, {fused:.2f} fused\n'
         f'largest difference of logits {report["logit_difference"]:.1e} (relative), '
-        f'{report["changed_pixels"]:.4%} of the pixels changed\n'
+        f'{report["changed"]:.4%} of the pixels changed\n'
         f'speed-up by fusing {report["milliseconds_before"] / report["milliseconds_after"]:.2f}x\n'
         f'{time.monotonic() - start:.0f} s\nlook at {picture}\n')
 

@@ -7,7 +7,7 @@ def main() -> None:
     parser.add_argument('images', help='an image, a folder or a quoted glob pattern')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the label PNGs and overlays')
     args = parser.parse_args()
-    config = cli.load_config(args)
+    config = cli.load_config(args, 'mmseg')
     out = cli.ensure_writable(args.out)
     from repvgg_seg.engine.prediction import predict
     overlays = predict(config, args.checkpoint, args.images, out)

@@ -9,12 +9,12 @@ def main() -> None:
     parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
                         'server, without evaluating')
     args = parser.parse_args()
-    config = cli.load_config(args)
+    config = cli.load_config(args, 'mmseg')
     cli.ensure_writable(config.work_dir)
     for folder in filter(None, (args.out, args.submit)):
         cli.ensure_writable(folder)
-    from repvgg_seg.engine.testing import test
-    metrics = test(config, args.checkpoint, args.tta, args.out, args.submit)
+    from repvgg_seg.engine.segmentor import test_segmentor
+    metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit)
     if args.submit:
         cli.say(f'Wrote label ids to {args.submit}')
     else:

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import init_dist
 from mmengine.optim import OptimWrapper
 from torch import distributed as dist
 from torch import nn
@@ -13,17 +14,20 @@ from ..registry import OPTIM_WRAPPERS
 
 
 def fit_to_hardware(config: Config) -> None:
-    """Where this machine has no GPU, change what a config says about devices.
+    """Connect the processes, and where this machine has no GPU, change what a config says about devices.
 
     ``SyncBatchNorm`` and NCCL refuse CPUs: batch norm stays plain, processes talk through gloo.
 
     Raises:
         UserError: processes on CPUs were started by something else than ``torchrun``.
     """
-    if torch.cuda.is_available():
-        return
-    config.sync_bn = None
+    has_gpu = torch.cuda.is_available()
+    if not has_gpu:
+        config.sync_bn = None
     if config.get('launcher', 'none') == 'none' or dist.is_initialized():
+        return
+    if has_gpu:
+        init_dist(config.launcher, **config.env_cfg.get('dist_cfg', {}))
         return
     if config.launcher != 'pytorch':
         raise UserError('no GPU here: on CPUs start the processes with torchrun and --launcher pytorch, not '

@@ -1,5 +1,4 @@
 """Segmenting image files."""
-import glob
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,10 @@ from mmengine.device import get_device
 from rich.progress import track
 from torch import nn
 
-from ..errors import UserError
+from ..images import find_images
 from ..visualization import overlay, save_labels
-from .segmentor import build_segmentor
-from .testing import without_labels
-
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+from .building import build_trained
+from .pipelines import without_labels
 
 
 def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Path]:
@@ -34,7 +31,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         UserError: no image there, two images of one name, a damaged image, or weights that do not fit.
     """
     images = find_images(source)
-    model = build_segmentor(config, checkpoint).to(get_device())
+    model = build_trained(config, checkpoint)[0].to(get_device())
     metainfo = dataset_metainfo(config)
     pipeline = Compose(without_labels(config.test_dataloader.dataset.pipeline))
     overlays = []
@@ -55,37 +52,9 @@ def segment(model: nn.Module, pipeline: Compose, path: Path) -> tuple[np.ndarray
     return sample.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8), image
 
 
-def find_images(source: str) -> dict[str, Path]:
-    """Images by the names of their outputs: the file names, with folders before them where those are not unique.
-
-    Raises:
-        UserError: there is none, or two would have the same output.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
-    elif path.is_file():
-        found = [path]
-    else:
-        found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
-    if not found:
-        raise UserError(f'no image at {source}; expected an image, a folder with files that end in '
-                        f'{", ".join(IMAGE_SUFFIXES)}, or a glob pattern')
-    names = [file.stem for file in found]
-    if len(set(names)) < len(names) and path.is_dir():
-        names = ['_'.join(file.relative_to(path).with_suffix('').parts) for file in found]
-    images: dict[str, Path] = {}
-    for name, file in zip(names, found):
-        if name in images:
-            raise UserError(f'{images[name]} and {file} would both be written to {name}.png; rename one, or predict them '
-                            'in two calls')
-        images[name] = file
-    return images
-
-
 def dataset_metainfo(config: Config) -> dict:
     """Classes and palette of the config's test set, without opening its files."""
     from mmseg.registry import DATASETS
     dataset = config.test_dataloader.dataset
     metainfo = {**DATASETS.get(dataset.type).METAINFO, **(dataset.get('metainfo') or {})}
-    return dict(classes=metainfo['classes'], palette=metainfo['palette'])
+    return dict(classes=list(metainfo['classes']), palette=[list(color) for color in metainfo['palette']])

@@ -1,45 +1,87 @@
-"""Building a segmentor with its trained weights, in training form or fused."""
+"""Training and testing a segmentor."""
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from mmengine.dist import get_world_size
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
+from torch.utils.data import DataLoader
 
-from ..checkpoints import load_model
-from ..errors import CheckpointError
+from ..errors import UserError
+from .building import resolve
+from .hardware import fit_to_hardware
+from .pipelines import without_labels
+from .testing import evaluate
+from .training import train
 
-FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
+
+def train_segmentor(config: Config) -> Path:
+    """Train a segmentor; see :func:`repvgg_seg.engine.training.train`."""
+    return train(config, check_segmentor)
 
 
-def resolve(config: Config, checkpoint: str) -> tuple[ConfigDict, Path]:
-    """The model config and the weights that a checkpoint argument means.
+def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,
+                   submit: str | None = None) -> dict[str, float]:
+    """Evaluate a checkpoint on the config's test set.
 
     Args:
-        config: what the user gave; its ``model`` holds for a training checkpoint.
-        checkpoint: a file, or the folder that ``tools/deploy.py`` wrote, which has its own model config.
+        config: the whole config, ``work_dir`` included, where ``test.json`` is left.
+        checkpoint: training checkpoint, or the folder of a fused model.
+        tta: average over the image and its mirror.
+        out: folder for predictions as PNGs of class indices.
+        submit: folder for predictions as PNGs of original label ids; nothing is evaluated, no labels are read.
+
+    Returns:
+        mIoU, mAcc (mean accuracy) and aAcc (pixel accuracy) in per cent; empty with ``submit``.
 
     Raises:
-        CheckpointError: a folder without a fused model in it.
+        UserError: the checkpoint, the classes or the data set do not fit.
     """
-    path = Path(checkpoint)
-    if not path.is_dir():
-        return config.model, path
-    if not (path / FUSED_CONFIG).is_file() or not (path / FUSED_WEIGHTS).is_file():
-        raise CheckpointError(f'folder {path} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training checkpoint '
-                              '(.pth) or a folder that tools/deploy.py wrote')
-    return Config.fromfile(path / FUSED_CONFIG).model, path / FUSED_WEIGHTS
+    fit_to_hardware(config)
+    weights = resolve(config, checkpoint)
+    if tta:
+        config.test_dataloader.dataset.pipeline = config.tta_pipeline
+        config.model = ConfigDict(**config.tta_model, module=config.model)
+    writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
+               for folder in (out, submit) if folder]
+    if submit:
+        dataset = config.test_dataloader.dataset
+        dataset.data_prefix.seg_map_path = None
+        dataset.pipeline = without_labels(dataset.pipeline)
+        config.test_evaluator = writers
+    elif writers:
+        config.test_evaluator = [config.test_evaluator, *writers]
+    return evaluate(config, weights, lambda model, dataset, meta: check_classes(model, dataset),
+                    checkpoint=str(checkpoint), tta=tta)
 
 
-def build_segmentor(config: Config, checkpoint: str) -> nn.Module:
-    """Build a segmentor on the CPU, in eval mode, and load its weights strictly.
+def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
+    """Check that the classes of a segmentor and its data sets agree, and that the pyramid's batch norm can be trained.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit.
+        UserError: they do not, or a batch of one image meets the batch norm of the 1x1 pooled map.
     """
-    init_default_scope(config.get('default_scope', 'mmseg'))
-    model_config, weights = resolve(config, checkpoint)
-    model = revert_sync_batchnorm(MODELS.build(model_config))
-    load_model(model, weights)
-    return model.eval()
+    for loader in loaders:
+        check_classes(model, loader.dataset)
+    images, batch = len(loaders[0].sampler), loaders[0].batch_size
+    smallest = images % batch if images % batch and not loaders[0].drop_last else batch
+    pools_to_one = 1 in getattr(getattr(model, 'decode_head', None), 'pool_scales', ())
+    synchronised = bool(config.get('sync_bn')) and get_world_size() > 1
+    if smallest == 1 and pools_to_one and not synchronised:
+        raise UserError('a training batch has one image, but the pyramid pools to 1x1, whose batch norm needs at least two '
+                        'values a channel; use train_dataloader.batch_size=2 or more, with '
+                        'train_dataloader.drop_last=True')
+
+
+def check_classes(model: nn.Module, dataset) -> None:
+    """Compare the number of classes of a segmentor and a data set.
+
+    Raises:
+        UserError: they differ.
+    """
+    classes = dataset.metainfo.get('classes') or ()
+    for head in model.modules():
+        if isinstance(head, BaseDecodeHead) and head.num_classes != len(classes):
+            raise UserError(f'{type(head).__name__} has num_classes={head.num_classes}, but {type(dataset).__name__} has '
+                            f'{len(classes)} classes; set num_classes of all heads in the config')

@@ -1,12 +1,9 @@
 """Two gloo processes on the CPU, as torchrun starts them: equal weights, every validation image counted once."""
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import start_ranks
 
 ROOT = Path(__file__).parents[2]
 CHECK = """
@@ -16,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
-from repvgg_seg.engine.training import train
+from repvgg_seg.engine.segmentor import train_segmentor
 
 pixels = []
 compute = IoUMetric.compute_metrics
@@ -30,7 +27,7 @@ Runner.from_cfg = classmethod(lambda cls, config: runners.append(build(cls, conf
 
 config = Config.fromfile(sys.argv[1])
 config.launcher, config.work_dir = 'pytorch', sys.argv[2]
-train(config)
+train_segmentor(config)
 weights = torch.cat([value.double().flatten() for value in runners[0].model.module.state_dict().values()])
 norms = sorted({type(module).__name__ for module in runners[0].model.modules() if 'Norm' in type(module).__name__})
 Path(sys.argv[2], f'rank{dist.get_rank()}.json').write_text(json.dumps(dict(
@@ -56,15 +53,7 @@ val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data
 train_cfg = dict(max_epochs=2, val_interval=2)
 default_hooks = dict(checkpoint=dict(save_best=None))
 """)
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    processes = []
-    for rank in range(2):
-        environment = dict(os.environ, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
-                           MASTER_PORT=str(port), OMP_NUM_THREADS='1')
-        processes.append(subprocess.Popen([sys.executable, folder / 'check.py', folder / 'config.py', folder],
-                                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    processes = start_ranks(folder / 'check.py', folder / 'config.py', folder)
     for process in processes:
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output[-3000:]

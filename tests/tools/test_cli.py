@@ -5,6 +5,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+from mistakes import assert_mistake
+from torch import OutOfMemoryError
 
 from repvgg_seg import cli
 from repvgg_seg.errors import DataError, UserError
@@ -22,6 +24,8 @@ def failing(error: Exception):
     (UserError('two\nlines'), 'error: two lines'),
     (DataError('Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
                '  ...\nrepvgg_seg.errors.DataError: image a.png cannot be read'), 'error: image a.png cannot be read'),
+    (OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has'),
+     'error: the memory of the GPU is full (CUDA out of memory); set train_dataloader.batch_size lower, and'),
     (URLError('no network'), 'error: a download failed (no network); give the file instead'),
 ])
 def test_mistakes_end_in_one_line(capsys, error, line):
@@ -31,19 +35,29 @@ def test_mistakes_end_in_one_line(capsys, error, line):
     assert capsys.readouterr().err.startswith(line)
 
 
-def test_bugs_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError):
-        cli.run(failing(ZeroDivisionError()))
+@pytest.mark.parametrize('bug', [ZeroDivisionError, RuntimeError])
+def test_bugs_keep_their_traceback(bug):
+    with pytest.raises(bug):
+        cli.run(failing(bug()))
 
 
-@pytest.mark.parametrize('missing', [['mmengine'], ['mmseg']])
-def test_missing_packages_end_in_one_line(missing, monkeypatch, capsys):
+@pytest.mark.parametrize(('tool', 'config', 'missing'), [
+    ('train', 'pspnet_repvgg_b2_cityscapes', 'mmengine'), ('train', 'pspnet_repvgg_b2_cityscapes', 'mmseg'),
+    ('classify_train', 'repvgg_b2_imagenet', 'mmpretrain')])
+def test_missing_packages_end_in_one_line(tool, config, missing, monkeypatch, run_tool):
     from repvgg_seg import environment
-    present = {new for name, (new, _) in environment.MM_DISTRIBUTIONS.items() if name not in missing}
+    present = {new for name, (new, _) in environment.MM_DISTRIBUTIONS.items() if name != missing}
     monkeypatch.setattr(environment, 'installed_distributions', lambda: present)
-    with pytest.raises(SystemExit):
-        cli.run(failing(AssertionError('not reached')))
-    assert f"{missing[0]} not installed, but needed here; run: pip install 'repvgg_seg[mm]'" in capsys.readouterr().err
+    assert_mistake(run_tool(tool, ROOT / 'configs' / f'{config}.py'),
+                   rf"{missing} not installed, but needed here; run: pip install 'repvgg_seg\[mm\]'")
+
+
+def test_segmentation_needs_no_mmpretrain(monkeypatch, run_tool):
+    from repvgg_seg import environment
+    present = {new for name, (new, _) in environment.MM_DISTRIBUTIONS.items() if name != 'mmpretrain'}
+    monkeypatch.setattr(environment, 'installed_distributions', lambda: present)
+    result = run_tool('train', ROOT / 'configs/pspnet_r50_cityscapes.py', '--work-dir', '/dev/null')
+    assert_mistake(result, 'folder /dev/null cannot be written')
 
 
 WITHOUT_OPENMMLAB = """
@@ -80,4 +94,4 @@ def test_help(tool, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [tool, '--help'])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
-    assert stop.value.code == 0 and '--cfg-options' in capsys.readouterr().out
+    assert stop.value.code == 0 and 'usage: ' in capsys.readouterr().out

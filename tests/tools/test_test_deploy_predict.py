@@ -104,8 +104,8 @@ def test_predictions_are_those_of_the_test(run_tool, config, checkpoint, fused, 
 
 
 def test_deploy_refuses_a_model_that_differs(run_tool, config, checkpoint, tmp_path, monkeypatch):
-    from repvgg_seg.deploy import segmentor
-    fuse = segmentor.fuse
+    from repvgg_seg.deploy import folder
+    fuse = folder.fuse
 
     def wrong(model, inplace=False):
         fused = fuse(model, inplace)
@@ -114,7 +114,7 @@ def test_deploy_refuses_a_model_that_differs(run_tool, config, checkpoint, tmp_p
                 module.bias.data.add_(0.1)
         return fused
 
-    monkeypatch.setattr(segmentor, 'fuse', wrong)
+    monkeypatch.setattr(folder, 'fuse', wrong)
     result = run_tool('deploy', config, checkpoint, '--out', tmp_path / 'fused')
     assert_mistake(result, r'the fused model differs from the trained one: logits by \S+ of the largest .*nothing was written')
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,9 @@
+_base_ = './imagenet.py'
+train_pipeline = [
+    dict(type='repvgg_seg.LoadImage'),
+    dict(type='RandomResizedCrop', scale=224),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='AutoAugment', policies='imagenet'),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,6 @@
+_base_ = './default_runtime.py'
+default_scope = 'mmseg'
+visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+default_hooks = dict(checkpoint=dict(save_best='mIoU'))
+val_evaluator = test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+tta_model = dict(type='SegTTAModel')

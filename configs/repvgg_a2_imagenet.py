@@ -1,0 +1,4 @@
+# RepVGG-A2 on ImageNet, simple recipe: paper 76.48 top-1 (Table 4).
+# torchrun --nproc_per_node 8 tools/classify_train.py configs/repvgg_a2_imagenet.py --launcher pytorch
+_base_ = 'repvgg_a0_imagenet.py'
+model = dict(backbone=dict(arch='A2'), head=dict(in_channels=1408))

@@ -1,0 +1,4 @@
+# RepVGG-B0 on ImageNet, simple recipe: paper 75.14 top-1 (Table 4).
+# torchrun --nproc_per_node 8 tools/classify_train.py configs/repvgg_b0_imagenet.py --launcher pytorch
+_base_ = 'repvgg_a0_imagenet.py'
+model = dict(backbone=dict(arch='B0'), head=dict(in_channels=1280))

@@ -1,0 +1,4 @@
+# RepVGG-B2 on ImageNet, simple recipe: paper 78.78 top-1 (Table 4).
+# torchrun --nproc_per_node 8 tools/classify_train.py configs/repvgg_b2_imagenet.py --launcher pytorch
+_base_ = 'repvgg_a0_imagenet.py'
+model = dict(backbone=dict(arch='B2'), head=dict(in_channels=2560))

@@ -1,0 +1,114 @@
+"""Classification data sets of image files in one folder per class, checked when they are opened."""
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+
+from ..errors import DataError, some
+from ..images import IMAGE_SUFFIXES
+from ..registry import DATASETS
+
+
+@DATASETS.register_module()
+class ImageFolder(BaseDataset):
+    """Images below ``data_prefix['img_path']/CLASS/``; the classes are the names of these folders, sorted.
+
+    Args:
+        data_root: folder before ``data_prefix``.
+        data_prefix: ``img_path`` is the folder that holds the class folders.
+        **kwargs: of MMEngine's ``BaseDataset``.
+
+    Raises:
+        DataError: the folder is missing, holds no two class folders, or a class has no image.
+    """
+    LAYOUT = 'one folder per class with its images'
+
+    def __init__(self, data_root: str = '', data_prefix: Mapping[str, str] = dict(img_path=''), **kwargs) -> None:
+        super().__init__(data_root=data_root, data_prefix=dict(data_prefix), **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """List the samples, sorted by class and path: dicts of ``img_path`` and ``gt_label``."""
+        root = os.path.normpath(self.data_prefix['img_path'])
+        if not os.path.isdir(root):
+            raise DataError(f'no data set: folder {root} does not exist; expected {self.LAYOUT}. Put it (or a link) there, '
+                            'or set data_root')
+        folders = class_folders(root)
+        if len(folders) < 2:
+            raise DataError(f'no data set: {root} has {len(folders)} class folder(s); expected {self.LAYOUT}, two classes or '
+                            'more')
+        images = {folder: image_files(os.path.join(root, folder)) for folder in folders}
+        if empty := [folder for folder in folders if not images[folder]]:
+            raise DataError(f'{len(empty)} of {len(folders)} class folders in {root} have no image ({some(empty)}); add '
+                            f'files that end in {", ".join(IMAGE_SUFFIXES)}, or remove the folders')
+        self._metainfo['classes'] = self.class_names(folders)
+        return [dict(img_path=path, gt_label=label) for label, folder in enumerate(folders) for path in images[folder]]
+
+    def class_names(self, folders: list[str]) -> tuple[str, ...]:
+        """Names of the classes whose images are in these folders."""
+        return tuple(folders)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Class of a sample, as MMEngine's ``ClassBalancedDataset`` wants it."""
+        return [self.get_data_info(idx)['gt_label']]
+
+
+@DATASETS.register_module()
+class ImageNet(ImageFolder):
+    """ImageNet-1k in its usual layout: 1000 class folders, or a flat folder of images with a list of their labels.
+
+    The list is the first of ``LISTS`` that exists under ``data_root``. Each of its lines has a file name and a label from 0 to
+    999, which counts the WordNet ids of the classes in sorted order.
+
+    Raises:
+        DataError: a folder, the list, a class or an image is missing, or the list is malformed.
+    """
+    NUM_CLASSES = 1000
+    LISTS = ('val.txt', 'meta/val.txt')
+    LAYOUT = '1000 class folders n01440764/ ... with their images'
+
+    def load_data_list(self) -> list[dict]:
+        """List the samples: dicts of ``img_path`` and ``gt_label``."""
+        root = os.path.normpath(self.data_prefix['img_path'])
+        if os.path.isdir(root) and not class_folders(root) and image_files(root):
+            self._metainfo['classes'] = self.class_names([])
+            return self._read_list(root)
+        samples = super().load_data_list()
+        if (found := len(class_folders(root))) != self.NUM_CLASSES:
+            raise DataError(f'{root} has {found} class folders, ImageNet has {self.NUM_CLASSES}; complete it, or for other '
+                            'classes use the config repvgg_a0_folder.py')
+        return samples
+
+    def class_names(self, folders: list[str]) -> tuple[str, ...]:
+        """English names, in the order of the WordNet ids that name the folders."""
+        from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+        return tuple(IMAGENET_CATEGORIES)
+
+    def _read_list(self, root: str) -> list[dict]:
+        paths = [Path(self.data_root, name) for name in self.LISTS]
+        listing = next((path for path in paths if path.is_file()), None)
+        if listing is None:
+            raise DataError(f'{root} is flat, and neither {" nor ".join(map(str, paths))} exists; expected {self.LAYOUT}, or '
+                            'that list of lines "FILE-NAME LABEL"')
+        samples = []
+        for number, line in enumerate(listing.read_text().splitlines(), start=1):
+            name, _, label = line.strip().rpartition(' ')
+            if not (name and label.isdecimal() and int(label) < self.NUM_CLASSES):
+                raise DataError(f'line {number} of {listing} is {line!r}; expected a file name and a label from 0 to '
+                                f'{self.NUM_CLASSES - 1}')
+            samples.append(dict(img_path=os.path.join(root, name), gt_label=int(label)))
+        if absent := [sample['img_path'] for sample in samples if not os.path.isfile(sample['img_path'])]:
+            raise DataError(f'{len(absent)} of the {len(samples)} images in {listing} do not exist ({some(absent)}); '
+                            'complete the data set')
+        return samples
+
+
+def class_folders(root: str) -> list[str]:
+    """Names of the folders in a folder, hidden ones left out, sorted."""
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith('.'))
+
+
+def image_files(root: str) -> list[str]:
+    """Paths of the image files below a folder, sorted."""
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names
+                  if name.lower().endswith(IMAGE_SUFFIXES))

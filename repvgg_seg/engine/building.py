@@ -1,0 +1,53 @@
+"""Building a segmentor or classifier with its trained weights, in training form or fused."""
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from ..checkpoints import load_model, read_checkpoint, state_dict_of
+from ..errors import CheckpointError
+
+FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
+
+
+def resolve(config: Config, checkpoint: str) -> Path:
+    """Find the weights that a checkpoint argument means, and make the config's ``model`` the one that they belong to.
+
+    Args:
+        config: what the user gave; its ``model`` holds for a training checkpoint. Where a classifier's number of classes is
+            left open (None), the weights decide.
+        checkpoint: a file, or the folder that ``tools/deploy.py`` wrote, which has its own model config.
+
+    Raises:
+        CheckpointError: a folder without a fused model in it, or a file that cannot be read.
+    """
+    path = Path(checkpoint)
+    if path.is_dir():
+        if not (path / FUSED_CONFIG).is_file() or not (path / FUSED_WEIGHTS).is_file():
+            raise CheckpointError(f'folder {path} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
+                                  'checkpoint (.pth) or a folder that tools/deploy.py wrote')
+        config.model, path = Config.fromfile(path / FUSED_CONFIG).model, path / FUSED_WEIGHTS
+    head = config.model.get('head')
+    if head and head.get('num_classes', ...) is None:
+        weights = state_dict_of(read_checkpoint(path), path)
+        if 'head.fc.bias' not in weights:
+            raise CheckpointError(f'checkpoint {path} holds no classifier (head.fc); expected one of tools/classify_train.py')
+        head.num_classes = len(weights['head.fc.bias'])
+    return path
+
+
+def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:
+    """Build a model on the CPU, in eval mode, and load its weights strictly.
+
+    Returns:
+        The model, and the checkpoint's ``meta``.
+
+    Raises:
+        CheckpointError: the weights cannot be read or do not fit.
+    """
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    weights = resolve(config, checkpoint)
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    return model.eval(), load_model(model, weights)

@@ -1,0 +1,108 @@
+"""Training and testing a classifier, whose backbone a segmentor can start from."""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..environment import require_mm
+from ..errors import UserError, some
+from .building import resolve
+from .hardware import fit_to_hardware
+from .pipelines import set_size
+from .testing import evaluate
+from .training import train
+
+require_mm('mmpretrain')
+
+from mmpretrain.registry import DATASETS  # noqa: E402
+
+
+def train_classifier(config: Config) -> Path:
+    """Train a classifier of MMPretrain's.
+
+    Args:
+        config: the whole config, ``work_dir`` included. Where ``model.head.num_classes`` is None, it becomes the number of
+            classes of the training set.
+
+    Returns:
+        The best checkpoint, or the last one if none was evaluated.
+
+    Raises:
+        UserError: data, weights and classes do not fit together; nothing was trained.
+    """
+    init_default_scope(config.default_scope)
+    if config.model.head.get('num_classes') is None:
+        config.model.head.num_classes = len(DATASETS.build(config.train_dataloader.dataset).metainfo['classes'])
+    spread_num_classes(config)
+    return train(config, check_classifier)
+
+
+def test_classifier(config: Config, checkpoint: str, size: int | None = None, out: str | None = None) -> dict[str, float]:
+    """Evaluate a checkpoint on the config's test set.
+
+    Args:
+        config: the whole config, ``work_dir`` included, where ``test.json`` is left.
+        checkpoint: training checkpoint, or the folder of a fused model.
+        size: side of the square images, in pixels; that of the config by default.
+        out: CSV file for the prediction of every image.
+
+    Returns:
+        ``accuracy/top1`` and, of five classes or more, ``accuracy/top5``, in per cent.
+
+    Raises:
+        UserError: the checkpoint, the classes or the data set do not fit.
+    """
+    fit_to_hardware(config)
+    weights = resolve(config, checkpoint)
+    spread_num_classes(config)
+    if size:
+        set_size(config.test_dataloader.dataset.pipeline, size)
+    if out:
+        config.test_evaluator = [config.test_evaluator, dict(type='repvgg_seg.PredictionWriter', output_file=out)]
+    return evaluate(config, weights, check_classes, checkpoint=str(checkpoint), size=size)
+
+
+def spread_num_classes(config: Config) -> None:
+    """Tell the head's number of classes to those who need it: label mixing, and the metric, which has no top 5 of 3."""
+    num_classes = config.model.head.num_classes
+    config.model.data_preprocessor.num_classes = num_classes
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            if 'topk' in metric:
+                metric.topk = tuple(k for k in metric.topk if k <= num_classes)
+
+
+def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
+    """Compare the classes of a classifier, its training set and its validation set.
+
+    Raises:
+        UserError: they differ.
+    """
+    training = loaders[0].dataset.metainfo
+    for loader in loaders:
+        check_classes(model, loader.dataset, dict(dataset_meta=training))
+
+
+def check_classes(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
+    """Compare the classes of a classifier and a data set.
+
+    Args:
+        model: the classifier.
+        dataset: its data set.
+        meta: of a checkpoint; ``dataset_meta`` in it, where present, has the classes of the training.
+
+    Raises:
+        UserError: they differ in number, or from those of the training.
+    """
+    classes = tuple(dataset.metainfo['classes'])
+    trained = tuple((meta.get('dataset_meta') or {}).get('classes') or classes)
+    if classes != trained:
+        raise UserError(f'the training set has {len(trained)} classes, the set to be evaluated {len(classes)}; only in one of '
+                        f'them: {some(sorted({*classes} ^ {*trained})) or "none, but their order differs"}. '
+                        'Both need the same class folders')
+    if len(classes) != model.head.num_classes:
+        raise UserError(f'the head has num_classes={model.head.num_classes}, but {type(dataset).__name__} has {len(classes)} '
+                        'classes; set model.head.num_classes')

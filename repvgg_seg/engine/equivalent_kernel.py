@@ -1,0 +1,72 @@
+"""Weight decay on the kernel that a block will be fused into, as the official repository can train (its "custom L2")."""
+import torch
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..models.blocks import RepConv
+from ..models.fusion import norm_scale_shift
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+def equivalent_kernel_l2(conv: RepConv) -> Tensor:
+    """What is decayed instead of the square norms of the 3x3 kernel K3 and the 1x1 kernel K1 (github.com/DingXiaoH/RepVGG).
+
+    With s the scale of a branch's batch norm, weight / sqrt(var + eps), and c the centre of a kernel, it is
+
+        sum K3^2 - sum c(K3)^2 + sum (s3 c(K3) + s1 K1)^2 / (s3^2 + s1^2)
+
+    The scales are constants in it: no gradient flows to the norms.
+
+    Args:
+        conv: the linear part of a RepVGG block in training form.
+
+    Returns:
+        A scalar.
+    """
+    kernel, pointwise = conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight
+    scale, pointwise_scale = (norm_scale_shift(branch.norm)[0].detach().to(kernel.dtype).view(-1, 1, 1, 1)
+                              for branch in (conv.branch_3x3, conv.branch_1x1))
+    centre = kernel[:, :, 1:2, 1:2]
+    fused_centre = scale * centre + pointwise_scale * pointwise
+    return (kernel.square().sum() - centre.square().sum()
+            + (fused_centre.square() / (scale.square() + pointwise_scale.square())).sum())
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class EquivalentKernelDecay(DefaultOptimWrapperConstructor):
+    """MMEngine's constructor, with :func:`equivalent_kernel_l2` in place of the decay of the branches' kernels.
+
+    The decay is added to the gradients when the optimizer steps, which is where SGD adds its own; so it goes with mixed
+    precision, gradient accumulation and clipping alike.
+
+    Raises:
+        UserError: the model has no RepVGG block to train, or ``paramwise_cfg`` is empty.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimizer wrapper of a model."""
+        if not self.paramwise_cfg:
+            raise UserError('EquivalentKernelDecay needs paramwise_cfg, e.g. dict(norm_decay_mult=0, bias_decay_mult=0)')
+        optim_wrapper = super().__call__(model)
+        groups = {group['params'][0]: group for group in optim_wrapper.optimizer.param_groups}
+        decays: list[tuple[RepConv, float]] = []
+        for conv in model.modules():
+            if isinstance(conv, RepConv) and conv.branch_3x3.conv.weight in groups:
+                kernel_groups = [groups[branch.conv.weight] for branch in (conv.branch_3x3, conv.branch_1x1)]
+                decays.append((conv, kernel_groups[0]['weight_decay']))
+                for group in kernel_groups:
+                    group['weight_decay'] = 0.0
+        if not decays:
+            raise UserError('EquivalentKernelDecay needs a RepVGG backbone to train, found none')
+        optim_wrapper.optimizer.register_step_pre_hook(lambda *_: add_decay(decays))
+        return optim_wrapper
+
+
+@torch.enable_grad()
+def add_decay(decays: list[tuple[RepConv, float]]) -> None:
+    """Add ``decay / 2`` times the gradient of :func:`equivalent_kernel_l2` to the gradients of the kernels."""
+    for conv, decay in decays:
+        kernels = [conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight]
+        for kernel, gradient in zip(kernels, torch.autograd.grad(equivalent_kernel_l2(conv), kernels)):
+            kernel.grad.add_(gradient, alpha=decay / 2)

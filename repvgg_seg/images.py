@@ -1,0 +1,35 @@
+"""Finding image files."""
+import glob
+from pathlib import Path
+
+from .errors import UserError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+
+
+def find_images(source: str) -> dict[str, Path]:
+    """Images by the names of their outputs: the file names, with folders before them where those are not unique.
+
+    Raises:
+        UserError: there is none, or two would have the same output.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
+    elif path.is_file():
+        found = [path]
+    else:
+        found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
+    if not found:
+        raise UserError(f'no image at {source}; expected an image, a folder with files that end in '
+                        f'{", ".join(IMAGE_SUFFIXES)}, or a glob pattern')
+    names = [file.stem for file in found]
+    if len(set(names)) < len(names) and path.is_dir():
+        names = ['_'.join(file.relative_to(path).with_suffix('').parts) for file in found]
+    images: dict[str, Path] = {}
+    for name, file in zip(names, found):
+        if name in images:
+            raise UserError(f'{images[name]} and {file} would both be written to {name}.png; rename one, or predict them '
+                            'in two calls')
+        images[name] = file
+    return images

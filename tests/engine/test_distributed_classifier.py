@@ -1,0 +1,80 @@
+"""Two gloo processes train a classifier; killed, they go on where the last checkpoint left off."""
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import start_ranks
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+_base_ = '{root}/configs/repvgg_a0_folder.py'
+pipeline = [dict(type='repvgg_seg.LoadImage'), dict(type='CenterCrop', crop_size=32), dict(type='PackInputs')]
+train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}', pipeline=pipeline))
+val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
+                      dataset=dict(data_root='{data}', pipeline=pipeline))
+test_dataloader = val_dataloader
+model = dict(backbone=dict(arch=dict(_delete_=True, num_blocks=(1, 1, 1, 1), width_factors=(0.25, 0.125, 0.125, 0.125))),
+             head=dict(in_channels=64))
+train_cfg = dict(max_epochs=40)
+param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True, end=40, convert_to_iter_based=True)]
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None, max_keep_ckpts=-1))
+auto_scale_lr = dict(base_batch_size=8)
+"""
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    random = np.random.default_rng(0)
+    for split, count in (('train', 8), ('val', 3)):
+        for name in ('a', 'b'):
+            folder = tmp_path / 'folders' / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(random.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / f'{index}.png')
+    path = tmp_path / 'config.py'
+    path.write_text(CONFIG.format(root=ROOT, data=tmp_path / 'folders'))
+    return path
+
+
+def start(config: Path, *options: str) -> list[subprocess.Popen]:
+    return start_ranks(ROOT / 'tools/classify_train.py', config, '--work-dir', config.parent / 'run', '--launcher', 'pytorch',
+                       *options)
+
+
+def steps(log: str) -> list[tuple[str, str, str]]:
+    """Epoch, iteration and learning rate of every logged step."""
+    return re.findall(r'Epoch\(train\)\s+\[ *(\d+)\]\[ *(\d+)/2\].*? lr: (\S+)', log)
+
+
+def test_killed_and_resumed(config):
+    first = start(config)
+    try:
+        deadline = time.monotonic() + 120
+        while not (config.parent / 'run/epoch_3.pth').exists():
+            assert all(process.poll() is None for process in first) and time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        for process in first:
+            process.kill()
+    before = first[0].communicate()[0]
+    assert '4 images x 2 process(es) = 8 images a step; learning rate x 1 (the config is for 8)' in before
+    last = max(int(path.stem.split('_')[1]) for path in (config.parent / 'run').glob('epoch_*.pth'))
+    assert 3 <= last < 40, 'the process was not killed in the middle'
+
+    second = start(config, '--resume')
+    after, _ = second[0].communicate(timeout=240)
+    assert [process.wait(60) for process in second] == [0, 0], after[-3000:]
+    assert f'resumed epoch: {last}, iter: {2 * last}' in after
+    resumed = steps(after)
+    assert [(int(epoch), int(step)) for epoch, step, _ in resumed] == [
+        (epoch, step) for epoch in range(last + 1, 41) for step in (1, 2)]
+    for (epoch, step, rate) in resumed:
+        # Cosine over 80 steps from 0.1.
+        done = 2 * (int(epoch) - 1) + int(step) - 1
+        assert float(rate) == pytest.approx(0.05 * (1 + np.cos(np.pi * done / 80)), rel=1e-3, abs=1e-6)
+    assert steps(before)[:3] == [('1', '1', '1.0000e-01'), ('1', '2', '9.9961e-02'), ('2', '1', '9.9846e-02')]
+    assert 'Epoch(val) [40][2/2]' in after and 'accuracy/top1' in after

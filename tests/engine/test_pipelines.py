@@ -1,0 +1,24 @@
+"""Test pipelines are changed in what is asked for and in nothing else."""
+import pytest
+
+from repvgg_seg.engine.pipelines import set_size
+from repvgg_seg.errors import UserError
+
+LOAD, PACK = dict(type='repvgg_seg.LoadImage'), dict(type='PackInputs')
+
+
+@pytest.mark.parametrize(('steps', 'size', 'expected'), [
+    ([dict(type='ResizeEdge', scale=256, edge='short'), dict(type='CenterCrop', crop_size=224)], 320,
+     [dict(type='ResizeEdge', scale=366, edge='short'), dict(type='CenterCrop', crop_size=320)]),
+    ([dict(type='Resize', scale=64)], 128, [dict(type='Resize', scale=128)]),
+], ids=['crop', 'resize'])
+def test_set_size(steps, size, expected):
+    pipeline = [LOAD, *steps, PACK]
+    set_size(pipeline, size)
+    assert pipeline == [LOAD, *expected, PACK]
+
+
+@pytest.mark.parametrize('steps', [[], [dict(type='Resize', scale=(64, 32))]], ids=['none', 'two numbers'])
+def test_size_needs_a_step_to_change(steps):
+    with pytest.raises(UserError, match='--size needs a test pipeline with Resize, ResizeEdge, CenterCrop to a single number'):
+        set_size([LOAD, *steps, PACK], 64)

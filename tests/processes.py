@@ -1,0 +1,17 @@
+"""Processes that find each other as those of torchrun do."""
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+
+def start_ranks(*arguments: str | Path, ranks: int = 2) -> list[subprocess.Popen]:
+    """Start a Python script once for each rank, with one thread each; outputs go to pipes."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    return [subprocess.Popen(
+        [sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=dict(os.environ, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1',
+                 MASTER_PORT=str(port), OMP_NUM_THREADS='1')) for rank in range(ranks)]

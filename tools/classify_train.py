@@ -1,0 +1,16 @@
+"""Pretrain a backbone by classification: python tools/classify_train.py [CONFIG]"""
+from repvgg_seg import cli
+
+COMPANION = 'repvgg_b2_imagenet.py'  # Of pspnet_repvgg_b2_cityscapes.py
+
+
+def main() -> None:
+    args = cli.training_parser('Pretrain a backbone by classification', default_config=COMPANION).parse_args()
+    config = cli.load_config(args, 'mmpretrain')
+    cli.prepare_training(config, args)
+    from repvgg_seg.engine.classifier import train_classifier
+    cli.say(f'Trained; the best checkpoint is {train_classifier(config)}')
+
+
+if __name__ == '__main__':
+    cli.run(main)

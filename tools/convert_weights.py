@@ -1,0 +1,24 @@
+"""Convert RepVGG weights between layouts: python tools/convert_weights.py SRC DST [--to official]"""
+import argparse
+from pathlib import Path
+
+from repvgg_seg import cli
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Convert a RepVGG checkpoint (official, MMPretrain, timm or own) to another '
+                                     'layout; all or nothing')
+    parser.add_argument('source', metavar='SRC', help='checkpoint, a file or URL')
+    parser.add_argument('target', metavar='DST', help='file to write')
+    parser.add_argument('--to', choices=['own', 'official'], default='own', help='layout of DST (default: own)')
+    args = parser.parse_args()
+    target = Path(args.target)
+    cli.ensure_writable(target.absolute().parent)
+    from repvgg_seg.conversion import convert_checkpoint
+    for line in convert_checkpoint(args.source, target, args.to):
+        cli.say(line)
+    cli.say(f'Wrote {target}')
+
+
+if __name__ == '__main__':
+    cli.run(main)
