@@ -72,7 +72,7 @@ class FactorizedPSPHead(BaseDecodeHead):
         kernel = self.bottleneck.conv.weight[:, self.in_channels:]
         rows, row_weights = [], []
         for scale, branch, taps in zip(self.pool_scales, self.psp_modules, kernel.split(self.pool_channels, dim=1)):
-            cells = branch(x)
+            cells = branch[1](_pool(x, scale))
             products = _tap_products(cells, taps)
             rows.append(products @ self._spread(scale, width, x).to(products.dtype))
             row_weights.append(self._spread(scale, height, x))
@@ -83,14 +83,37 @@ class FactorizedPSPHead(BaseDecodeHead):
         """Bilinear weights of ``scale`` cells over ``size`` pixels, shifted by each of three taps: (3 * scale, size)."""
         # Low precision would move the sampling points.
         dtype = torch.promote_types(like.dtype, torch.float32)
-        cells = torch.eye(scale, dtype=dtype, device=like.device)
-        weights = F.interpolate(cells[None], size=size, mode='linear', align_corners=self.align_corners)[0]
+        pixels = torch.arange(size, dtype=dtype, device=like.device)
+        if self.align_corners:
+            positions = pixels * ((scale - 1) / pixels[-1].clamp(min=1))
+        else:
+            positions = ((pixels + 0.5) * (scale / size) - 0.5).clamp(0, scale - 1)
+        cells = torch.arange(scale, dtype=dtype, device=like.device)
+        weights = (1 - (positions - cells[:, None]).abs()).clamp(min=0)
         padded = F.pad(weights, (1, 1))
         return torch.cat([padded[:, tap:tap + size] for tap in range(3)])
 
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and value > 0
+
+
+def _pool(x: Tensor, scale: int) -> Tensor:
+    """Adaptive average pooling of (N, C, H, W) to ``scale`` x ``scale`` cells, as two matrix products.
+
+    Unlike ``AdaptiveAvgPool2d`` it can be exported for any H and W, and its gradient is deterministic on GPUs.
+    """
+    across, down = (_pooling_weights(scale, size, x) for size in (x.shape[3], x.shape[2]))
+    return down.t() @ (x @ across)
+
+
+def _pooling_weights(scale: int, size: int, like: Tensor) -> Tensor:
+    """Weights (size, scale): cell i averages the pixels from floor(i * size / scale) to ceil((i + 1) * size / scale)."""
+    cells = torch.arange(scale, device=like.device)
+    pixels = torch.arange(size, device=like.device)[:, None]
+    first, end = cells * size // scale, ((cells + 1) * size + scale - 1) // scale
+    inside = (pixels >= first) & (pixels < end)
+    return inside.to(like.dtype) / (end - first).to(like.dtype)
 
 
 def _tap_products(cells: Tensor, taps: Tensor) -> Tensor:
