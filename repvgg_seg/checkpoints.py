@@ -34,6 +34,8 @@ def read_checkpoint(source: str | Path) -> dict:
     """
     source = str(source)
     path = _download(source) if re.match(r'https?://', source) else Path(source).expanduser()
+    if path.is_dir():
+        raise CheckpointError(f'checkpoint {source} is a folder; expected a .pth file, such as one in it')
     if not path.is_file():
         raise CheckpointError(f'checkpoint {source} does not exist')
     try:
@@ -235,13 +237,19 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | 
     wanted = model.state_dict()
     if parts := differences(state, wanted):
         found, expected = describe_arch(state, 'backbone.'), describe_arch(wanted, 'backbone.')
-        hint = ''
-        if found and expected and found != expected:
-            hint = f'it holds {found}, the model is {expected}; '
+        _, _, layout = to_own_layout({key.removeprefix('backbone.'): value for key, value in state.items()})
+        reason, remedy = '', 'use the config it was trained with'
+        if layout is not None and layout.name != 'own':
+            reason = f'it is in the {layout.name} layout; '
+            remedy = 'convert it with tools/convert_weights.py' if 'head.fc.weight' in wanted else (
+                'a backbone alone is taken by model.backbone.init_cfg.checkpoint, to train from it')
+        elif found and expected and found != expected:
+            reason = f'it holds {found}, the model is {expected}; '
+        elif re.search(r'missing \(\S*conv\.branch_3x3', parts) and 'stem.conv.bias' in parts:
+            reason, remedy = 'it is fused; ', 'give the folder that tools/deploy.py wrote, or set model.backbone.deploy=True'
         elif re.search(r'of another shape \(\S*(conv_seg|head\.fc)', parts):
-            hint = 'it was trained for another number of classes; '
-        raise CheckpointError(f'checkpoint {source} does not fit the model: {hint}tensors {parts}; '
-                              'use the config it was trained with')
+            reason = 'it was trained for another number of classes; '
+        raise CheckpointError(f'checkpoint {source} does not fit the model: {reason}tensors {parts}; {remedy}')
     model.load_state_dict(state)
 
 

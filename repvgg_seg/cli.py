@@ -9,10 +9,13 @@ from typing import NoReturn
 from urllib.error import URLError
 
 from .environment import require_mm
-from .errors import UserError
+from .errors import UserError, some
 
 # Exit code of a tool that ends on a user's mistake.
 USER_MISTAKE = 2
+# What reading a config, which is Python, and merging options into it raises.
+BROKEN_CONFIG = (SyntaxError, OSError, NameError, TypeError, KeyError, AttributeError, ImportError, IndexError, ValueError,
+                 AssertionError)
 # Default scope of a config, which is the import name of its package: what it builds, and the tools for it.
 SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
           'mmpretrain': ('a classifier', 'tools/classify_train.py and tools/classify_test.py')}
@@ -33,8 +36,8 @@ def run(main: Callable[[], None]) -> None:
     except RuntimeError as error:
         if type(error).__name__ != 'OutOfMemoryError':  # PyTorch's; it is imported by the tools, not here.
             raise
-        stop(f'the memory of the GPU is full ({str(error).split(". ")[0]}); set train_dataloader.batch_size lower, and to '
-             'make up for it optim_wrapper.accumulative_counts higher')
+        stop(f'the memory of the GPU is full ({str(error).split(". ")[0]}); use smaller images or batches. In training, '
+             'optim_wrapper.accumulative_counts makes up for a lower train_dataloader.batch_size')
 
 
 def stop(message: str) -> NoReturn:
@@ -107,7 +110,7 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Conf
         raise UserError(f'config {args.config} does not exist; expected a file such as those in configs/')
     try:
         config = Config.fromfile(args.config)
-    except (SyntaxError, OSError, NameError) as error:
+    except BROKEN_CONFIG as error:
         raise UserError(f'config {args.config} cannot be read: {error}') from None
     for key in ('model', 'train_dataloader', 'val_dataloader'):
         if key not in config:
@@ -118,7 +121,10 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Conf
         raise UserError(f'config {args.config} is for {found}, this tool needs one for {SCOPES[scopes[0]][0]}{hint}')
     require_mm(scope)
     if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
+        try:
+            config.merge_from_dict(args.cfg_options)
+        except BROKEN_CONFIG as error:
+            raise UserError(f'--cfg-options ({some(args.cfg_options)}) cannot be merged into {args.config}: {error}') from None
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     return config
@@ -138,6 +144,26 @@ def ensure_writable(folder: str | Path) -> Path:
     except OSError as error:
         raise UserError(f'folder {folder} cannot be written ({error.strerror}); choose another one') from None
     return folder
+
+
+def ensure_writable_file(path: str | Path) -> Path:
+    """Make the folder of a file and check that the file can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f'{path} is a folder; expected the name of a file to write')
+    ensure_writable(path.absolute().parent)
+    return path
+
+
+def positive(text: str) -> int:
+    """A positive integer, for argparse."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
 
 
 def say(line: str) -> None:

@@ -25,10 +25,10 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own') -> list[str]:
 
     Raises:
         CheckpointError: the source cannot be read, or is not a whole RepVGG; nothing was written.
-        UserError: the target is the source, or a folder.
+        UserError: the target is the source.
     """
-    if target.is_dir() or (target.exists() and Path(source).exists() and target.samefile(source)):
-        raise UserError(f'cannot write {target}: it is {"a folder" if target.is_dir() else "the source"}; give another file')
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise UserError(f'cannot write {target}: it is the source; give another file')
     state = state_dict_of(read_checkpoint(source), source)
     weights, beside, layout, fused = backbone_of(state, source)
     lines = []

@@ -7,11 +7,11 @@ from .errors import UserError
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
-def find_images(source: str) -> dict[str, Path]:
-    """Images by the names of their outputs: the file names, with folders before them where those are not unique.
+def list_images(source: str) -> list[Path]:
+    """Image files, sorted: one, those below a folder, or those of a glob pattern.
 
     Raises:
-        UserError: there is none, or two would have the same output.
+        UserError: there is none.
     """
     path = Path(source)
     if path.is_dir():
@@ -23,9 +23,19 @@ def find_images(source: str) -> dict[str, Path]:
     if not found:
         raise UserError(f'no image at {source}; expected an image, a folder with files that end in '
                         f'{", ".join(IMAGE_SUFFIXES)}, or a glob pattern')
+    return found
+
+
+def name_images(source: str) -> dict[str, Path]:
+    """Images by the names of their outputs: the file names, with folders before them where those are not unique.
+
+    Raises:
+        UserError: there is none, or two would have the same output.
+    """
+    found = list_images(source)
     names = [file.stem for file in found]
-    if len(set(names)) < len(names) and path.is_dir():
-        names = ['_'.join(file.relative_to(path).with_suffix('').parts) for file in found]
+    if len(set(names)) < len(names) and Path(source).is_dir():
+        names = ['_'.join(file.relative_to(source).with_suffix('').parts) for file in found]
     images: dict[str, Path] = {}
     for name, file in zip(names, found):
         if name in images:

@@ -3,19 +3,29 @@
 MMEngine imports this module by itself when a config says ``type='repvgg_seg.X'``, and the modules in ``locations`` when
 it looks a name up for the first time.
 """
+from importlib.util import find_spec
+
 from .environment import require_mm
 
 require_mm('mmengine')
 
 from mmengine import registry as root  # noqa: E402
 
-MODELS = root.Registry('model', parent=root.MODELS, scope='repvgg_seg',
-                       locations=['repvgg_seg.models.repvgg', 'repvgg_seg.models.psp_head'])
-DATASETS = root.Registry('dataset', parent=root.DATASETS, scope='repvgg_seg', locations=['repvgg_seg.datasets'])
-TRANSFORMS = root.Registry('transform', parent=root.TRANSFORMS, scope='repvgg_seg', locations=['repvgg_seg.datasets'])
-METRICS = root.Registry('metric', parent=root.METRICS, scope='repvgg_seg',
-                        locations=['repvgg_seg.engine.label_writer', 'repvgg_seg.engine.prediction_writer'])
-OPTIM_WRAPPERS = root.Registry('optimizer_wrapper', parent=root.OPTIM_WRAPPERS, scope='repvgg_seg',
-                               locations=['repvgg_seg.engine.hardware'])
-OPTIM_WRAPPER_CONSTRUCTORS = root.Registry('optimizer wrapper constructor', parent=root.OPTIM_WRAPPER_CONSTRUCTORS,
-                                           scope='repvgg_seg', locations=['repvgg_seg.engine.equivalent_kernel'])
+# These modules need MMSegmentation; classification and detection do without it.
+SEGMENTATION = {
+    'models': ['repvgg_seg.models.psp_head'],
+    'datasets': [f'repvgg_seg.datasets.{name}' for name in ('camvid', 'cityscapes', 'toy_streets')],
+} if find_spec('mmseg') else {'models': [], 'datasets': []}
+
+
+def _registry(name: str, parent: root.Registry, *locations: str) -> root.Registry:
+    return root.Registry(name, parent=parent, scope='repvgg_seg', locations=list(locations))
+
+
+MODELS = _registry('model', root.MODELS, 'repvgg_seg.models.repvgg', *SEGMENTATION['models'])
+DATASETS = _registry('dataset', root.DATASETS, 'repvgg_seg.datasets.image_folder', *SEGMENTATION['datasets'])
+TRANSFORMS = _registry('transform', root.TRANSFORMS, 'repvgg_seg.datasets.loading', 'repvgg_seg.datasets.transforms')
+METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'repvgg_seg.engine.prediction_writer')
+OPTIM_WRAPPERS = _registry('optimizer_wrapper', root.OPTIM_WRAPPERS, 'repvgg_seg.engine.hardware')
+OPTIM_WRAPPER_CONSTRUCTORS = _registry('optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS,
+                                       'repvgg_seg.engine.equivalent_kernel')

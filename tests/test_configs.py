@@ -1,12 +1,18 @@
 """Every config builds the model that its name and the paper say."""
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from helpers import TINY_ARCH
 from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 from torch import nn
+
+from repvgg_seg.datasets import ImageFolder
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
@@ -110,6 +116,7 @@ def test_classifiers(name):
     config = load(name)
     model = build(config)
     assert (model.backbone.arch, model.backbone.out_indices) == (arch, (3, ))
+    assert 'sync_bn' not in config, 'the paper and the official code train classifiers with plain batch norm'
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert model(torch.empty(2, 3, 224, 224, device='meta')).shape == (2, 1000)
     assert config.auto_scale_lr.base_batch_size == 256 and config.train_dataloader.batch_size is None
@@ -160,6 +167,29 @@ def test_only_kernels_decay(name):
     layers = 1 + sum(model.backbone.stages[index].__len__() for index in range(4))
     assert counted == {'kernel': 2 * layers + 1, 'norm': 4 * layers, 'identity norm': 2 * (layers - 5), 'linear bias': 1}
     assert len(decays) == sum(counted.values())
+
+
+@pytest.mark.parametrize('name', ['repvgg_a0_imagenet', 'repvgg_b2g4_imagenet_200e', 'repvgg_a0_cifar10'])
+def test_training_step(name, tmp_path):
+    """The whole pipeline, also AutoAugment's many, and the loss, also of mixed labels."""
+    config = load(name)
+    init_default_scope(config.default_scope)
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 56, 3), np.uint8)).save(tmp_path / folder / '1.png')
+    dataset = ImageFolder(data_root=str(tmp_path), pipeline=config.train_dataloader.dataset.pipeline)
+    size = 64 if 'cifar' in name else 224
+    batch = default_collate([dataset[index % 2] for index in range(40)])
+    assert batch['inputs'].shape == (40, 3, size, size) and batch['inputs'].dtype == torch.uint8
+    config.model.backbone.arch = TINY_ARCH
+    config.model.head.in_channels = 48
+    model = MODELS.build(config.model)
+    mixed = []
+    model.head.loss_module.register_forward_pre_hook(lambda module, inputs: mixed.append(inputs[1]))
+    batch = dict(inputs=batch['inputs'][:8, :, :64, :64], data_samples=batch['data_samples'][:8])
+    losses = model.train_step(batch, build_optim_wrapper(model, config.optim_wrapper))
+    assert torch.isfinite(losses['loss'])
+    assert mixed[0].shape == ((8, config.model.head.num_classes) if name.endswith('200e') else (8, ))
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -145,9 +145,8 @@ def test_strict(change, message, save, tmp_path):
 def test_target_must_be_another_file(save, tmp_path):
     source = save(RepVGG(TINY_ARCH).state_dict())
     before = source.read_bytes()
-    for target, message in ((source, 'it is the source'), (tmp_path, 'it is a folder')):
-        with pytest.raises(UserError, match=message):
-            convert_checkpoint(str(source), target)
+    with pytest.raises(UserError, match='it is the source; give another file'):
+        convert_checkpoint(str(source), source)
     assert source.read_bytes() == before
 
 

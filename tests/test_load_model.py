@@ -42,6 +42,24 @@ def test_load_model_refuses_another(found, message, save):
     assert_same_state(target, before)
 
 
+def test_load_model_says_what_to_do_with_another_layout(save):
+    from repvgg_seg.layouts import LAYOUTS
+    state = {LAYOUTS['official'].from_own(key): value for key, value in RepVGG(TINY_ARCH).state_dict().items()}
+    source = save(state)
+    with pytest.raises(CheckpointError, match=r'it is in the official layout; .*; a backbone alone is taken by \S+init_cfg'):
+        load_model(make_segmentor(), source)
+    classifier = nn.ModuleDict(dict(backbone=RepVGG(TINY_ARCH), head=nn.ModuleDict(dict(fc=nn.Linear(48, 3)))))
+    with pytest.raises(CheckpointError, match=r'it is in the official layout; .*; convert it with tools/convert_weights.py'):
+        load_model(classifier, source)
+
+
+def test_load_model_says_what_to_do_with_fused_weights(save):
+    source = make_segmentor()
+    source['backbone'].switch_to_deploy()
+    with pytest.raises(CheckpointError, match=r'it is fused; .*; give the folder .* or set model.backbone.deploy=True'):
+        load_model(make_segmentor(), save(source.state_dict()))
+
+
 @pytest.mark.parametrize('init_cfg, expected', [
     (None, None), (dict(type='Kaiming', layer='Conv2d'), None), ([], None),
     (dict(type='Pretrained', checkpoint='a'), 'a'),

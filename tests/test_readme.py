@@ -1,4 +1,4 @@
-"""The README's commands name files and options that exist, and its config example trains."""
+"""What README and docs name exists: commands with their options, configs, files; and the config example builds."""
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +9,8 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / 'README.md').read_text()
+DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+README = DOCUMENTS[0].read_text()
 TOOL_LINES = sorted(set(re.findall(r'python (tools/.*?)(?: +#.*)?$', README, re.MULTILINE)))
 
 
@@ -29,14 +30,15 @@ def test_tools_and_configs_exist_and_options_are_known(line):
             assert f"'{argument}'" in source
 
 
-@pytest.mark.parametrize('name', re.findall(r'^\| `(\w+\.py)`', README, re.MULTILINE))
-def test_listed_configs_exist(name):
-    assert (ROOT / 'configs' / name).is_file()
-
-
-@pytest.mark.parametrize('path', re.findall(r'\]\((?!http)(\S+?)\)', README))
-def test_links_lead_somewhere(path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.stem)
+def test_configs_files_and_links_exist(document):
+    text = document.read_text()
+    configs = re.findall(r'^\| `(\w+\.py)`', text, re.MULTILINE)
+    paths = re.findall(r'`((?:configs|tools|tests|repvgg_seg)/[\w/.]+\.\w+)', text)
+    links = re.findall(r'\]\((?!http)(\S+?)\)', text)
+    wanted = [*(ROOT / 'configs' / name for name in configs), *(ROOT / path for path in paths),
+              *(document.parent / link for link in links)]
+    assert wanted and not [path for path in wanted if not path.exists()]
 
 
 def test_example_builds():

@@ -1,18 +1,17 @@
 """Evaluate a classifier: python tools/classify_test.py CONFIG CHECKPOINT"""
-from pathlib import Path
-
 from repvgg_seg import cli
 
 
 def main() -> None:
     parser = cli.tool_parser('Evaluate a classifier', checkpoint=True)
-    parser.add_argument('--size', type=int, metavar='PIXELS', help='side of the square images (default: as in the config)')
+    parser.add_argument('--size', type=cli.positive, metavar='PIXELS',
+                        help='side of the square images (default: as in the config)')
     parser.add_argument('--out', metavar='FILE', help='write the prediction of every image as CSV')
     args = parser.parse_args()
     config = cli.load_config(args, 'mmpretrain')
     cli.ensure_writable(config.work_dir)
     if args.out:
-        cli.ensure_writable(Path(args.out).absolute().parent)
+        cli.ensure_writable_file(args.out)
     from repvgg_seg.engine.classifier import test_classifier
     metrics = test_classifier(config, args.checkpoint, args.size, args.out)
     accuracies = ', '.join(f'{name.rpartition("/")[2].replace("top", "top-")} {value:.2f}' for name, value in metrics.items())

@@ -1,6 +1,5 @@
 """Convert RepVGG weights between layouts: python tools/convert_weights.py SRC DST [--to official]"""
 import argparse
-from pathlib import Path
 
 from repvgg_seg import cli
 
@@ -12,8 +11,7 @@ def main() -> None:
     parser.add_argument('target', metavar='DST', help='file to write')
     parser.add_argument('--to', choices=['own', 'official'], default='own', help='layout of DST (default: own)')
     args = parser.parse_args()
-    target = Path(args.target)
-    cli.ensure_writable(target.absolute().parent)
+    target = cli.ensure_writable_file(args.target)
     from repvgg_seg.conversion import convert_checkpoint
     for line in convert_checkpoint(args.source, target, args.to):
         cli.say(line)

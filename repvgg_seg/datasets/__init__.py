@@ -1,9 +1,13 @@
-from .camvid import CamVidDataset
-from .cityscapes import CityscapesDataset
-from .image_folder import ImageFolder, ImageNet
-from .loading import LoadImage, LoadLabels
-from .toy_streets import ToyStreets
-from .transforms import RandomGaussianBlur
+from importlib import import_module
 
-__all__ = ['CamVidDataset', 'CityscapesDataset', 'ImageFolder', 'ImageNet', 'LoadImage', 'LoadLabels', 'RandomGaussianBlur',
-           'ToyStreets']
+_MODULES = {
+    'CamVidDataset': 'camvid', 'CityscapesDataset': 'cityscapes', 'ImageFolder': 'image_folder', 'ImageNet': 'image_folder',
+    'LoadImage': 'loading', 'LoadLabels': 'loading', 'RandomGaussianBlur': 'transforms', 'ToyStreets': 'toy_streets'}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str):
+    # Those for segmentation need MMSegmentation, those for classification do not: imported when asked for (PEP 562).
+    if name in _MODULES:
+        return getattr(import_module(f'.{_MODULES[name]}', __name__), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

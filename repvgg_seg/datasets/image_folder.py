@@ -20,7 +20,7 @@ class ImageFolder(BaseDataset):
         **kwargs: of MMEngine's ``BaseDataset``.
 
     Raises:
-        DataError: the folder is missing, holds no two class folders, or a class has no image.
+        DataError: the folder is missing, holds no two class folders, a class has no image, or ``metainfo`` has others.
     """
     LAYOUT = 'one folder per class with its images'
 
@@ -41,7 +41,11 @@ class ImageFolder(BaseDataset):
         if empty := [folder for folder in folders if not images[folder]]:
             raise DataError(f'{len(empty)} of {len(folders)} class folders in {root} have no image ({some(empty)}); add '
                             f'files that end in {", ".join(IMAGE_SUFFIXES)}, or remove the folders')
-        self._metainfo['classes'] = self.class_names(folders)
+        classes = self.class_names(folders)
+        if (given := self._metainfo.get('classes')) and tuple(given) != classes:
+            raise DataError(f'metainfo has the classes {some(given)}, the folders in {root} are {some(classes)}; leave '
+                            'metainfo out')
+        self._metainfo['classes'] = classes
         return [dict(img_path=path, gt_label=label) for label, folder in enumerate(folders) for path in images[folder]]
 
     def class_names(self, folders: list[str]) -> tuple[str, ...]:
@@ -55,10 +59,10 @@ class ImageFolder(BaseDataset):
 
 @DATASETS.register_module()
 class ImageNet(ImageFolder):
-    """ImageNet-1k in its usual layout: 1000 class folders, or a flat folder of images with a list of their labels.
+    """ImageNet-1k in its usual layout: 1000 class folders, or for validation a flat folder of images with a list of labels.
 
-    The list is the first of ``LISTS`` that exists under ``data_root``. Each of its lines has a file name and a label from 0 to
-    999, which counts the WordNet ids of the classes in sorted order.
+    With ``test_mode=True`` a folder may be flat. Its list is the first of ``LISTS`` that exists under ``data_root``. Each line
+    of it has a file name and a label from 0 to 999, which counts the WordNet ids of the classes in sorted order.
 
     Raises:
         DataError: a folder, the list, a class or an image is missing, or the list is malformed.
@@ -70,7 +74,7 @@ class ImageNet(ImageFolder):
     def load_data_list(self) -> list[dict]:
         """List the samples: dicts of ``img_path`` and ``gt_label``."""
         root = os.path.normpath(self.data_prefix['img_path'])
-        if os.path.isdir(root) and not class_folders(root) and image_files(root):
+        if self.test_mode and os.path.isdir(root) and not class_folders(root) and image_files(root):
             self._metainfo['classes'] = self.class_names([])
             return self._read_list(root)
         samples = super().load_data_list()
@@ -97,6 +101,9 @@ class ImageNet(ImageFolder):
                 raise DataError(f'line {number} of {listing} is {line!r}; expected a file name and a label from 0 to '
                                 f'{self.NUM_CLASSES - 1}')
             samples.append(dict(img_path=os.path.join(root, name), gt_label=int(label)))
+        listed = {sample['img_path'] for sample in samples}
+        if unlisted := [path for path in image_files(root) if path not in listed]:
+            raise DataError(f'{len(unlisted)} images in {root} are not in {listing} ({some(unlisted)}); complete the list')
         if absent := [sample['img_path'] for sample in samples if not os.path.isfile(sample['img_path'])]:
             raise DataError(f'{len(absent)} of the {len(samples)} images in {listing} do not exist ({some(absent)}); '
                             'complete the data set')

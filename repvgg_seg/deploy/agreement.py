@@ -11,11 +11,11 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import Tensor, nn
 
 from ..engine.pipelines import without_labels
-from ..images import find_images
+from ..images import list_images
 
 CHECKED_IMAGES = 4
 TIMED_ROUNDS = 10
-RANDOM_SIZE = (512, 512)  # Height and width of the check image of a segmentor where there is no real one.
+RANDOM_SIZE = (512, 512)  # Height and width of the check image where there is no real one.
 
 
 def check_inputs(config: Config, model: nn.Module, images: str | None) -> tuple[list[Tensor], bool]:
@@ -29,7 +29,7 @@ def check_inputs(config: Config, model: nn.Module, images: str | None) -> tuple[
     Returns:
         Batches (1, 3, H, W), of a segmentor at most a test window large, and whether they are of real images.
     """
-    paths = list(find_images(images).values()) if images else test_images(config)
+    paths = list_images(images) if images else test_images(config)
     device = next(model.parameters()).device
     if not paths:
         generator = torch.Generator().manual_seed(0)
@@ -48,7 +48,7 @@ def test_images(config: Config) -> list[Path]:
     """Paths of the test set's images; empty where the data set is not on this machine."""
     dataset = config.test_dataloader.dataset
     folder = Path(dataset.get('data_root') or '', dataset.data_prefix.img_path)
-    return list(find_images(str(folder)).values()) if folder.is_dir() else []
+    return list_images(str(folder)) if folder.is_dir() else []
 
 
 @torch.no_grad()

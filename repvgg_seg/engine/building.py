@@ -12,30 +12,40 @@ from ..errors import CheckpointError
 FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
 
 
-def resolve(config: Config, checkpoint: str) -> Path:
+def resolve(config: Config, checkpoint: str) -> str:
     """Find the weights that a checkpoint argument means, and make the config's ``model`` the one that they belong to.
 
     Args:
         config: what the user gave; its ``model`` holds for a training checkpoint. Where a classifier's number of classes is
             left open (None), the weights decide.
-        checkpoint: a file, or the folder that ``tools/deploy.py`` wrote, which has its own model config.
+        checkpoint: a file or URL, or the folder that ``tools/deploy.py`` wrote, which has its own model config.
+
+    Returns:
+        Path or URL of the weights.
 
     Raises:
-        CheckpointError: a folder without a fused model in it, or a file that cannot be read.
+        CheckpointError: a folder without a fused model of this kind in it, or a file that cannot be read.
     """
-    path = Path(checkpoint)
-    if path.is_dir():
-        if not (path / FUSED_CONFIG).is_file() or not (path / FUSED_WEIGHTS).is_file():
-            raise CheckpointError(f'folder {path} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
+    if Path(checkpoint).is_dir():
+        folder = Path(checkpoint)
+        if not (folder / FUSED_CONFIG).is_file() or not (folder / FUSED_WEIGHTS).is_file():
+            raise CheckpointError(f'folder {folder} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
                                   'checkpoint (.pth) or a folder that tools/deploy.py wrote')
-        config.model, path = Config.fromfile(path / FUSED_CONFIG).model, path / FUSED_WEIGHTS
+        fused = Config.fromfile(folder / FUSED_CONFIG)
+        if ('head' in fused.model) != ('head' in config.model):
+            kinds = {True: 'classifier', False: 'segmentor'}
+            found, expected = (kinds['head' in each.model] for each in (fused, config))
+            raise CheckpointError(f'folder {folder} holds a fused {found}, the config is for a {expected}; give the config '
+                                  'that it was trained with')
+        config.model, checkpoint = fused.model, str(folder / FUSED_WEIGHTS)
     head = config.model.get('head')
     if head and head.get('num_classes', ...) is None:
-        weights = state_dict_of(read_checkpoint(path), path)
+        weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)
         if 'head.fc.bias' not in weights:
-            raise CheckpointError(f'checkpoint {path} holds no classifier (head.fc); expected one of tools/classify_train.py')
+            raise CheckpointError(f'checkpoint {checkpoint} holds no classifier (head.fc); expected one that '
+                                  'tools/classify_train.py wrote')
         head.num_classes = len(weights['head.fc.bias'])
-    return path
+    return checkpoint
 
 
 def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:

@@ -20,7 +20,7 @@ require_mm('mmpretrain')
 from mmpretrain.registry import DATASETS  # noqa: E402
 
 
-def train_classifier(config: Config) -> Path:
+def train_classifier(config: Config) -> Path | None:
     """Train a classifier of MMPretrain's.
 
     Args:
@@ -58,7 +58,7 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None, ou
     fit_to_hardware(config)
     weights = resolve(config, checkpoint)
     spread_num_classes(config)
-    if size:
+    if size is not None:
         set_size(config.test_dataloader.dataset.pipeline, size)
     if out:
         config.test_evaluator = [config.test_evaluator, dict(type='repvgg_seg.PredictionWriter', output_file=out)]
@@ -68,10 +68,14 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None, ou
 def spread_num_classes(config: Config) -> None:
     """Tell the head's number of classes to those who need it: label mixing, and the metric, which has no top 5 of 3."""
     num_classes = config.model.head.num_classes
-    config.model.data_preprocessor.num_classes = num_classes
-    for evaluator in (config.val_evaluator, config.test_evaluator):
+    # MMPretrain's own configs have it at the top.
+    preprocessor = config.model.get('data_preprocessor') or config.get('data_preprocessor')
+    if preprocessor:
+        preprocessor.num_classes = num_classes
+    for key in ('val_evaluator', 'test_evaluator'):
+        evaluator = config.get(key) or []
         for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
-            if 'topk' in metric:
+            if isinstance(metric.get('topk'), (tuple, list)):
                 metric.topk = tuple(k for k in metric.topk if k <= num_classes)
 
 

@@ -1,5 +1,6 @@
 """Weight decay on the kernel that a block will be fused into, as the official repository can train (its "custom L2")."""
 import torch
+from mmengine.dist import all_reduce
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 
@@ -16,7 +17,8 @@ def equivalent_kernel_l2(conv: RepConv) -> Tensor:
 
         sum K3^2 - sum c(K3)^2 + sum (s3 c(K3) + s1 K1)^2 / (s3^2 + s1^2)
 
-    The scales are constants in it: no gradient flows to the norms.
+    The scales are constants in it: no gradient flows to the norms. Where processes train together they are averaged, because
+    plain batch norms see other images in each. The identity branch has no part in it, as in the official code.
 
     Args:
         conv: the linear part of a RepVGG block in training form.
@@ -25,8 +27,9 @@ def equivalent_kernel_l2(conv: RepConv) -> Tensor:
         A scalar.
     """
     kernel, pointwise = conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight
-    scale, pointwise_scale = (norm_scale_shift(branch.norm)[0].detach().to(kernel.dtype).view(-1, 1, 1, 1)
-                              for branch in (conv.branch_3x3, conv.branch_1x1))
+    scales = torch.stack([norm_scale_shift(branch.norm)[0].detach() for branch in (conv.branch_3x3, conv.branch_1x1)])
+    all_reduce(scales, op='mean')
+    scale, pointwise_scale = scales.to(kernel.dtype).view(2, -1, 1, 1, 1)
     centre = kernel[:, :, 1:2, 1:2]
     fused_centre = scale * centre + pointwise_scale * pointwise
     return (kernel.square().sum() - centre.square().sum()

@@ -1,4 +1,5 @@
 """Making one config run on what this machine has: GPUs or CPUs, one process or many, with mixed precision."""
+import os
 from contextlib import contextmanager
 
 import torch
@@ -19,19 +20,30 @@ def fit_to_hardware(config: Config) -> None:
     ``SyncBatchNorm`` and NCCL refuse CPUs: batch norm stays plain, processes talk through gloo.
 
     Raises:
-        UserError: processes on CPUs were started by something else than ``torchrun``.
+        UserError: the launcher does not fit how the processes were started, or on CPUs it is not ``torchrun``.
     """
+    launcher = config.get('launcher', 'none')
+    if launcher == 'none' and 'TORCHELASTIC_RUN_ID' in os.environ and int(os.environ['WORLD_SIZE']) > 1:
+        raise UserError(f'torchrun started {os.environ["WORLD_SIZE"]} processes, which would each do the whole work; add '
+                        '--launcher pytorch')
+    for name, variable, command in (('pytorch', 'RANK', 'torchrun'), ('slurm', 'SLURM_PROCID', 'srun')):
+        if launcher == name and variable not in os.environ:
+            raise UserError(f'--launcher {name} is for processes that {command} started; start it with {command}, or leave '
+                            '--launcher out for one process')
+    for loader in (config.get(f'{name}_dataloader') for name in ('train', 'val', 'test')):
+        if loader and loader.get('num_workers') == 0:
+            loader.persistent_workers = False  # Which PyTorch demands.
     has_gpu = torch.cuda.is_available()
     if not has_gpu:
         config.sync_bn = None
-    if config.get('launcher', 'none') == 'none' or dist.is_initialized():
+    if launcher == 'none' or dist.is_initialized():
         return
     if has_gpu:
-        init_dist(config.launcher, **config.env_cfg.get('dist_cfg', {}))
+        init_dist(launcher, **config.env_cfg.get('dist_cfg', {}))
         return
-    if config.launcher != 'pytorch':
+    if launcher != 'pytorch':
         raise UserError('no GPU here: on CPUs start the processes with torchrun and --launcher pytorch, not '
-                        f'{config.launcher}')
+                        f'{launcher}')
     # MMEngine would ask for a CUDA device, here and when it wraps the model.
     dist.init_process_group('gloo')
     config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', broadcast_buffers=False))

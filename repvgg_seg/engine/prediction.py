@@ -9,7 +9,7 @@ from mmengine.device import get_device
 from rich.progress import track
 from torch import nn
 
-from ..images import find_images
+from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
 from .pipelines import without_labels
@@ -30,7 +30,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
     Raises:
         UserError: no image there, two images of one name, a damaged image, or weights that do not fit.
     """
-    images = find_images(source)
+    images = name_images(source)
     model = build_trained(config, checkpoint)[0].to(get_device())
     metainfo = dataset_metainfo(config)
     pipeline = Compose(without_labels(config.test_dataloader.dataset.pipeline))

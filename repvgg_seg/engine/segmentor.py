@@ -16,7 +16,7 @@ from .testing import evaluate
 from .training import train
 
 
-def train_segmentor(config: Config) -> Path:
+def train_segmentor(config: Config) -> Path | None:
     """Train a segmentor; see :func:`repvgg_seg.engine.training.train`."""
     return train(config, check_segmentor)
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from ..checkpoints import load_model
 
 
-def evaluate(config: Config, weights: Path, check: Callable[[nn.Module, Dataset, dict], None], **record) -> dict[str, float]:
+def evaluate(config: Config, weights: str, check: Callable[[nn.Module, Dataset, dict], None], **record) -> dict[str, float]:
     """Evaluate weights on the config's test set and leave ``test.json`` in its ``work_dir``.
 
     Args:

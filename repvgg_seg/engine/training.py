@@ -3,17 +3,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
+from mmengine.dist import barrier, get_world_size
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..checkpoints import find_checkpoint, read_checkpoint
 from ..errors import UserError
 from .hardware import fit_to_hardware
 
+RESUMPTION_TOLERANCE = 0.01  # Of the iterations an epoch: shares of 256 images need not be whole.
 
-def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Config], None]) -> Path:
+
+def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Config], None]) -> Path | None:
     """Train a model.
 
     Args:
@@ -22,14 +25,17 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
             set, and the config; raises UserError where they do not fit together.
 
     Returns:
-        The best checkpoint, or the last one if none was evaluated.
+        The best checkpoint, or the last one if none was evaluated. None in a process that cannot see the main one's files.
 
     Raises:
         UserError: data, weights, classes and batch size do not fit together; nothing was trained.
     """
     fit_to_hardware(config)
-    fit_batch(config)
+    base = fit_batch(config)
     runner = Runner.from_cfg(config)
+    if base:
+        # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
+        runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     # The loops open the data sets, so that a broken validation set shows now and not after the first epoch.
     loaders = [runner.train_loop.dataloader]
@@ -39,30 +45,64 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
                         f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
     check(model, loaders, config)
+    if config.get('resume'):
+        check_resumption(runner, loaders[0])
     log_effective_batch(runner, loaders[0])
     runner.train()
-    checkpoints = sorted(Path(runner.work_dir).glob('best_*.pth')) or sorted(Path(runner.work_dir).glob('*.pth'))
-    return max(checkpoints, key=lambda path: path.stat().st_mtime)
+    barrier()  # The main process writes the checkpoints.
+    return find_checkpoint(Path(runner.work_dir))
 
 
-def fit_batch(config: Config) -> None:
-    """Fill in an open ``train_dataloader.batch_size`` (None), and count accumulated gradients as part of the batch.
+def passes_of(config: Config) -> int:
+    """Passes whose gradients add up before a step."""
+    return config.optim_wrapper.get('accumulative_counts', 1)
 
-    An open batch size is an equal share of the batch that the learning rate is for, over the processes and, with
+
+def fit_batch(config: Config) -> int | None:
+    """Fill in an open ``train_dataloader.batch_size`` (None).
+
+    It becomes an equal share of the batch that the learning rate is for, over the processes and, with
     ``optim_wrapper.accumulative_counts``, over the passes before a step.
+
+    Returns:
+        The batch that the learning rate is for, in images a step; None where the config does not say.
+
+    Raises:
+        UserError: the batch size is open and there is nothing to share out.
     """
-    scale = config.get('auto_scale_lr')
-    if not scale:
-        return
-    # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
-    scale.base_batch_size = scale.base_batch_size / config.optim_wrapper.get('accumulative_counts', 1)
+    base = (config.get('auto_scale_lr') or {}).get('base_batch_size')
     if config.train_dataloader.get('batch_size') is None:
-        config.train_dataloader.batch_size = max(1, int(scale.base_batch_size) // get_world_size())
+        if not base:
+            raise UserError('the config has neither train_dataloader.batch_size nor auto_scale_lr.base_batch_size, which would '
+                            'be shared out; set one of them')
+        config.train_dataloader.batch_size = max(1, base // (passes_of(config) * get_world_size()))
+    return base
+
+
+def check_resumption(runner: Runner, loader: DataLoader) -> None:
+    """Check that the checkpoint to resume from was trained with as many iterations an epoch.
+
+    The learning rates and the schedule's counts of iterations are part of a checkpoint: with other batches they would end too
+    early or too late.
+
+    Raises:
+        UserError: it was not.
+    """
+    checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+    if not checkpoint:
+        return
+    meta = read_checkpoint(checkpoint).get('meta', {})
+    if not meta.get('epoch'):
+        return
+    before, now = meta['iter'] / meta['epoch'], len(loader)
+    if abs(before - now) > RESUMPTION_TOLERANCE * now:
+        raise UserError(f'{checkpoint} was trained with {before:g} iterations an epoch, resuming it would take {now}; resume '
+                        'with as many images a step as before, by train_dataloader.batch_size for another number of processes')
 
 
 def log_effective_batch(runner: Runner, loader: DataLoader) -> None:
     """Log the images a step over all processes, and how the learning rate follows from them."""
-    passes = runner.cfg.optim_wrapper.get('accumulative_counts', 1)
+    passes = passes_of(runner.cfg)
     batch, processes = loader.batch_size, get_world_size()
     images = batch * processes * passes
     message = f'Effective batch: {batch} images x {processes} process(es)'
@@ -71,6 +111,6 @@ def log_effective_batch(runner: Runner, loader: DataLoader) -> None:
     message += f' = {images} images a step'
     scale = runner.cfg.get('auto_scale_lr') or {}
     if scale.get('enable'):
-        base = scale['base_batch_size'] * passes
-        message += f'; learning rate x {images / base:g} (the config is for {base:g})'
+        base = scale['base_batch_size']
+        message += f'; learning rate x {images / base:g} (the config is for {base})'
     runner.logger.info(message)

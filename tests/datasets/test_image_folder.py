@@ -60,7 +60,7 @@ def flat(tmp_path) -> Path:
 
 
 def imagenet_of(root: Path, split: str) -> ImageNet:
-    return ImageNet(data_root=str(root), data_prefix=dict(img_path=split))
+    return ImageNet(data_root=str(root), data_prefix=dict(img_path=split), test_mode=split == 'val')
 
 
 def test_imagenet_in_class_folders(imagenet):
@@ -86,6 +86,15 @@ def no_image(root: Path) -> None:
     (root / 'val/ILSVRC2012_val_00000002.JPEG').unlink()
 
 
+def cut_list(root: Path) -> None:
+    lines = (root / 'meta/val.txt').read_text().splitlines(keepends=True)
+    (root / 'meta/val.txt').write_text(''.join(lines[:2]))
+
+
+def empty_list(root: Path) -> None:
+    (root / 'meta/val.txt').write_text('')
+
+
 def other_lines(root: Path) -> None:
     (root / 'meta/val.txt').write_text('ILSVRC2012_val_00000001.JPEG n01751748\n')
 
@@ -101,6 +110,8 @@ def no_folder(root: Path) -> None:
 @pytest.mark.parametrize(('damage', 'message'), [
     (no_list, r'\S+val is flat, and neither \S+/val.txt nor \S+/meta/val.txt exists; expected 1000 class folders'),
     (no_image, r'1 of the 3 images in \S+val.txt do not exist \(\S+_00000002.JPEG\); complete the data set'),
+    (cut_list, r'1 images in \S+val are not in \S+val.txt \(\S+_00000003.JPEG\); complete the list'),
+    (empty_list, r'3 images in \S+val are not in \S+val.txt'),
     (other_lines, r"line 1 of \S+val.txt is '\S+ n01751748'; expected a file name and a label from 0 to 999"),
     (label_1000, r"line 1 of \S+val.txt is '\S+ 1000'; expected"),
     (no_folder, r'folder \S+val does not exist; expected 1000 class folders n01440764/'),
@@ -109,6 +120,19 @@ def test_half_of_a_flat_imagenet_is_refused(flat, damage, message):
     damage(flat)
     with pytest.raises(DataError, match=message):
         imagenet_of(flat, 'val')
+
+
+def test_training_images_must_be_in_class_folders(flat):
+    (flat / 'val').rename(flat / 'train')
+    with pytest.raises(DataError, match=r'train has 0 class folder\(s\); expected 1000 class folders'):
+        imagenet_of(flat, 'train')
+
+
+def test_other_classes_in_metainfo(tmp_path):
+    touch(tmp_path / 'a/1.png', tmp_path / 'b/1.png')
+    assert ImageFolder(data_root=str(tmp_path), metainfo=dict(classes=['a', 'b'])).metainfo['classes'] == ('a', 'b')
+    with pytest.raises(DataError, match=r'metainfo has the classes b, a, the folders in \S+ are a, b; leave metainfo out'):
+        ImageFolder(data_root=str(tmp_path), metainfo=dict(classes=['b', 'a']))
 
 
 def test_imagenet_needs_all_classes(tmp_path):

@@ -60,8 +60,9 @@ default_hooks = dict(checkpoint=dict(save_best=None))
     return [json.loads((folder / f'rank{rank}.json').read_text()) for rank in range(2)]
 
 
-def test_parameters_are_equal_on_both_ranks(ranks):
+def test_parameters_and_statistics_are_equal_on_both_ranks(ranks):
     assert ranks[0]['parameters'] == ranks[1]['parameters']
+    assert ranks[0]['digest'] == ranks[1]['digest']
 
 
 def test_every_validation_image_counts_once(ranks):

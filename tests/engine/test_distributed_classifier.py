@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
 from PIL import Image
 from processes import start_ranks
 
@@ -45,6 +48,13 @@ def start(config: Path, *options: str) -> list[subprocess.Popen]:
                        *options)
 
 
+def last_epoch(config: Path) -> int:
+    """Epoch of the last checkpoint that was written to the end; 0 if there is none."""
+    pointer = config.parent / 'run/last_checkpoint'
+    match = re.search(r'epoch_(\d+)\.pth$', pointer.read_text()) if pointer.exists() else None
+    return int(match[1]) if match else 0
+
+
 def steps(log: str) -> list[tuple[str, str, str]]:
     """Epoch, iteration and learning rate of every logged step."""
     return re.findall(r'Epoch\(train\)\s+\[ *(\d+)\]\[ *(\d+)/2\].*? lr: (\S+)', log)
@@ -54,7 +64,7 @@ def test_killed_and_resumed(config):
     first = start(config)
     try:
         deadline = time.monotonic() + 120
-        while not (config.parent / 'run/epoch_3.pth').exists():
+        while (last := last_epoch(config)) < 3:
             assert all(process.poll() is None for process in first) and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
@@ -62,8 +72,7 @@ def test_killed_and_resumed(config):
             process.kill()
     before = first[0].communicate()[0]
     assert '4 images x 2 process(es) = 8 images a step; learning rate x 1 (the config is for 8)' in before
-    last = max(int(path.stem.split('_')[1]) for path in (config.parent / 'run').glob('epoch_*.pth'))
-    assert 3 <= last < 40, 'the process was not killed in the middle'
+    assert 3 <= (last := last_epoch(config)) < 40, 'the process was not killed in the middle'
 
     second = start(config, '--resume')
     after, _ = second[0].communicate(timeout=240)
@@ -78,3 +87,18 @@ def test_killed_and_resumed(config):
         assert float(rate) == pytest.approx(0.05 * (1 + np.cos(np.pi * done / 80)), rel=1e-3, abs=1e-6)
     assert steps(before)[:3] == [('1', '1', '1.0000e-01'), ('1', '2', '9.9961e-02'), ('2', '1', '9.9846e-02')]
     assert 'Epoch(val) [40][2/2]' in after and 'accuracy/top1' in after
+
+
+def test_predictions_of_two_processes_are_in_order(config):
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model | dict(head=dict(type='LinearClsHead', num_classes=2, in_channels=64)))
+    torch.save(model.state_dict(), config.parent / 'model.pth')
+    arguments = [ROOT / 'tools/classify_test.py', config, config.parent / 'model.pth', '--work-dir', config.parent / 'run']
+    tables = []
+    for ranks, launcher in ((1, 'none'), (2, 'pytorch')):
+        out = config.parent / f'{ranks}.csv'
+        for process in start_ranks(*arguments, '--out', out, '--launcher', launcher, ranks=ranks):
+            output, _ = process.communicate(timeout=240)
+            assert process.returncode == 0, output[-3000:]
+        tables.append(out.read_text())
+    assert tables[0] == tables[1] and tables[0].count('.png') == 6

@@ -32,9 +32,9 @@ def by_formula(conv):
     return total
 
 
-@pytest.mark.parametrize('groups', [1, 2])
-def test_value_and_gradient(groups):
-    conv = randomize(RepConv(4, 6, groups=groups)).double()
+@pytest.mark.parametrize(('out_channels', 'groups'), [(6, 1), (6, 2), (4, 1)], ids=['plain', 'groups', 'identity branch'])
+def test_value_and_gradient(out_channels, groups):
+    conv = randomize(RepConv(4, out_channels, groups=groups)).double()
     kernels = [conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight]
     expected = by_formula(conv)
     actual = equivalent_kernel_l2(conv)

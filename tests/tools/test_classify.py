@@ -5,11 +5,16 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mistakes import assert_mistake
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from PIL import Image
 
 from repvgg_seg.checkpoints import read_checkpoint
+from repvgg_seg.engine.building import build_trained
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +55,34 @@ def test_batch_and_learning_rate(run_tool, classifier_config, tmp_path, options,
     assert result.code == 0 and re.search(message, log)
     images = batch * (2 if 'optim_wrapper.accumulative_counts=2' in options else 1)
     assert re.search(rf' lr: {0.1 * images / 4:.4e} ', log)
+
+
+def test_the_dumped_config_trains_the_same(run_tool, classifier_config, tmp_path):
+    options = ['--cfg-options', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=2']
+    assert run_tool('classify_train', classifier_config, '--work-dir', tmp_path / 'first', *options).code == 0
+    dumped = next((tmp_path / 'first').glob('*.py'))
+    assert run_tool('classify_train', dumped, '--work-dir', tmp_path / 'second').code == 0
+    message = r'2 images x 1 process\(es\) x 2 passes = 4 images a step; learning rate x 1 \(the config is for 4\)'
+    assert all(re.search(message, log_of(tmp_path / name)) for name in ('first', 'second'))
+
+
+def test_resuming_with_another_batch_is_refused(run_tool, classifier_config, tmp_path):
+    options = ['--cfg-options', 'train_cfg.max_epochs=1']
+    assert run_tool('classify_train', classifier_config, '--work-dir', tmp_path, *options).code == 0
+    result = run_tool('classify_train', classifier_config, '--work-dir', tmp_path, '--resume', '--cfg-options',
+                      'train_dataloader.batch_size=2')
+    assert_mistake(result, r'epoch_1.pth was trained with 3 iterations an epoch, resuming it would take 6; resume with as many')
+
+
+def test_equivalent_kernel_decay_is_one_option(run_tool, classifier_config, tmp_path):
+    for name, options in (('plain', []), ('equivalent', ['optim_wrapper.constructor=repvgg_seg.EquivalentKernelDecay'])):
+        result = run_tool('classify_train', classifier_config, '--work-dir', tmp_path / name, '--amp', '--cfg-options',
+                          'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.weight_decay=0.1',
+                          'optim_wrapper.clip_grad.max_norm=1', *options)
+        assert result.code == 0, result.err
+    states = [read_checkpoint(tmp_path / name / 'epoch_1.pth')['state_dict'] for name in ('plain', 'equivalent')]
+    kernel = 'backbone.stages.0.0.conv.branch_1x1.conv.weight'
+    assert torch.isfinite(states[1][kernel]).all() and not torch.allclose(states[0][kernel], states[1][kernel])
 
 
 def test_default_config_is_the_companion_of_b2(run_tool, tmp_path, monkeypatch):
@@ -110,6 +143,50 @@ def test_a_segmentor_starts_from_it(run_tool, config, classifier_checkpoint, tmp
     assert loaded == wanted == len(own)
 
 
+def test_top5(run_tool, classifier_config, tmp_path):
+    random = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for name in 'abcdefg':
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(4):
+                Image.fromarray(random.integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / split / name / f'{index}.png')
+    options = ['--cfg-options', *(f'{loader}_dataloader.dataset.data_root={tmp_path}' for loader in ('train', 'val', 'test'))]
+    work_dir = tmp_path / 'run'
+    gentle = ['train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.001']  # No score becomes 0, of which there are ties.
+    assert run_tool('classify_train', classifier_config, '--work-dir', work_dir, *options, *gentle).code == 0
+    checkpoint = work_dir / 'epoch_1.pth'
+    result = run_tool('classify_test', classifier_config, checkpoint, '--work-dir', work_dir, *options)
+    metrics = json.loads((work_dir / 'test.json').read_text())
+    assert f'top-1 {metrics["accuracy/top1"]:.2f}, top-5 {metrics["accuracy/top5"]:.2f}; written to' in result.out
+
+    config = Config.fromfile(classifier_config)
+    model, _ = build_trained(config, str(checkpoint))
+    pipeline = Compose(config.test_dataloader.dataset.pipeline)
+    hits = []
+    for label, name in enumerate('abcdefg'):
+        for path in (tmp_path / 'val' / name).iterdir():
+            data = pipeline(dict(img_path=str(path), gt_label=label))
+            scores = model.test_step(pseudo_collate([data]))[0].pred_score
+            hits.append(label in scores.topk(5).indices)
+    assert metrics['accuracy/top5'] == pytest.approx(100 * sum(hits) / 28)
+
+
+def test_a_fused_segmentor_is_refused(run_tool, classifier_config, classifier_checkpoint, config, checkpoint, fused, tmp_path):
+    assert run_tool('deploy', config, checkpoint, '--out', tmp_path / 'segmentor').code == 0
+    for tool, path, folder, kinds in (('classify_test', classifier_config, tmp_path / 'segmentor', ('segmentor', 'classifier')),
+                                      ('test', config, fused, ('classifier', 'segmentor'))):
+        assert_mistake(run_tool(tool, path, folder, '--work-dir', tmp_path / 'run'),
+                       rf'folder \S+ holds a fused {kinds[0]}, the config is for a {kinds[1]}; give the config')
+
+
+def test_deploy_does_not_mind_images_of_one_name(run_tool, classifier_config, classifier_checkpoint, folders, tmp_path):
+    data = Path(shutil.copytree(folders, tmp_path / 'folders'))
+    shutil.copy(data / 'val/red/0.png', data / 'val/red/0.bmp')
+    result = run_tool('deploy', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--cfg-options',
+                      f'test_dataloader.dataset.data_root={data}')
+    assert result.code == 0, result.err
+
+
 def without_training_class(data: Path) -> None:
     shutil.rmtree(data / 'train/green')
 
@@ -146,6 +223,7 @@ def test_broken_data_ends_in_one_line(run_tool, classifier_config, folders, tmp_
 @pytest.mark.parametrize(('tool', 'options', 'message'), [
     ('classify_train', ['model.head.num_classes=10'], r'the head has num_classes=10, but ImageFolder has 3 classes'),
     ('classify_train', ['train_dataloader.batch_size=13'], r'the training set has 12 images a process, less than one batch'),
+    ('classify_train', ['train_dataloader.batch_size.0=1'], r'--cfg-options .* cannot be merged into \S+tiny_classifier.py: '),
     ('classify_test', ['model.head.in_channels=32'], r'does not fit the model: .*head\.fc\.weight'),
 ])
 def test_wrong_settings_end_in_one_line(run_tool, classifier_config, classifier_checkpoint, tmp_path, tool, options, message):
@@ -159,6 +237,14 @@ def test_other_classes_than_in_training(run_tool, classifier_config, classifier_
     result = run_tool('classify_test', classifier_config, classifier_checkpoint, '--work-dir', tmp_path, '--cfg-options',
                       f'test_dataloader.dataset.data_root={data}')
     assert_mistake(result, r'only in one of them: pink, red')
+
+
+@pytest.mark.parametrize(('option', 'value', 'message'), [
+    ('--size', '0', 'argument --size: invalid positive value'), ('--size', '-5', 'argument --size: '),
+    ('--out', '.', r'error: \. is a folder; expected the name of a file to write')])
+def test_wrong_arguments(run_tool, classifier_config, classifier_checkpoint, tmp_path, option, value, message):
+    result = run_tool('classify_test', classifier_config, classifier_checkpoint, '--work-dir', tmp_path, option, value)
+    assert result.code == 2 and message in result.err.replace('\\', '') or re.search(message, result.err)
 
 
 @pytest.mark.parametrize(('tool', 'name', 'message'), [

@@ -25,7 +25,7 @@ def failing(error: Exception):
     (DataError('Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
                '  ...\nrepvgg_seg.errors.DataError: image a.png cannot be read'), 'error: image a.png cannot be read'),
     (OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has'),
-     'error: the memory of the GPU is full (CUDA out of memory); set train_dataloader.batch_size lower, and'),
+     'error: the memory of the GPU is full (CUDA out of memory); use smaller images or batches'),
     (URLError('no network'), 'error: a download failed (no network); give the file instead'),
 ])
 def test_mistakes_end_in_one_line(capsys, error, line):

@@ -21,6 +21,8 @@ def test_there_and_back_is_still_the_trained_classifier(run_tool, classifier_con
 
 def test_mistakes_end_in_one_line(run_tool, tmp_path):
     assert_mistake(run_tool('convert_weights', tmp_path / 'none.pth', tmp_path / 'own.pth'), r'none.pth does not exist')
+    assert_mistake(run_tool('convert_weights', tmp_path, tmp_path / 'own.pth'), r'\S+ is a folder; expected a .pth file')
+    assert_mistake(run_tool('convert_weights', tmp_path / 'none.pth', tmp_path), r'is a folder; expected the name of a file')
     (tmp_path / 'text.pth').write_text('hello')
     assert_mistake(run_tool('convert_weights', tmp_path / 'text.pth', tmp_path / 'own.pth'),
                    r'text.pth (is refused|cannot be read)')

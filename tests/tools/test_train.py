@@ -117,6 +117,24 @@ def test_pretrained_weights_of_another_arch_stop_before_training(run_tool, confi
     assert_mistake(result, r'holds a RepVGG of \(1, 1, 5, 1\) blocks.* but the backbone is RepVGG-A0')
 
 
+@pytest.mark.parametrize(('variables', 'options', 'message'), [
+    (dict(TORCHELASTIC_RUN_ID='none', WORLD_SIZE='8'), [], 'torchrun started 8 processes, .*; add --launcher pytorch'),
+    ({}, ['--launcher', 'pytorch'], '--launcher pytorch is for processes that torchrun started; start it with torchrun'),
+    ({}, ['--launcher', 'slurm'], '--launcher slurm is for processes that srun started'),
+])
+def test_launcher_that_does_not_fit(run_tool, config, tmp_path, monkeypatch, variables, options, message):
+    for name in ('RANK', 'WORLD_SIZE', 'SLURM_PROCID'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert_mistake(run_tool('train', config, '--work-dir', tmp_path, *options), message)
+
+
+def test_no_worker_processes_need_no_other_change(run_tool, config, tmp_path):
+    options = ['train_dataloader.persistent_workers=True', 'train_dataloader.num_workers=0', 'train_cfg.max_epochs=1']
+    assert run_tool('train', config, '--work-dir', tmp_path, '--cfg-options', *options).code == 0
+
+
 def test_missing_config_and_unwritable_folder(run_tool, config, tmp_path):
     assert_mistake(run_tool('train', tmp_path / 'none.py'), r'config \S+none.py does not exist')
     (tmp_path / 'file').touch()

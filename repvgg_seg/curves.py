@@ -1,0 +1,71 @@
+"""Drawing what MMEngine logged of training runs."""
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from .errors import UserError
+
+METRICS = ('mIoU', 'accuracy/top1')
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # Told apart by the color-blind too (Okabe, Ito).
+
+
+def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
+    """Draw training loss and validation metric of some runs into one picture.
+
+    Args:
+        work_dirs: of the runs; they label the curves.
+        out: picture to write, in the format of its suffix.
+
+    Raises:
+        UserError: a run has logged nothing, there are more runs than colors, or the suffix is unknown.
+    """
+    if len(work_dirs) > len(COLORS):
+        raise UserError(f'got {len(work_dirs)} runs, can draw at most {len(COLORS)} in one picture')
+    if not out.suffix:
+        raise UserError(f'cannot write {out}: it has no suffix; expected one such as .png or .pdf')
+    figure = Figure(figsize=(10, 4), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    drawn = []
+    unit = 'epoch'
+    for color, work_dir in zip(COLORS, work_dirs):
+        records = read_log(work_dir)
+        style = dict(color=color, label=str(work_dir))
+        losses = {record['step']: record['loss'] for record in records if 'loss' in record}
+        left.plot(losses.keys(), losses.values(), **style)
+        metric = next((name for name in METRICS if any(name in record for record in records)), None)
+        if metric:
+            values = {record['step']: record[metric] for record in records if metric in record}
+            right.plot(values.keys(), values.values(), marker='o', **style)
+            drawn.append(metric)
+        if not any('epoch' in record for record in records):
+            unit = 'iteration'
+    left.set(xlabel='iteration', ylabel='training loss')
+    right.set(xlabel=unit, ylabel=f'validation {" and ".join(dict.fromkeys(drawn))} (%)')
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    try:
+        figure.savefig(out, dpi=120)
+    except ValueError as error:
+        raise UserError(f'cannot write {out}: {error}') from None
+
+
+def read_log(work_dir: Path) -> list[dict]:
+    """All that the last run in a work dir logged, over its resumptions, in order of time.
+
+    Raises:
+        UserError: there is no log.
+    """
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    if not logs:
+        raise UserError(f'{work_dir} has no */vis_data/scalars.json; expected the work dir of a training run')
+    run: list[dict] = []
+    for log in logs:
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        if records and run and records[0]['step'] <= run[0]['step']:
+            run = []  # It began anew.
+        run += records
+    return run

@@ -1,0 +1,34 @@
+"""The images a step, and the learning rate for them, on any number of processes."""
+import pytest
+from mmengine.config import Config
+
+from repvgg_seg.engine import training
+from repvgg_seg.errors import UserError
+
+
+def make_config(batch_size, accumulated) -> Config:
+    return Config(dict(train_dataloader=dict(batch_size=batch_size), auto_scale_lr=dict(enable=True, base_batch_size=256),
+                       optim_wrapper=dict(accumulative_counts=accumulated)))
+
+
+@pytest.mark.parametrize(('processes', 'batch_size', 'accumulated', 'expected', 'rate'), [
+    (1, None, 1, 256, 1), (8, None, 1, 32, 1), (3, None, 1, 85, 255 / 256), (2, None, 4, 32, 1), (1000, None, 1, 1, 1000 / 256),
+    (4, 16, 1, 16, 1 / 4), (4, 16, 8, 16, 2)])
+def test_fit_batch(processes, batch_size, accumulated, expected, rate, monkeypatch):
+    monkeypatch.setattr(training, 'get_world_size', lambda: processes)
+    config = make_config(batch_size, accumulated)
+    base = training.fit_batch(config)
+    assert config.train_dataloader.batch_size == expected
+    assert processes * expected * training.passes_of(config) / base == pytest.approx(rate)
+    # The config is dumped into the work dir, where it must say the same when it is used again.
+    assert config.auto_scale_lr.base_batch_size == 256
+    assert training.fit_batch(config) == 256 and config.train_dataloader.batch_size == expected
+
+
+@pytest.mark.parametrize('scale', [None, dict(enable=True)], ids=['none', 'without a base'])
+def test_without_a_batch_to_share_out(scale):
+    config = Config(dict(train_dataloader=dict(batch_size=3), optim_wrapper=dict(), auto_scale_lr=scale))
+    assert training.fit_batch(config) is None and config.train_dataloader.batch_size == 3
+    config.train_dataloader.batch_size = None
+    with pytest.raises(UserError, match='has neither train_dataloader.batch_size nor auto_scale_lr.base_batch_size'):
+        training.fit_batch(config)
