@@ -29,6 +29,6 @@ setup(
     install_requires=BASE,
     extras_require={
         'mm': MM_PACKAGES,
-        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
+        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],
         'test': ['pytest', 'hypothesis', 'timm', 'ruff'],
     })

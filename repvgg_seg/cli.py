@@ -62,7 +62,7 @@ def tool_parser(description: str, checkpoint: bool, default_config: str | None =
     else:
         parser.add_argument('config', help='config file')
     if checkpoint:
-        parser.add_argument('checkpoint', help='training checkpoint, or the folder that tools/deploy.py wrote')
+        parser.add_argument('checkpoint', help='training checkpoint, or what tools/deploy.py wrote')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME-OF-CONFIG)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. train_dataloader.batch_size=4')

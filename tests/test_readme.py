@@ -44,7 +44,7 @@ def test_configs_files_and_links_exist(document):
 def test_example_builds():
     from mmseg.registry import MODELS
     scope: dict = {}
-    exec(re.search(r'```python\n(.*?)```', README, re.DOTALL)[1], scope)
+    exec(re.search(r'```python\n(model = .*?)```', README, re.DOTALL)[1], scope)
     model = ConfigDict(scope['model'])
     init_default_scope('mmseg')
     with torch.device('meta'):

@@ -1,4 +1,4 @@
-"""Fuse a trained model for deployment: python tools/deploy.py CONFIG CHECKPOINT --out DIR"""
+"""Fuse a trained model for deployment, and export it: python tools/deploy.py CONFIG CHECKPOINT --out DIR"""
 from pathlib import Path
 
 from repvgg_seg import cli
@@ -10,15 +10,27 @@ def main() -> None:
     parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
     parser.add_argument('--images', help='image, folder or quoted glob pattern for the check (default: the test set, else a '
                         'random image)')
+    parser.add_argument('--formats', nargs='+', default=['pth'], choices=['pth', 'onnx', 'openvino', 'pt2'],
+                        help='pth: fused weights and config for MMSegmentation (default); the others run without it')
+    parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'bf16'],
+                        help='each format is written in those of them that it has (default: fp32)')
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), help='size of the images, in pixels')
+    size.add_argument('--dynamic', action='store_true', help='images of any size (default)')
+    parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB', help='their order in the images (default: RGB)')
+    parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
     args = parser.parse_args()
     config = cli.load_config(args, 'mmseg', 'mmpretrain')
     out = Path(args.out)
     cli.ensure_writable(out.absolute().parent)
+    from repvgg_seg.deploy.artefacts import ExportRequest
     from repvgg_seg.deploy.folder import deploy
-    report = deploy(config, args.checkpoint, out, args.images)
+    request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,
+                            args.logits)
+    report = deploy(config, args.checkpoint, out, args.images, request)
     for line in report.lines():
         cli.say(line)
-    cli.say(f'Wrote the fused model to {out}')
+    cli.say(f'Wrote {", ".join(sorted(path.name for path in out.iterdir()))} to {out}')
 
 
 if __name__ == '__main__':

@@ -1,13 +1,15 @@
-"""How far a model and its fused form differ on images, and how long they take."""
+"""How far a model and another form of it differ on images, and how long they take."""
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from ..engine.pipelines import without_labels
@@ -18,30 +20,27 @@ TIMED_ROUNDS = 10
 RANDOM_SIZE = (512, 512)  # Height and width of the check image where there is no real one.
 
 
-def check_inputs(config: Config, model: nn.Module, images: str | None) -> tuple[list[Tensor], bool]:
-    """Input batches for a comparison.
+def check_images(config: Config, images: str | None) -> tuple[list[np.ndarray], bool]:
+    """Images for a comparison, as the config's test pipeline gives them to the model.
 
     Args:
-        config: the whole config, whose test pipeline the images go through.
-        model: whose preprocessor normalises them.
+        config: the whole config.
         images: image, folder or glob pattern; by default the test set, and where that is absent a random image.
 
     Returns:
-        Batches (1, 3, H, W), of a segmentor at most a test window large, and whether they are of real images.
+        Images uint8 BGR (H, W, 3), of a segmentor at most a test window large, and whether they are real ones.
     """
     paths = list_images(images) if images else test_images(config)
-    device = next(model.parameters()).device
     if not paths:
-        generator = torch.Generator().manual_seed(0)
-        return [torch.randn(1, 3, *RANDOM_SIZE, generator=generator).to(device)], False
+        return [np.random.default_rng(0).integers(0, 256, (*RANDOM_SIZE, 3), np.uint8)], False
+    init_default_scope(config.get('default_scope', 'mmseg'))
     pipeline = Compose(without_labels(config.test_dataloader.dataset.pipeline))
     height, width = (config.model.get('test_cfg') or {}).get('crop_size') or (None, None)
-    batches = []
+    chosen = []
     for path in paths[::-(-len(paths) // CHECKED_IMAGES)]:
         data = pipeline(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
-        batch = model.data_preprocessor(pseudo_collate([data]), training=False)['inputs']
-        batches.append(batch[..., :height, :width])
-    return batches, True
+        chosen.append(np.ascontiguousarray(data['inputs'].numpy().transpose(1, 2, 0)[:height, :width]))
+    return chosen, True
 
 
 def test_images(config: Config) -> list[Path]:
@@ -51,48 +50,49 @@ def test_images(config: Config) -> list[Path]:
     return list_images(str(folder)) if folder.is_dir() else []
 
 
+def as_batch(model: nn.Module, image: np.ndarray) -> Tensor:
+    """An image uint8 BGR (H, W, 3) as the normalised batch (1, 3, H, W) of a model."""
+    inputs = [torch.from_numpy(image.transpose(2, 0, 1).copy())]
+    return model.data_preprocessor(dict(inputs=inputs), training=False)['inputs']
+
+
 @torch.no_grad()
-def compare(model: nn.Module, other: nn.Module, inputs: Sequence[Tensor]) -> tuple[float, float]:
-    """How far two segmentors, or two classifiers, differ.
+def logits_of(model: nn.Module, batch: Tensor) -> Tensor:
+    """Logits of a segmentor at the size of its input, (N, C, H, W), or of a classifier, (N, C)."""
+    logits = model(batch)
+    if logits.ndim == 4:
+        logits = F.interpolate(logits, batch.shape[2:], mode='bilinear', align_corners=model.align_corners)
+    return logits
+
+
+def compare(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """How far logits differ from those of the reference.
 
     Args:
-        model: the reference.
-        other: the one to judge.
-        inputs: batches (N, 3, H, W).
+        pairs: for each image the reference's logits, and those to judge, (N, C, ...).
 
     Returns:
-        The largest difference of logits divided by the largest logit, and the share of pixels (of a classifier: of images)
-        whose class changes.
+        The largest difference divided by the largest logit, and the share of pixels (of a classifier: of images) whose class
+        changes.
     """
     difference, changed, total = 0.0, 0, 0
-    for batch in inputs:
-        logits, others = model(batch), other(batch)
-        difference = max(difference, ((logits - others).abs().max() / logits.abs().max()).item())
-        if logits.ndim == 4:
-            logits, others = (F.interpolate(output, batch.shape[2:], mode='bilinear', align_corners=model.align_corners)
-                              for output in (logits, others))
-        classes = logits.argmax(1)
-        changed += int((classes != others.argmax(1)).sum())
+    for expected, actual in pairs:
+        difference = max(difference, ((expected - actual).abs().max() / expected.abs().max()).item())
+        classes = expected.argmax(1)
+        changed += int((classes != actual.argmax(1)).sum())
         total += classes.numel()
     return difference, changed / total
 
 
-@torch.no_grad()
-def timing(models: Sequence[nn.Module], batch: Tensor) -> list[float]:
-    """Median milliseconds of a forward pass of each model, measured in turns after one warm-up turn."""
-    times: list[list[float]] = [[] for _ in models]
+def timing(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """Median milliseconds of each of some functions, measured in turns after one warm-up turn."""
+    times: list[list[float]] = [[] for _ in runs]
     for turn in range(1 + TIMED_ROUNDS):
-        for model, record in zip(models, times):
-            synchronize(batch.device)
+        for run, record in zip(runs, times):
             start = time.perf_counter()
-            model(batch)
-            synchronize(batch.device)
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if turn > 0:
                 record.append(1000 * (time.perf_counter() - start))
     return [statistics.median(record) for record in times]
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished its work; CPUs always have."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)

@@ -1,10 +1,10 @@
-"""Fuse a trained model, prove that it gives the same answer, and only then write it as a folder."""
-import copy
+"""Fuse a trained model, export it, prove that it gives the same answer, and only then write it as a folder."""
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from .. import __version__
 from ..engine.building import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
 from ..engine.prediction import dataset_metainfo
 from ..errors import UserError
-from .agreement import check_inputs, compare, timing
-from .fusing import fuse
+from .agreement import as_batch, check_images, compare, logits_of, timing
+from .artefacts import Artefact, ExportRequest, check_request, description, export
+from .fusing import fuse_for_inference, fused_model_config
+from .runtime import REPORT
 
-REPORT = 'deploy.json'
-LOGIT_LIMIT = 1e-4  # Largest difference of float32 logits, relative to the largest logit.
-CHANGE_LIMIT = 1e-3  # Largest share of pixels (of a classifier: of images) whose class changes: ties that rounding decides.
+LIMITS = (1e-4, 1e-3)  # Of fusing: relative difference of logits, and share of pixels (or images) whose class changes by it.
 
 
 @dataclass
 class DeployReport:
-    """What fusing did to a model; sizes in parameters and bytes, times in milliseconds for one image."""
+    """What deploying did to a model; sizes in parameters and bytes, times in milliseconds for one image."""
     unit: str  # What is classified: pixels or images.
     images: int
     real_images: bool
@@ -36,31 +36,41 @@ class DeployReport:
     parameters_before: int
     parameters_after: int
     bytes_before: int
-    bytes_after: int
+    bytes_after: int | None  # None where the fused weights are not written by themselves.
     milliseconds_before: float
     milliseconds_after: float
     input_size: tuple[int, int]
     device: str
+    artefacts: dict[str, Artefact]
 
     def lines(self) -> list[str]:
         """The report for a terminal."""
         kind = 'real' if self.real_images else 'random'
         height, width = self.input_size
-        return [
+        lines = [
             f'agreement on {self.images} {kind} image(s): logits differ by {self.logit_difference:.1e} of the largest, '
             f'{self.changed:.4%} of the {self.unit} change class',
-            f'parameters  {self.parameters_before:>14,} -> {self.parameters_after:>14,}',
-            f'file (MB)   {self.bytes_before / 1e6:>14.1f} -> {self.bytes_after / 1e6:>14.1f}',
+            f'parameters  {self.parameters_before:>14,} -> {self.parameters_after:>14,}']
+        if self.bytes_after:
+            lines.append(f'file (MB)   {self.bytes_before / 1e6:>14.1f} -> {self.bytes_after / 1e6:>14.1f}')
+        lines.append(
             f'time (ms)   {self.milliseconds_before:>14.1f} -> {self.milliseconds_after:>14.1f}   '
-            f'({self.milliseconds_before / self.milliseconds_after:.2f}x faster; 1x3x{height}x{width}, fp32, {self.device})',
-        ]
+            f'({self.milliseconds_before / self.milliseconds_after:.2f}x faster; 1x3x{height}x{width}, fp32, {self.device})')
+        for name, artefact in self.artefacts.items():
+            line = (f'{name:<18} logits differ by {artefact.logit_difference:.1e}, {artefact.changed:.4%} of the pixels change '
+                    f'class; {artefact.bytes / 1e6:.1f} MB, {artefact.milliseconds:.1f} ms on the CPU')
+            if self.device.startswith('cpu'):
+                line += f' ({self.milliseconds_before / artefact.milliseconds:.2f}x faster)'
+            lines.append(line)
+        return lines
 
 
-def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None) -> DeployReport:
-    """Fuse a trained segmentor or classifier and write it as a folder with weights, config and report.
+def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None,
+           request: ExportRequest | None = None) -> DeployReport:
+    """Fuse a trained segmentor or classifier and write it as a folder of artefacts and a report.
 
-    Backbone and head are fused, the auxiliary head is dropped. Nothing is written unless the fused model agrees with the
-    trained one; an older folder is replaced at once, at the end.
+    Backbone and head are fused, the auxiliary head is dropped. Nothing is written unless every artefact agrees with the trained
+    model; an older folder is replaced at once, at the end.
 
     Args:
         config: the whole config of the trained model.
@@ -68,49 +78,55 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         out: folder to write; it may be one that was written before.
         images: image, folder or glob pattern for the comparison; by default of the test set, and where that is absent
             a random image.
+        request: what to write; by default the fused weights with their config.
 
     Returns:
         The report, which is also in the folder.
 
     Raises:
-        UserError: the checkpoint does not fit, the models disagree, or ``out`` holds something else.
+        UserError: the checkpoint does not fit, the models disagree, ``out`` holds something else, or the request cannot be met.
     """
+    request = request or ExportRequest()
+    check_request(request)
     if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
         raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
     if Path(checkpoint).is_dir():
         raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file')
     device = mmengine.device.get_device()
     trained, trained_meta = build_trained(config, checkpoint)
-    fused = fuse_for_inference(trained.to(device))
     is_segmentor = hasattr(trained, 'decode_head')
-    inputs, real = check_inputs(config, trained, images)
-    logit_difference, changed = compare(trained, fused, inputs)
+    if not is_segmentor and set(request.formats) != {'pth'}:
+        raise UserError('a classifier can be fused only, its backbone is exported with the segmentor that it becomes part of; '
+                        'leave --formats out')
+    pictures, real = check_images(config, images)
+    fused = fuse_for_inference(trained.to(device))
+    batches = [as_batch(trained, picture) for picture in pictures]
+    logit_difference, changed = compare((logits_of(trained, batch), logits_of(fused, batch)) for batch in batches)
     unit = 'pixels' if is_segmentor else 'images'
-    if not (logit_difference <= LOGIT_LIMIT and changed <= CHANGE_LIMIT):
+    if not (logit_difference <= LIMITS[0] and changed <= LIMITS[1]):
         raise UserError(f'the fused model differs from the trained one: logits by {logit_difference:.1e} of the largest '
-                        f'(limit {LOGIT_LIMIT:.0e}), {changed:.3%} of the {unit} (limit {CHANGE_LIMIT:.1%}); '
-                        'nothing was written')
-    before, after = timing([trained, fused], inputs[0])
+                        f'(limit {LIMITS[0]:.0e}), {changed:.3%} of the {unit} (limit {LIMITS[1]:.1%}); nothing was written')
+    before, after = timing([lambda model=model: logits_of(model, batches[0]) for model in (trained, fused)])
     report = DeployReport(
-        unit=unit, images=len(inputs), real_images=real, logit_difference=logit_difference, changed=changed,
+        unit=unit, images=len(pictures), real_images=real, logit_difference=logit_difference, changed=changed,
         parameters_before=count(trained), parameters_after=count(fused), bytes_before=os.path.getsize(checkpoint),
-        bytes_after=0, milliseconds_before=before, milliseconds_after=after, input_size=tuple(inputs[0].shape[2:]),
-        device=torch.cuda.get_device_name() if device == 'cuda' else f'{device}, {torch.get_num_threads()} threads')
+        bytes_after=None, milliseconds_before=before, milliseconds_after=after, input_size=tuple(batches[0].shape[2:]),
+        device=torch.cuda.get_device_name() if device == 'cuda' else f'{device}, {torch.get_num_threads()} threads',
+        artefacts={})
+    info = dict(repvgg_seg_version=__version__, torch_version=str(torch.__version__), source=Path(checkpoint).name,
+                source_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest())
 
     temporary = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
     try:
-        fused_config = fused_model_config(config)
-        fused_config.dump(temporary / FUSED_CONFIG)
-        meta = dict(
-            fused=True, repvgg_seg_version=__version__, torch_version=str(torch.__version__), source=Path(checkpoint).name,
-            source_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
-            dataset_meta=dataset_metainfo(config) if is_segmentor else trained_meta.get('dataset_meta', {}))
-        torch.save(dict(meta=meta, state_dict=fused.cpu().state_dict()), temporary / FUSED_WEIGHTS)
-        report.bytes_after = os.path.getsize(temporary / FUSED_WEIGHTS)
-        (temporary / REPORT).write_text(json.dumps(asdict(report), indent=2))
-        reloaded = build_trained(fused_config, str(temporary))[0].to(inputs[0].device)
-        if compare(fused.to(inputs[0].device), reloaded, inputs[:1])[0] != 0:
-            raise UserError('the written model differs from the fused one when it is read back; nothing was written')
+        if 'pth' in request.formats:
+            meta = dict(info, fused=True,
+                        dataset_meta=dataset_metainfo(config) if is_segmentor else trained_meta.get('dataset_meta', {}))
+            write_fused(temporary, fused, fused_model_config(config), meta, batches[:1])
+            report.bytes_after = os.path.getsize(temporary / FUSED_WEIGHTS)
+        if is_segmentor:
+            report.artefacts = export(trained.cpu(), fused.cpu(), config, pictures, request, temporary)
+            info.update(dataset_metainfo(config), **description(config, fused, request))
+        (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
         temporary.chmod(0o755)
         if out.exists():
             out.rename(temporary / 'replaced')
@@ -121,35 +137,18 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     return report
 
 
-def fuse_for_inference(model: nn.Module) -> nn.Module:
-    """A fused copy of a segmentor, without its auxiliary head, or of a classifier.
+def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict, batches: Sequence[torch.Tensor]) -> None:
+    """Write weights and config of a fused model, and check that they are read back as they were.
 
-    Backbones other than RepVGG are left as they are.
+    Raises:
+        UserError: they are not.
     """
-    model = copy.deepcopy(model).eval()
-    if hasattr(model.backbone, 'switch_to_deploy'):
-        fuse(model.backbone, inplace=True)
-    if hasattr(model, 'decode_head'):
-        fuse(model.decode_head, inplace=True)
-        model.auxiliary_head = None
-    return model
-
-
-def fused_model_config(config: Config) -> Config:
-    """The config that builds what :func:`fuse_for_inference` returns: ``deploy=True``, no norms in the head."""
-    config = copy.deepcopy(config)
-    for key in ('work_dir', 'launcher', 'resume', 'load_from'):
-        config.pop(key, None)
-    model = config.model
-    model.backbone.init_cfg = None
-    if model.backbone.type.rpartition('.')[2] == 'RepVGG':
-        model.backbone.deploy = True
-    if 'decode_head' in model:
-        for head in model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]:
-            if (head.get('norm_cfg') or {}).get('type', '').endswith('BN'):  # BN, SyncBN, MMSyncBN
-                head.norm_cfg = None
-        model.auxiliary_head = None
-    return config
+    config.dump(folder / FUSED_CONFIG)
+    state = {key: value.cpu() for key, value in fused.state_dict().items()}
+    torch.save(dict(meta=meta, state_dict=state), folder / FUSED_WEIGHTS)
+    reloaded = build_trained(config, str(folder))[0].to(batches[0].device)
+    if compare((logits_of(fused, batch), logits_of(reloaded, batch)) for batch in batches)[0] != 0:
+        raise UserError('the written model differs from the fused one when it is read back; nothing was written')
 
 
 def count(model: nn.Module) -> int:

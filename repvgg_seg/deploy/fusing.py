@@ -1,6 +1,7 @@
 """Fuse every convolution + batch norm of a model into single convolutions."""
 import copy
 
+from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -52,6 +53,37 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         if hasattr(module, 'switch_to_deploy'):
             module.switch_to_deploy()
     return model
+
+
+def fuse_for_inference(model: nn.Module) -> nn.Module:
+    """A fused copy of a segmentor, without its auxiliary head, or of a classifier.
+
+    Backbones other than RepVGG are left as they are.
+    """
+    model = copy.deepcopy(model).eval()
+    if hasattr(model.backbone, 'switch_to_deploy'):
+        fuse(model.backbone, inplace=True)
+    if hasattr(model, 'decode_head'):
+        fuse(model.decode_head, inplace=True)
+        model.auxiliary_head = None
+    return model
+
+
+def fused_model_config(config: Config) -> Config:
+    """The config that builds what :func:`fuse_for_inference` returns: ``deploy=True``, no norms in the head."""
+    config = copy.deepcopy(config)
+    for key in ('work_dir', 'launcher', 'resume', 'load_from'):
+        config.pop(key, None)
+    model = config.model
+    model.backbone.init_cfg = None
+    if model.backbone.type.rpartition('.')[2] == 'RepVGG':
+        model.backbone.deploy = True
+    if 'decode_head' in model:
+        for head in model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]:
+            if (head.get('norm_cfg') or {}).get('type', '').endswith('BN'):  # BN, SyncBN, MMSyncBN
+                head.norm_cfg = None
+        model.auxiliary_head = None
+    return config
 
 
 def _is_conv_module(module: nn.Module) -> bool:

@@ -6,12 +6,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
 from torch import nn
 
 from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
+from .exported import exported_config, is_exported
 from .pipelines import without_labels
 
 
@@ -20,7 +22,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
 
     Args:
         config: the whole config; images go through its test pipeline.
-        checkpoint: training checkpoint, or the folder of a fused model.
+        checkpoint: training checkpoint, the folder of a fused model, or an exported file.
         source: an image, a folder (searched recursively) or a glob pattern.
         out: folder for the pictures.
 
@@ -31,7 +33,11 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         UserError: no image there, two images of one name, a damaged image, or weights that do not fit.
     """
     images = name_images(source)
-    model = build_trained(config, checkpoint)[0].to(get_device())
+    if is_exported(checkpoint):
+        init_default_scope(config.get('default_scope', 'mmseg'))
+        model = MODELS.build(exported_config(config, checkpoint))
+    else:
+        model = build_trained(config, checkpoint)[0].to(get_device())
     metainfo = dataset_metainfo(config)
     pipeline = Compose(without_labels(config.test_dataloader.dataset.pipeline))
     overlays = []

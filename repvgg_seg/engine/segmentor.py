@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .building import resolve
+from .exported import ExportedSegmentor, exported_config, is_exported
 from .hardware import fit_to_hardware
 from .pipelines import without_labels
 from .testing import evaluate
@@ -27,7 +28,7 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
 
     Args:
         config: the whole config, ``work_dir`` included, where ``test.json`` is left.
-        checkpoint: training checkpoint, or the folder of a fused model.
+        checkpoint: training checkpoint, the folder of a fused model, or an exported file.
         tta: average over the image and its mirror.
         out: folder for predictions as PNGs of class indices.
         submit: folder for predictions as PNGs of original label ids; nothing is evaluated, no labels are read.
@@ -39,7 +40,12 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         UserError: the checkpoint, the classes or the data set do not fit.
     """
     fit_to_hardware(config)
-    weights = resolve(config, checkpoint)
+    if is_exported(checkpoint):
+        if tta:
+            raise UserError('--tta needs logits: give the training checkpoint or the folder with the fused weights')
+        config.model, weights = ConfigDict(exported_config(config, checkpoint)), None
+    else:
+        weights = resolve(config, checkpoint)
     if tta:
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
         config.model = ConfigDict(**config.tta_model, module=config.model)
@@ -81,6 +87,9 @@ def check_classes(model: nn.Module, dataset) -> None:
         UserError: they differ.
     """
     classes = dataset.metainfo.get('classes') or ()
+    if isinstance(model, ExportedSegmentor) and len(model.predictor.classes) != len(classes):
+        raise UserError(f'the exported segmentor has {len(model.predictor.classes)} classes, but {type(dataset).__name__} has '
+                        f'{len(classes)}; test it with the config that it was trained with')
     for head in model.modules():
         if isinstance(head, BaseDecodeHead) and head.num_classes != len(classes):
             raise UserError(f'{type(head).__name__} has num_classes={head.num_classes}, but {type(dataset).__name__} has '

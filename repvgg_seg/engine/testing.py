@@ -13,12 +13,13 @@ from torch.utils.data import Dataset
 from ..checkpoints import load_model
 
 
-def evaluate(config: Config, weights: str, check: Callable[[nn.Module, Dataset, dict], None], **record) -> dict[str, float]:
+def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Dataset, dict], None],
+             **record) -> dict[str, float]:
     """Evaluate weights on the config's test set and leave ``test.json`` in its ``work_dir``.
 
     Args:
         config: the whole config.
-        weights: of the config's model.
+        weights: of the config's model; None where it has them already.
         check: called with the model, the test set and the checkpoint's ``meta``; raises UserError where they do not fit.
         **record: goes into ``test.json`` too.
 
@@ -32,7 +33,7 @@ def evaluate(config: Config, weights: str, check: Callable[[nn.Module, Dataset, 
     runner = Runner.from_cfg(config)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     trained = model.module if isinstance(model, BaseTTAModel) else model
-    check(trained, runner.test_loop.dataloader.dataset, load_model(trained, weights))
+    check(trained, runner.test_loop.dataloader.dataset, load_model(trained, weights) if weights else {})
     metrics = {name: float(value) for name, value in runner.test().items()}
     if is_main_process():
         Path(config.work_dir, 'test.json').write_text(json.dumps({**record, **metrics}))

@@ -105,16 +105,16 @@ def test_predictions_are_those_of_the_test(run_tool, config, checkpoint, fused, 
 
 def test_deploy_refuses_a_model_that_differs(run_tool, config, checkpoint, tmp_path, monkeypatch):
     from repvgg_seg.deploy import folder
-    fuse = folder.fuse
+    fuse = folder.fuse_for_inference
 
-    def wrong(model, inplace=False):
-        fused = fuse(model, inplace)
+    def wrong(model):
+        fused = fuse(model)
         for module in fused.modules():
             if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
                 module.bias.data.add_(0.1)
         return fused
 
-    monkeypatch.setattr(folder, 'fuse', wrong)
+    monkeypatch.setattr(folder, 'fuse_for_inference', wrong)
     result = run_tool('deploy', config, checkpoint, '--out', tmp_path / 'fused')
     assert_mistake(result, r'the fused model differs from the trained one: logits by \S+ of the largest .*nothing was written')
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,129 @@
+"""What is exported: a segmentor from the pixels of an image file to class indices, as one graph."""
+import copy
+import logging
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.onnx import ONNXProgram
+
+from ..errors import UserError
+
+OPSET = 18
+PROBE = 256  # Height and width of an image that shows how a segmentor computes.
+
+
+class SegmentorGraph(nn.Module):
+    """A fused segmentor with its normalisation before it, and resizing and argmax after it.
+
+    Args:
+        segmentor: a fused ``EncoderDecoder`` of MMSegmentation in float32; its backbone and head become part of this module.
+        preprocessor: config of MMSegmentation's ``SegDataPreProcessor``, of which ``mean``, ``std`` (on the scale 0 to 255) and
+            ``bgr_to_rgb`` or ``rgb_to_bgr`` are used. MMSegmentation gives it BGR.
+        channels: order of the channels of the images that will be given, 'RGB' or 'BGR'.
+        output: 'labels' or 'logits'.
+        dtype: of backbone and head. Normalisation, resizing and argmax stay in float32.
+
+    Raises:
+        UserError: the segmentor is of another kind.
+    """
+
+    def __init__(self, segmentor: nn.Module, preprocessor: Mapping, channels: str = 'RGB', output: str = 'labels',
+                 dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        if type(segmentor).__name__ != 'EncoderDecoder':
+            raise UserError(f'only an EncoderDecoder can be exported, got {type(segmentor).__name__}')
+        trained_on_rgb = bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
+        self.flips = (channels == 'RGB') != trained_on_rgb
+        for name, neutral in (('mean', 0), ('std', 1)):
+            values = preprocessor.get(name)
+            self.register_buffer(name, torch.tensor([neutral] * 3 if values is None else values).float().view(3, 1, 1))
+        self.backbone, self.neck = segmentor.backbone, segmentor.neck if segmentor.with_neck else nn.Identity()
+        self.head = segmentor.decode_head
+        for part in (self.backbone, self.neck, self.head):
+            part.to(dtype)
+        self.align_corners, self.output, self.dtype = segmentor.align_corners, output, dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Segment images.
+
+        Args:
+            images: uint8 (N, H, W, 3).
+
+        Returns:
+            Class indices, uint8 (N, H, W), or logits, float32 (N, C, H, W).
+        """
+        height, width = images.shape[1:3]
+        x = images.permute(0, 3, 1, 2)
+        if self.flips:
+            x = x.flip(1)
+        x = ((x.float() - self.mean) / self.std).to(self.dtype)
+        logits = self.head(self.neck(self.backbone(x))).float()
+        logits = F.interpolate(logits, size=(height, width), mode='bilinear', align_corners=self.align_corners)
+        return logits if self.output == 'logits' else logits.argmax(1).to(torch.uint8)
+
+
+class GraphExporter:
+    """Programs of a segmentor for uint8 images (N, H, W, 3) with any N; each is made once.
+
+    Args:
+        segmentor, preprocessor, channels: see :class:`SegmentorGraph`; the segmentor is copied.
+        size: H and W, which the programs keep unless they are dynamic.
+        dynamic: leave H and W open.
+    """
+
+    def __init__(self, segmentor: nn.Module, preprocessor: Mapping, channels: str, size: tuple[int, int],
+                 dynamic: bool) -> None:
+        self.segmentor, self.preprocessor, self.channels = segmentor, preprocessor, channels
+        self.size, self.dynamic = size, dynamic
+        self.programs: dict[tuple[str, torch.dtype], ExportedProgram] = {}
+        self.onnx_programs: dict[str, ONNXProgram] = {}
+
+    def program(self, output: str, dtype: torch.dtype = torch.float32) -> ExportedProgram:
+        """As PyTorch's exported program."""
+        if (output, dtype) not in self.programs:
+            graph = SegmentorGraph(copy.deepcopy(self.segmentor), self.preprocessor, self.channels, output, dtype).eval()
+            example = torch.zeros(2, *self.size, 3, dtype=torch.uint8)  # A batch of 1 would be taken for a constant.
+            shape = dict.fromkeys(range(3) if self.dynamic else [0], Dim.DYNAMIC)
+            with torch.no_grad():
+                self.programs[output, dtype] = torch.export.export(graph, (example, ), dynamic_shapes=(shape, ))
+        return self.programs[output, dtype]
+
+    def onnx(self, output: str) -> ONNXProgram:
+        """As ONNX, in float32."""
+        if output not in self.onnx_programs:
+            # The exporter warns of operators of packages that are not used here.
+            logging.getLogger('torch.onnx').setLevel(logging.ERROR)
+            self.onnx_programs[output] = torch.onnx.export(
+                self.program(output), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'],
+                output_names=[output])
+        return self.onnx_programs[output]
+
+
+@torch.no_grad()
+def check_dynamic(segmentor: nn.Module) -> None:
+    """Check that a segmentor can be exported for images of any size.
+
+    Raises:
+        UserError: it pools adaptively to several cells; an exporter keeps the windows that it sees.
+    """
+    used = []
+    hooks = [module.register_forward_pre_hook(lambda module, inputs: used.append(module.output_size))
+             for module in segmentor.decode_head.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+    segmentor.decode_head(segmentor.extract_feat(torch.zeros(1, 3, PROBE, PROBE, device=next(segmentor.parameters()).device)))
+    for hook in hooks:
+        hook.remove()
+    if any(size not in (1, (1, 1)) for size in used):
+        raise UserError(f'{type(segmentor.decode_head).__name__} pools adaptively, which can be exported for one size only; '
+                        'give --size H W, or in the place of PSPHead use repvgg_seg.FactorizedPSPHead, which takes its weights')
+
+
+@torch.no_grad()
+def min_size(segmentor: nn.Module) -> int:
+    """Smallest height and width, in pixels, at which every cell of the head's finest pyramid level has a place of its own."""
+    last = segmentor.extract_feat(torch.zeros(1, 3, PROBE, PROBE, device=next(segmentor.parameters()).device))[-1]
+    stride = PROBE // last.shape[-1]
+    cells = max(getattr(segmentor.decode_head, 'pool_scales', (1, )))
+    return (cells - 1) * stride + 1

@@ -1,0 +1,202 @@
+"""Running an exported segmentor with NumPy and one backend (ONNX Runtime, OpenVINO or PyTorch); no OpenMMLab package.
+
+>>> from repvgg_seg.deploy.runtime import load            # doctest: +SKIP
+>>> predictor = load('exported')                          # a folder that tools/deploy.py wrote, or one file in it
+>>> labels = predictor(image)                             # uint8 (H, W, 3) -> uint8 (H, W) of class indices
+"""
+import json
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InstallationError, UserError, some
+
+REPORT = 'deploy.json'
+# Precision of an artefact, in OpenVINO's words.
+OPENVINO_PRECISION = {'fp32': 'f32', 'bf16': 'bf16'}
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+class Predictor:
+    """A loaded artefact.
+
+    Args:
+        run: images uint8 (N, H, W, 3) -> label maps uint8 (N, H, W), or logits float32 (N, C, H, W).
+        info: the folder's ``deploy.json``.
+        artefact: the entry of the file in it.
+
+    Attributes:
+        classes: names of the classes, by index.
+        palette: RGB color of each class.
+        channels: 'RGB' or 'BGR', the order of the channels that images must have.
+        size: height and width of the images, or None for any size.
+    """
+
+    def __init__(self, run: Run, info: dict, artefact: dict) -> None:
+        self.run, self.artefact = run, artefact
+        self.classes, self.palette = tuple(info['classes']), info['palette']
+        self.channels = info['channels']
+        self.size = tuple(artefact['size']) if artefact['size'] else None
+        self.min_size = info['min_size']
+
+    def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
+                 overlap: int = 64, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
+        """Segment an image, or some.
+
+        Args:
+            images: uint8 (H, W, 3), or a list of such, of any sizes.
+            tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
+                to that, one of any size does not cut.
+            overlap: of neighbouring windows, in pixels. Each pixel is taken from the window in which it is further inside.
+            batch_size: images or windows of one size that are computed at once.
+
+        Returns:
+            uint8 (H, W) of class indices; of an artefact with logits, float32 (C, H, W). A list where a list was given.
+
+        Raises:
+            UserError: an image or a tile does not have the form or size that the artefact takes.
+        """
+        single = isinstance(images, np.ndarray)
+        outputs = [self._segment(image, tile or self.size, overlap, batch_size) for image in ([images] if single else images)]
+        return outputs[0] if single else outputs
+
+    def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: int, batch_size: int) -> np.ndarray:
+        self._check(image, tile)
+        height, width = image.shape[:2]
+        rows, columns = (list(windows(size, min(size, limit), overlap))
+                         for size, limit in zip((height, width), tile or (height, width)))
+        pairs = [(row, column) for row in rows for column in columns]
+        whole = None
+        for first in range(0, len(pairs), batch_size):
+            chosen = pairs[first:first + batch_size]
+            outputs = self.run(np.stack([image[row.start:row.stop, column.start:column.stop] for row, column in chosen]))
+            if whole is None:
+                whole = np.empty((*outputs.shape[1:-2], height, width), outputs.dtype)
+            for output, (row, column) in zip(outputs, chosen):
+                whole[..., row.first:row.end, column.first:column.end] = output[
+                    ..., row.first - row.start:row.end - row.start, column.first - column.start:column.end - column.start]
+        return whole
+
+    def _check(self, image: np.ndarray, tile: tuple[int, int] | None) -> None:
+        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+            found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+            raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
+        if self.size and tuple(tile) != self.size:
+            raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
+                            'with --dynamic for other sizes')
+        smallest = self.size or (self.min_size, self.min_size)
+        if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:
+            raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artefact takes '
+                            f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
+
+
+class Window(NamedTuple):
+    """A stretch of an axis: ``start`` to ``stop`` is computed, ``first`` to ``end`` of it is used."""
+    start: int
+    stop: int
+    first: int
+    end: int
+
+
+def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
+    """Cover an axis of ``size`` pixels with windows of equal ``length``, neighbours cut in the middle of what they share.
+
+    Raises:
+        UserError: the overlap leaves nothing to move by.
+    """
+    if length == size:
+        yield Window(0, size, 0, size)
+        return
+    if not 0 <= overlap < length:
+        raise UserError(f'overlap must be from 0 to {length - 1} for windows of {length} pixels, got {overlap}')
+    starts = [*range(0, size - length, length - overlap), size - length]
+    cuts = [0, *((after + before + length) // 2 for before, after in zip(starts, starts[1:])), size]
+    for start, first, end in zip(starts, cuts, cuts[1:]):
+        yield Window(start, start + length, first, end)
+
+
+def load(source: str | Path, threads: int | None = None) -> Predictor:
+    """Load an artefact that ``tools/deploy.py`` exported.
+
+    Args:
+        source: a file (``.onnx``, ``.xml`` or ``.pt2``), or the folder; of several in it the first by ``BACKENDS`` is taken.
+        threads: CPU threads; by default the backend decides.
+
+    Raises:
+        UserError: there is no artefact.
+        InstallationError: the backend is not installed.
+    """
+    source = Path(source)
+    folder = source if source.is_dir() else source.parent
+    if not (folder / REPORT).is_file():
+        raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote, or a file in it')
+    info = json.loads((folder / REPORT).read_text())
+    artefacts = {name: entry for name, entry in info.get('artefacts', {}).items() if Path(name).suffix in BACKENDS}
+    if source.is_dir():
+        order = list(BACKENDS)
+        names = sorted(artefacts, key=lambda name: order.index(Path(name).suffix))
+    else:
+        names = [source.name] if source.name in artefacts else []
+    if not names:
+        raise UserError(f'{source} is no artefact to run; {REPORT} has {some(artefacts) or "none"}. Export one with '
+                        'tools/deploy.py --formats onnx, openvino or pt2')
+    name = names[0]
+    return Predictor(start(folder / name, artefacts[name]['precision'], threads), info, artefacts[name])
+
+
+def start(path: Path, precision: str, threads: int | None = None) -> Run:
+    """Load one exported file into its backend.
+
+    Args:
+        path: the file, with a suffix in ``BACKENDS``.
+        precision: in which it was exported.
+        threads: CPU threads; by default the backend decides.
+
+    Returns:
+        A function of images uint8 (N, H, W, 3) to what was exported: label maps uint8 (N, H, W), or logits float32
+        (N, C, H, W).
+
+    Raises:
+        InstallationError: the backend is not installed.
+    """
+    module, start_in = BACKENDS[path.suffix]
+    try:
+        backend = import_module(module)
+    except ModuleNotFoundError:
+        raise InstallationError(f'{path.name} needs {module}, which is not installed; run: pip install {module}') from None
+    return start_in(backend, path, precision, threads)
+
+
+def _onnxruntime(onnxruntime: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    # Otherwise OpenVINO takes bf16 wherever the CPU has it, also for what was exported and checked in fp32.
+    settings = {'INFERENCE_PRECISION_HINT': OPENVINO_PRECISION[precision], 'PERFORMANCE_HINT': 'LATENCY'}
+    if threads:
+        settings['INFERENCE_NUM_THREADS'] = threads
+    model = openvino.Core().compile_model(path, 'CPU', settings)
+    # The output belongs to the request, which the next call uses again.
+    return lambda images: model([images])[0].copy()
+
+
+def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    if threads:
+        torch.set_num_threads(threads)
+    module = torch.no_grad()(torch.export.load(path).module())
+    return lambda images: module(torch.from_numpy(images)).numpy()
+
+
+# Suffix -> backend and what loads a file into it; where a folder holds several, the first is taken.
+BACKENDS = {'.xml': ('openvino', _openvino), '.onnx': ('onnxruntime', _onnxruntime), '.pt2': ('torch', _torch)}

@@ -1,0 +1,102 @@
+"""The runtime's tiles, and its errors, with a stand-in for the backend: a function of pixels."""
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repvgg_seg.deploy.runtime import Predictor, load, windows
+from repvgg_seg.errors import InstallationError, UserError
+
+INFO = dict(classes=['a', 'b'], palette=[[0, 0, 0], [255, 255, 255]], channels='RGB', min_size=41)
+
+
+def pixelwise(images):
+    assert images.dtype == np.uint8 and images.flags.c_contiguous
+    return images[..., 0] // 2
+
+
+def predictor(run=pixelwise, size=None) -> Predictor:
+    return Predictor(run, INFO, dict(size=size, precision='fp32'))
+
+
+@given(st.integers(1, 200), st.data())
+def test_windows_cover_every_pixel_once(size, data):
+    length = data.draw(st.integers(1, size))
+    overlap = data.draw(st.integers(0, length - 1))
+    found = list(windows(size, length, overlap))
+    assert [pixel for window in found for pixel in range(window.first, window.end)] == list(range(size))
+    for window in found:
+        assert 0 <= window.start <= window.first < window.end <= window.stop <= size and window.stop - window.start == length
+
+
+@pytest.mark.parametrize(('size', 'length', 'overlap', 'expected'), [
+    (100, 100, 30, [(0, 100, 0, 100)]),
+    (100, 60, 20, [(0, 60, 0, 50), (40, 100, 50, 100)]),
+    (101, 60, 20, [(0, 60, 0, 50), (40, 100, 50, 70), (41, 101, 70, 101)]),
+])
+def test_windows(size, length, overlap, expected):
+    assert [tuple(window) for window in windows(size, length, overlap)] == expected
+
+
+@pytest.mark.parametrize('batch_size', [1, 4, 100])
+@pytest.mark.parametrize('tile', [None, (50, 64), (90, 130), (500, 500)], ids=str)
+def test_tiles_of_a_pixelwise_model_change_nothing(tile, batch_size):
+    image = np.random.default_rng(0).integers(0, 256, (90, 131, 3), np.uint8)
+    np.testing.assert_array_equal(predictor()(image, tile=tile, overlap=20, batch_size=batch_size), image[..., 0] // 2)
+
+
+def test_logits_are_put_together_too():
+    image = np.random.default_rng(0).integers(0, 256, (90, 131, 3), np.uint8)
+    output = predictor(lambda images: images.transpose(0, 3, 1, 2).astype(np.float32))(image, tile=(64, 64), overlap=8)
+    assert output.dtype == np.float32
+    np.testing.assert_array_equal(output, image.transpose(2, 0, 1))
+
+
+def test_batches_are_as_large_as_asked_for():
+    sizes = []
+    image = np.zeros((64, 64 * 3, 3), np.uint8)
+    predictor(lambda images: sizes.append(images.shape) or pixelwise(images))(image, tile=(64, 64), overlap=0, batch_size=2)
+    assert sizes == [(2, 64, 64, 3), (1, 64, 64, 3)]
+
+
+def test_a_list_of_images_of_any_sizes():
+    images = [np.full((height, 50, 3), 100, np.uint8) for height in (41, 60)]
+    outputs = predictor()(images)
+    assert [output.shape for output in outputs] == [(41, 50), (60, 50)] and outputs[0][0, 0] == 50
+
+
+def test_a_fixed_size_cuts_larger_images():
+    sizes = []
+    run = predictor(lambda images: sizes.append(images.shape[1:3]) or pixelwise(images), size=[48, 64])
+    assert run(np.zeros((100, 100, 3), np.uint8), overlap=10).shape == (100, 100)
+    assert set(sizes) == {(48, 64)}
+
+
+@pytest.mark.parametrize(('size', 'image', 'arguments', 'message'), [
+    (None, np.zeros((64, 64), np.uint8), {}, r'uint8 \(height, width, 3\), RGB; got uint8 \(64, 64\)'),
+    (None, np.zeros((64, 64, 3), np.float32), {}, r'got float32 \(64, 64, 3\)'),
+    (None, [None], {}, 'got NoneType'),
+    (None, np.zeros((40, 64, 3), np.uint8), {}, r'the image has 40x64 pixels, this artefact takes 41x41 or more; enlarge'),
+    ([48, 64], np.zeros((64, 48, 3), np.uint8), {}, r'the image has 64x48 pixels, this artefact takes 48x64 or more'),
+    ([48, 64], np.zeros((64, 64, 3), np.uint8), dict(tile=(64, 64)), r'takes windows of 48x64 only, got tile=\(64, 64\)'),
+    (None, np.zeros((64, 64, 3), np.uint8), dict(tile=(50, 50), overlap=50), 'overlap must be from 0 to 49 for windows of 50'),
+])
+def test_refuses(size, image, arguments, message):
+    with pytest.raises(UserError, match=message):
+        predictor(size=size)(image, **arguments)
+
+
+@pytest.mark.parametrize(('files', 'source', 'error', 'message'), [
+    ({}, '', UserError, r'has no deploy.json; expected a folder that tools/deploy.py wrote'),
+    ({'model.pth': {}}, '', UserError, r'is no artefact to run; deploy.json has none. Export one with'),
+    ({'model.onnx': {}}, 'other.onnx', UserError, r'other.onnx is no artefact to run; deploy.json has model.onnx'),
+    ({'model.xml': {}}, '', InstallationError, r'model.xml needs openvino, which is not installed; run: pip install openvino'),
+])
+def test_load_refuses(files, source, error, message, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'openvino', None)
+    if files:
+        (tmp_path / 'deploy.json').write_text(json.dumps(dict(INFO, artefacts=files)))
+    with pytest.raises(error, match=message):
+        load(tmp_path / source if source else tmp_path)

@@ -1,0 +1,215 @@
+"""Exported segmentors give the trained model's answer, at any size, without the packages that they were trained with."""
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_relatively_close, randomize
+from mistakes import assert_mistake
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from repvgg_seg.deploy.agreement import as_batch, logits_of
+from repvgg_seg.deploy.runtime import load
+from repvgg_seg.engine.building import build_trained
+
+onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
+pytest.importorskip('onnxscript', reason='needs the extra [export]')
+pytest.importorskip('onnxruntime', reason='needs the extra [export]')
+pytest.importorskip('openvino', reason='needs the extra [export]')
+ARTEFACTS = ('model.fp32.onnx', 'model.fp32.xml', 'model.bf16.xml', 'model.fp32.pt2', 'model.bf16.pt2')
+SIZES = ((48, 64), (65, 97), (100, 67), (113, 113))
+
+
+@pytest.fixture(scope='session')
+def random_checkpoint(config, tmp_path_factory) -> Path:
+    """Weights with randomised batch norms, and a classifier that chooses between the classes."""
+    loaded = Config.fromfile(config)
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    model = randomize(MODELS.build(loaded.model)).eval()
+    model.decode_head.conv_seg.weight.data.normal_()
+    with torch.no_grad():
+        model.decode_head.conv_seg.bias -= logits_of(model, as_batch(model, picture(96, 96))).mean((0, 2, 3))
+    path = tmp_path_factory.mktemp('random') / 'random.pth'
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def artefacts(config, random_checkpoint, tmp_path_factory) -> Path:
+    """All formats and precisions, for any size."""
+    folder = tmp_path_factory.mktemp('export') / 'artefacts'
+    command = [sys.executable, 'tools/deploy.py', config, random_checkpoint, '--out', folder, '--formats', 'pth', 'onnx',
+               'openvino', 'pt2', '--precision', 'fp32', 'bf16']
+    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    line = r'model\.fp32\.onnx +logits differ by \S+, 0\.0000% of the pixels change class; \S+ MB, \S+ ms'
+    assert re.search(line, result.stdout)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(config, random_checkpoint):
+    return build_trained(Config.fromfile(config), str(random_checkpoint))[0]
+
+
+def expected_labels(trained, image: np.ndarray) -> np.ndarray:
+    """Class indices by the trained model in PyTorch, of an RGB image."""
+    return logits_of(trained, as_batch(trained, image[..., ::-1]))[0].argmax(0).numpy()
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_folder_and_sidecar(artefacts):
+    names = {path.name for path in artefacts.iterdir()}
+    assert names == {*ARTEFACTS, 'model.fp32.bin', 'model.bf16.bin', 'model.pth', 'config.py', 'deploy.json'}
+    info = json.loads((artefacts / 'deploy.json').read_text())
+    assert set(info['artefacts']) == set(ARTEFACTS)
+    assert len(info['classes']) == len(info['palette']) == 12 and info['min_size'] == 41
+    assert (info['channels'], info['mean'][0], info['dilation']) == ('RGB', 123.675, 'full')
+    for name, entry in info['artefacts'].items():
+        limits = (1e-5, 0) if entry['precision'] == 'fp32' else (0.1, 0.05)
+        assert entry['logit_difference'] <= limits[0] and entry['changed'] <= limits[1], name
+        assert entry['size'] is None and entry['output'] == 'labels'
+
+
+@pytest.mark.parametrize('size', SIZES, ids=str)
+@pytest.mark.parametrize('name', ARTEFACTS)
+def test_agrees_at_awkward_sizes(artefacts, trained, name, size):
+    predictor = load(artefacts / name)
+    images = [picture(*size, seed) for seed in range(3)]
+    expected = np.stack([expected_labels(trained, image) for image in images])
+    assert len(np.unique(expected)) > 3, 'answers of one class show nothing'
+    for batch_size in (1, 3):
+        outputs = [predictor.run(np.stack(images[first:first + batch_size])) for first in range(0, 3, batch_size)]
+        labels = np.concatenate(outputs)
+        assert labels.dtype == np.uint8 and labels.shape == (3, *size)
+        assert (labels != expected).mean() <= (1e-3 if 'fp32' in name else 0.08)
+
+
+def test_a_tile_that_covers_the_image_changes_nothing(artefacts):
+    predictor = load(artefacts / 'model.fp32.onnx')
+    image = picture(100, 130)
+    np.testing.assert_array_equal(predictor(image), predictor(image, tile=(100, 130)))
+    tiled = predictor(image, tile=(80, 96), overlap=40, batch_size=4)
+    assert tiled.shape == (100, 130) and 0 < (tiled == predictor(image)).mean() < 1
+
+
+def test_one_convolution_a_block_and_nothing_else(artefacts, trained):
+    operators = Counter(node.op_type for node in onnx.load(artefacts / 'model.fp32.onnx').graph.node)
+    blocks = 1 + sum(len(stage) for stage in trained.backbone.stages)
+    # The head: a 1x1 for each of the four scales, the bottleneck, the classifier.
+    assert operators['Conv'] == blocks + 4 + 1 + 1
+    assert operators['Relu'] == blocks + 4 + 1
+    assert not {'BatchNormalization', 'Dropout', 'AveragePool', 'GlobalAveragePool'} & set(operators)
+
+
+WITHOUT = """
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+import numpy as np
+from repvgg_seg.deploy.runtime import load
+image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), np.uint8)
+labels = load({path!r}, threads=1)(image)
+np.save({out!r}, labels)
+"""
+
+
+@pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
+def test_runs_without_what_it_was_trained_with(artefacts, trained, name, tmp_path):
+    blocked = ['mmengine', 'mmseg', 'mmcv', 'mmpretrain'] + ['torch'] * (not name.endswith('pt2'))
+    code = WITHOUT.format(blocked=blocked, path=str(artefacts / name), out=str(tmp_path / 'labels.npy'))
+    subprocess.run([sys.executable, '-c', code], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(trained, picture(65, 97)))
+
+
+def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, trained, tmp_path):
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', '--size', '56', '72',
+                      '--channels', 'BGR', '--logits')
+    assert result.code == 0, result.err
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'model.fp32.onnx', 'deploy.json'}
+    predictor = load(tmp_path / 'out')
+    assert predictor.size == (56, 72) and predictor.channels == 'BGR'
+    image = picture(56, 72)
+    expected = logits_of(trained, as_batch(trained, image))[0]
+    assert_relatively_close(torch.from_numpy(predictor(image)), expected, 1e-4)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--formats', 'onnx', '--precision', 'bf16'], r'onnx cannot be written in bf16; --formats openvino or pt2 can'),
+    (['--formats', 'pth', 'openvino', '--precision', 'bf16'], r'pth can be written in fp32, not in bf16'),
+    (['--formats', 'onnx', '--size', '40', '64'], r'--size 40 64 is too small for the head.s pyramid; expected at least 41'),
+])
+def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_path, options, message):
+    assert_mistake(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', *options), message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_package(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    from repvgg_seg.deploy import artefacts
+    monkeypatch.setattr(artefacts, 'find_spec', lambda name: None if name == 'openvino' else True)
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'openvino')
+    assert_mistake(result, r"--formats openvino needs openvino; run: pip install 'repvgg_seg\[export\]'")
+
+
+def test_adaptive_pooling_needs_a_size(run_tool, config, tmp_path):
+    stock = tmp_path / 'stock.py'
+    stock.write_text(f"_base_ = '{config}'\nmodel = dict(decode_head=dict(type='PSPHead'))\n")
+    loaded = Config.fromfile(stock)
+    init_default_scope('mmseg')
+    torch.save(randomize(MODELS.build(loaded.model)).state_dict(), tmp_path / 'stock.pth')
+    arguments = [stock, tmp_path / 'stock.pth', '--formats', 'pt2', '--out', tmp_path / 'out']
+    assert_mistake(run_tool('deploy', *arguments), r'PSPHead pools adaptively, .*; give --size H W, or .*FactorizedPSPHead')
+    assert run_tool('deploy', *arguments, '--size', '48', '64').code == 0
+
+
+def test_a_classifier_is_fused_only(run_tool, classifier_config, classifier_checkpoint, tmp_path):
+    result = run_tool('deploy', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx')
+    assert_mistake(result, 'a classifier can be fused only')
+
+
+def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    from repvgg_seg.deploy import artefacts
+    out = tmp_path / 'out'
+    assert run_tool('deploy', config, random_checkpoint, '--out', out).code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    zeros = lambda images: np.zeros((1, 12, *images.shape[1:3]), np.float32)  # noqa: E731
+    monkeypatch.setattr(artefacts, 'start', lambda path, precision: zeros)
+    result = run_tool('deploy', config, random_checkpoint, '--out', out, '--formats', 'pt2', '--size', '48', '64')
+    assert_mistake(result, r'model.fp32.pt2 differs from the trained model: logits by .*nothing was written')
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
+def test_metrics_and_pictures_of_an_exported_file(run_tool, config, random_checkpoint, artefacts, streets, tmp_path, name):
+    metrics = []
+    for model in (random_checkpoint, artefacts / name):
+        assert run_tool('test', config, model, '--work-dir', tmp_path).code == 0
+        values = json.loads((tmp_path / 'test.json').read_text())
+        metrics.append({key: values[key] for key in ('mIoU', 'mAcc', 'aAcc')})
+    assert metrics[0] == metrics[1] and metrics[0]['aAcc'] > 0
+    images = streets / 'leftImg8bit/val'
+    for model, folder in ((random_checkpoint, 'trained'), (artefacts / name, 'exported')):
+        assert run_tool('predict', config, model, images, '--out', tmp_path / folder).code == 0
+    pictures = sorted(path.name for path in (tmp_path / 'trained').iterdir())
+    assert len(pictures) == 6
+    for picture_name in pictures:
+        assert (tmp_path / 'trained' / picture_name).read_bytes() == (tmp_path / 'exported' / picture_name).read_bytes()
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--tta'], '--tta needs logits'),
+    (['--cfg-options', 'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'],
+     'the exported segmentor has 12 classes, but CityscapesDataset has 19'),
+])
+def test_exported_files_and_wrong_options(run_tool, config, artefacts, tmp_path, options, message):
+    assert_mistake(run_tool('test', config, artefacts / 'model.fp32.onnx', '--work-dir', tmp_path, *options), message)
