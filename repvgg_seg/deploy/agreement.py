@@ -1,7 +1,8 @@
 """How far a model and another form of it differ on images, and how long they take."""
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..engine.pipelines import without_labels
@@ -52,8 +54,8 @@ def test_images(config: Config) -> list[Path]:
 
 def as_batch(model: nn.Module, image: np.ndarray) -> Tensor:
     """An image uint8 BGR (H, W, 3) as the normalised batch (1, 3, H, W) of a model."""
-    inputs = [torch.from_numpy(image.transpose(2, 0, 1).copy())]
-    return model.data_preprocessor(dict(inputs=inputs), training=False)['inputs']
+    data = dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1).copy())], data_samples=[BaseDataElement()])
+    return model.data_preprocessor(data, training=False)['inputs']
 
 
 @torch.no_grad()
@@ -73,15 +75,29 @@ def compare(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
 
     Returns:
         The largest difference divided by the largest logit, and the share of pixels (of a classifier: of images) whose class
-        changes.
+        changes. Where a logit is not a number, so is the difference.
     """
-    difference, changed, total = 0.0, 0, 0
+    differences, changed, total = [], 0, 0
     for expected, actual in pairs:
-        difference = max(difference, ((expected - actual).abs().max() / expected.abs().max()).item())
+        differences.append((expected - actual).abs().max() / expected.abs().max())
         classes = expected.argmax(1)
         changed += int((classes != actual.argmax(1)).sum())
         total += classes.numel()
-    return difference, changed / total
+    return torch.stack(differences).max().item(), changed / total  # Of tensors the maximum is NaN where one of them is.
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute float32 as such on GPUs, which otherwise round the factors of convolutions to 10 bits (TF32)."""
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before):
+            backend.allow_tf32 = allowed
 
 
 def timing(runs: Sequence[Callable[[], object]]) -> list[float]:

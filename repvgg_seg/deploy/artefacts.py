@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ..errors import InstallationError, UserError
 from .agreement import as_batch, compare, logits_of, timing
-from .graph import GraphExporter, check_dynamic, min_size
-from .runtime import start
+from .graph import GraphExporter, check_dynamic, check_exportable, min_size
+from .runtime import load_file
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16}
 # Largest difference of logits, relative to the largest, and largest share of pixels whose class changes.
-LIMITS = {'fp32': (1e-3, 1e-3), 'bf16': (0.1, 0.05)}
+ARTEFACT_LIMITS = {'fp32': (1e-3, 1e-3), 'bf16': (0.1, 0.05)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def check_request(request: ExportRequest) -> None:
 
 
 def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Sequence[np.ndarray], request: ExportRequest,
-           folder: Path) -> dict[str, Artefact]:
+           folder: Path) -> tuple[dict[str, Artefact], dict]:
     """Write the artefacts of a segmentor and check each.
 
     Args:
@@ -125,31 +125,36 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
         folder: where.
 
     Returns:
-        The artefacts by their file names.
+        The artefacts by their file names, and what their users must know of the model.
 
     Raises:
-        UserError: one differs from the trained model, or the size is too small for the pyramid.
+        UserError: the segmentor cannot be exported, the size is too small for the pyramid, or an artefact differs from the
+            trained model.
     """
+    check_exportable(fused, preprocessor_of(config))
     smallest = min_size(fused)
     if request.size and min(request.size) < smallest:
         raise UserError(f'--size {request.size[0]} {request.size[1]} is too small for the head\'s pyramid; expected at least '
                         f'{smallest} {smallest}')
-    pictures = [fit(picture, request.size) for picture in pictures]
+    pictures = [crop_or_enlarge(picture, request.size or smallest_of(picture, smallest)) for picture in pictures]
     if request.size is None:
         check_dynamic(fused)
         # A second size, which divides by nothing.
-        height, width = (max(smallest, 2 * length // 3) | 1 for length in pictures[0].shape[:2])
-        pictures.append(fit(pictures[0], (height, width)))
+        height, width = pictures[0].shape[:2]
+        pictures.append(crop_or_enlarge(pictures[0], (max(smallest, 2 * height // 3) | 1, max(smallest, width // 2) | 1)))
     expected = [logits_of(trained, as_batch(trained, picture)) for picture in pictures]
     images = [picture if request.channels == 'BGR' else np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
     exporter = GraphExporter(fused, preprocessor_of(config), request.channels, images[0].shape[:2], request.size is None)
     artefacts = {}
-    for name in request.formats:
-        entry = FORMATS[name]
+    for format_name in request.formats:
+        entry = FORMATS[format_name]
         for precision in (precision for precision in request.precisions if entry.write and precision in entry.precisions):
             path = folder / f'model.{precision}{entry.suffix}'
-            artefacts[path.name] = write_checked(exporter, name, precision, path, expected, images, request)
-    return artefacts
+            artefacts[path.name] = write_checked(exporter, format_name, precision, path, expected, images, request)
+    backbone, preprocessor = config.model.backbone, preprocessor_of(config)
+    return artefacts, dict(
+        channels=request.channels, min_size=smallest, mean=preprocessor.get('mean'), std=preprocessor.get('std'),
+        backbone=backbone.type, arch=backbone.get('arch'), dilation=backbone.get('dilation'), align_corners=fused.align_corners)
 
 
 def preprocessor_of(config: Config) -> dict:
@@ -157,52 +162,42 @@ def preprocessor_of(config: Config) -> dict:
     return config.model.get('data_preprocessor') or {}
 
 
-def fit(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """A picture (H, W, 3) at a size that is wanted: cut out of it where it is large enough, else resized."""
-    if size is None:
-        return picture
+def smallest_of(picture: np.ndarray, smallest: int) -> tuple[int, int]:
+    """Height and width of a picture, but not less than a segmentor takes."""
+    return max(picture.shape[0], smallest), max(picture.shape[1], smallest)
+
+
+def crop_or_enlarge(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (H, W, 3) at a size: cut out of it where it is large enough, else resized."""
     if picture.shape[0] < size[0] or picture.shape[1] < size[1]:
         picture = cv2.resize(picture, (max(size[1], picture.shape[1]), max(size[0], picture.shape[0])))
     return np.ascontiguousarray(picture[:size[0], :size[1]])
 
 
-def description(config: Config, fused: nn.Module, request: ExportRequest) -> dict:
-    """What a user of the artefacts must know of the model, for the report."""
-    backbone, preprocessor = config.model.backbone, preprocessor_of(config)
-    return dict(channels=request.channels, min_size=min_size(fused), mean=preprocessor.get('mean'), std=preprocessor.get('std'),
-                backbone=backbone.type, arch=backbone.get('arch'), dilation=backbone.get('dilation'),
-                align_corners=fused.align_corners)
-
-
-def write_checked(exporter: GraphExporter, name: str, precision: str, path: Path, expected: Sequence[Tensor],
+def write_checked(exporter: GraphExporter, format_name: str, precision: str, path: Path, expected: Sequence[Tensor],
                   images: Sequence[np.ndarray], request: ExportRequest) -> Artefact:
     """Write one artefact and compare its answers with the expected logits (1, C, H, W) of some images.
 
     Raises:
-        UserError: they differ by more than ``LIMITS``.
+        UserError: they differ by more than ``ARTEFACT_LIMITS``.
     """
     # Logits tell more than classes, so they are looked at too where classes are written.
-    checked = path.with_name(f'logits{path.suffix}')
-    try:
-        FORMATS[name].write(exporter, 'logits', precision, checked)
-        run = start(checked, precision)
-        logits = [torch.from_numpy(run(image[None])) for image in images]
-    finally:
-        for part in path.parent.glob('logits.*'):
-            part.unlink()
-    difference, changed = compare(zip(expected, logits))
-    output = 'logits' if request.logits else 'labels'
-    FORMATS[name].write(exporter, output, precision, path)
-    run = start(path, precision)
-    if output == 'labels':
+    write = FORMATS[format_name].write
+    write(exporter, 'logits', precision, path)
+    run = load_file(path, precision)
+    difference, changed = compare((one, torch.from_numpy(run(image[None]))) for one, image in zip(expected, images))
+    if not request.logits:
+        write(exporter, 'labels', precision, path)
+        run = load_file(path, precision)
         labels = [torch.from_numpy(run(image[None])).long() for image in images]
         changed = float(torch.cat([(one != each.argmax(1)).flatten() for one, each in zip(labels, expected)]).double().mean())
-    limits = LIMITS[precision]
+    limits = ARTEFACT_LIMITS[precision]
     if not (difference <= limits[0] and changed <= limits[1]):
         raise UserError(f'{path.name} differs from the trained model: logits by {difference:.1e} of the largest (limit '
                         f'{limits[0]:g}), {changed:.3%} of the pixels (limit {limits[1]:.1%}); nothing was written')
     milliseconds, = timing([lambda: run(images[0][None])])
-    parts = [path, path.with_suffix('.bin')] if name == 'openvino' else [path]
-    return Artefact(name, precision, request.size, output, difference, changed, milliseconds,
+    parts = [path, path.with_suffix('.bin')] if format_name == 'openvino' else [path]
+    output = 'logits' if request.logits else 'labels'
+    return Artefact(format_name, precision, request.size, output, difference, changed, milliseconds,
                     sum(part.stat().st_size for part in parts),
                     hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest())

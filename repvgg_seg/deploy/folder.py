@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from .. import __version__
 from ..engine.building import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
 from ..engine.prediction import dataset_metainfo
 from ..errors import UserError
-from .agreement import as_batch, check_images, compare, logits_of, timing
-from .artefacts import Artefact, ExportRequest, check_request, description, export
+from .agreement import as_batch, check_images, compare, full_float32, logits_of, timing
+from .artefacts import Artefact, ExportRequest, check_request, export
 from .fusing import fuse_for_inference, fused_model_config
 from .runtime import REPORT
 
-LIMITS = (1e-4, 1e-3)  # Of fusing: relative difference of logits, and share of pixels (or images) whose class changes by it.
+# Largest difference of logits, relative to the largest, and largest share of pixels (or images) whose class changes.
+FUSING_LIMITS = (1e-4, 1e-3)
 
 
 @dataclass
@@ -88,8 +88,8 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     """
     request = request or ExportRequest()
     check_request(request)
-    if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
-        raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
+    out = out.absolute()
+    check_replaceable(out)
     if Path(checkpoint).is_dir():
         raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file')
     device = mmengine.device.get_device()
@@ -101,11 +101,13 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     pictures, real = check_images(config, images)
     fused = fuse_for_inference(trained.to(device))
     batches = [as_batch(trained, picture) for picture in pictures]
-    logit_difference, changed = compare((logits_of(trained, batch), logits_of(fused, batch)) for batch in batches)
+    with full_float32():
+        logit_difference, changed = compare((logits_of(trained, batch), logits_of(fused, batch)) for batch in batches)
     unit = 'pixels' if is_segmentor else 'images'
-    if not (logit_difference <= LIMITS[0] and changed <= LIMITS[1]):
+    if not (logit_difference <= FUSING_LIMITS[0] and changed <= FUSING_LIMITS[1]):
         raise UserError(f'the fused model differs from the trained one: logits by {logit_difference:.1e} of the largest '
-                        f'(limit {LIMITS[0]:.0e}), {changed:.3%} of the {unit} (limit {LIMITS[1]:.1%}); nothing was written')
+                        f'(limit {FUSING_LIMITS[0]:.0e}), {changed:.3%} of the {unit} (limit {FUSING_LIMITS[1]:.1%}); '
+                        'nothing was written')
     before, after = timing([lambda model=model: logits_of(model, batches[0]) for model in (trained, fused)])
     report = DeployReport(
         unit=unit, images=len(pictures), real_images=real, logit_difference=logit_difference, changed=changed,
@@ -121,23 +123,22 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         if 'pth' in request.formats:
             meta = dict(info, fused=True,
                         dataset_meta=dataset_metainfo(config) if is_segmentor else trained_meta.get('dataset_meta', {}))
-            write_fused(temporary, fused, fused_model_config(config), meta, batches[:1])
+            write_fused(temporary, fused, fused_model_config(config), meta)
             report.bytes_after = os.path.getsize(temporary / FUSED_WEIGHTS)
         if is_segmentor:
-            report.artefacts = export(trained.cpu(), fused.cpu(), config, pictures, request, temporary)
-            info.update(dataset_metainfo(config), **description(config, fused, request))
+            info.update(dataset_metainfo(config))
+        if set(request.formats) != {'pth'}:
+            report.artefacts, description = export(trained.cpu(), fused.cpu(), config, pictures, request, temporary)
+            info.update(description)
         (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
         temporary.chmod(0o755)
-        if out.exists():
-            out.rename(temporary / 'replaced')
-        temporary.rename(out)
-        shutil.rmtree(out / 'replaced', ignore_errors=True)
+        put_in_place(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return report
 
 
-def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict, batches: Sequence[torch.Tensor]) -> None:
+def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict) -> None:
     """Write weights and config of a fused model, and check that they are read back as they were.
 
     Raises:
@@ -146,9 +147,42 @@ def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict, batc
     config.dump(folder / FUSED_CONFIG)
     state = {key: value.cpu() for key, value in fused.state_dict().items()}
     torch.save(dict(meta=meta, state_dict=state), folder / FUSED_WEIGHTS)
-    reloaded = build_trained(config, str(folder))[0].to(batches[0].device)
-    if compare((logits_of(fused, batch), logits_of(reloaded, batch)) for batch in batches)[0] != 0:
+    reloaded = build_trained(config, str(folder))[0].state_dict()
+    if list(reloaded) != list(state) or not all(torch.equal(value, reloaded[key]) for key, value in state.items()):
         raise UserError('the written model differs from the fused one when it is read back; nothing was written')
+
+
+def check_replaceable(out: Path) -> None:
+    """Check that a folder can be written, or is an older one that can be replaced.
+
+    Raises:
+        UserError: it is a file, something else is in it, or its place cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f'{out} is a file; expected a folder to write')
+    if out.is_mount():
+        raise UserError(f'{out} is a mount point, which cannot be replaced at once; choose a folder in it')
+    if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
+        raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
+    for folder in (out.parent, *([out] if out.exists() else [])):
+        if not os.access(folder, os.W_OK):
+            raise UserError(f'folder {folder} cannot be written; choose another one')
+
+
+def put_in_place(new: Path, out: Path) -> None:
+    """Rename a finished folder to its place; an older one there is removed only after that, and comes back on a failure."""
+    older = None
+    if out.exists():
+        older = Path(tempfile.mkdtemp(prefix=f'.{out.name}-old-', dir=out.parent))
+        out.replace(older)
+    try:
+        new.rename(out)
+    except BaseException:
+        if older:
+            older.replace(out)
+        raise
+    if older:
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def count(model: nn.Module) -> int:

@@ -1,6 +1,5 @@
 """What is exported: a segmentor from the pixels of an image file to class indices, as one graph."""
 import copy
-import logging
 from collections.abc import Mapping
 
 import torch
@@ -25,16 +24,11 @@ class SegmentorGraph(nn.Module):
         channels: order of the channels of the images that will be given, 'RGB' or 'BGR'.
         output: 'labels' or 'logits'.
         dtype: of backbone and head. Normalisation, resizing and argmax stay in float32.
-
-    Raises:
-        UserError: the segmentor is of another kind.
     """
 
     def __init__(self, segmentor: nn.Module, preprocessor: Mapping, channels: str = 'RGB', output: str = 'labels',
                  dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        if type(segmentor).__name__ != 'EncoderDecoder':
-            raise UserError(f'only an EncoderDecoder can be exported, got {type(segmentor).__name__}')
         trained_on_rgb = bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
         self.flips = (channels == 'RGB') != trained_on_rgb
         for name, neutral in (('mean', 0), ('std', 1)):
@@ -70,7 +64,7 @@ class GraphExporter:
 
     Args:
         segmentor, preprocessor, channels: see :class:`SegmentorGraph`; the segmentor is copied.
-        size: H and W, which the programs keep unless they are dynamic.
+        size: H and W of the example that is traced, and of all images unless ``dynamic``.
         dynamic: leave H and W open.
     """
 
@@ -94,25 +88,39 @@ class GraphExporter:
     def onnx(self, output: str) -> ONNXProgram:
         """As ONNX, in float32."""
         if output not in self.onnx_programs:
-            # The exporter warns of operators of packages that are not used here.
-            logging.getLogger('torch.onnx').setLevel(logging.ERROR)
             self.onnx_programs[output] = torch.onnx.export(
                 self.program(output), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'],
                 output_names=[output])
         return self.onnx_programs[output]
 
 
-@torch.no_grad()
-def check_dynamic(segmentor: nn.Module) -> None:
-    """Check that a segmentor can be exported for images of any size.
+def check_exportable(segmentor: nn.Module, preprocessor: Mapping) -> None:
+    """Check that :class:`SegmentorGraph` computes what a segmentor and its preprocessor do.
 
     Raises:
-        UserError: it pools adaptively to several cells; an exporter keeps the windows that it sees.
+        UserError: it does not: another kind of segmentor, one channel that is thresholded, or images that are padded.
+    """
+    if type(segmentor).__name__ != 'EncoderDecoder':
+        raise UserError(f'only an EncoderDecoder can be exported, got {type(segmentor).__name__}; --formats pth can be written')
+    if segmentor.out_channels == 1:
+        raise UserError('a head with out_channels=1, whose output is thresholded, cannot be exported; train it with one '
+                        'channel a class')
+    if preprocessor.get('test_cfg'):
+        raise UserError(f'images that the preprocessor pads cannot be exported, got test_cfg={dict(preprocessor["test_cfg"])}; '
+                        'remove data_preprocessor.test_cfg')
+
+
+@torch.no_grad()
+def check_dynamic(segmentor: nn.Module) -> None:
+    """Check that the head of a segmentor on the CPU can be exported for images of any size.
+
+    Raises:
+        UserError: it has an ``nn.AdaptiveAvgPool2d`` to several cells, of which an exporter keeps the windows that it sees.
     """
     used = []
     hooks = [module.register_forward_pre_hook(lambda module, inputs: used.append(module.output_size))
              for module in segmentor.decode_head.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
-    segmentor.decode_head(segmentor.extract_feat(torch.zeros(1, 3, PROBE, PROBE, device=next(segmentor.parameters()).device)))
+    segmentor.decode_head(segmentor.extract_feat(torch.zeros(1, 3, PROBE, PROBE)))
     for hook in hooks:
         hook.remove()
     if any(size not in (1, (1, 1)) for size in used):
@@ -122,8 +130,11 @@ def check_dynamic(segmentor: nn.Module) -> None:
 
 @torch.no_grad()
 def min_size(segmentor: nn.Module) -> int:
-    """Smallest height and width, in pixels, at which every cell of the head's finest pyramid level has a place of its own."""
-    last = segmentor.extract_feat(torch.zeros(1, 3, PROBE, PROBE, device=next(segmentor.parameters()).device))[-1]
-    stride = PROBE // last.shape[-1]
+    """Smallest height and width, in pixels, at which every cell of the head's finest pyramid level has a place of its own.
+
+    Args:
+        segmentor: on the CPU.
+    """
+    stride = PROBE // segmentor.extract_feat(torch.zeros(1, 3, PROBE, PROBE))[-1].shape[-1]
     cells = max(getattr(segmentor.decode_head, 'pool_scales', (1, )))
     return (cells - 1) * stride + 1

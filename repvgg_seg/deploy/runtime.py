@@ -4,9 +4,9 @@
 >>> predictor = load('exported')                          # a folder that tools/deploy.py wrote, or one file in it
 >>> labels = predictor(image)                             # uint8 (H, W, 3) -> uint8 (H, W) of class indices
 """
+import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -45,15 +45,16 @@ class Predictor:
         self.min_size = info['min_size']
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
-                 overlap: int = 64, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
+                 overlap: int | tuple[int, int] = 64, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
         """Segment an image, or some.
 
         Args:
             images: uint8 (H, W, 3), or a list of such, of any sizes.
             tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
                 to that, one of any size does not cut.
-            overlap: of neighbouring windows, in pixels. Each pixel is taken from the window in which it is further inside.
-            batch_size: images or windows of one size that are computed at once.
+            overlap: of neighbouring windows, in pixels, or one for each axis. Each pixel is taken from the window in which it
+                is further inside.
+            batch_size: windows of an image that are computed at once.
 
         Returns:
             uint8 (H, W) of class indices; of an artefact with logits, float32 (C, H, W). A list where a list was given.
@@ -61,15 +62,19 @@ class Predictor:
         Raises:
             UserError: an image or a tile does not have the form or size that the artefact takes.
         """
+        if batch_size < 1:
+            raise UserError(f'batch_size must be 1 or more, got {batch_size}')
+        overlap = (overlap, overlap) if isinstance(overlap, int) else overlap
         single = isinstance(images, np.ndarray)
         outputs = [self._segment(image, tile or self.size, overlap, batch_size) for image in ([images] if single else images)]
         return outputs[0] if single else outputs
 
-    def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: int, batch_size: int) -> np.ndarray:
+    def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: tuple[int, int],
+                 batch_size: int) -> np.ndarray:
         self._check(image, tile)
         height, width = image.shape[:2]
-        rows, columns = (list(windows(size, min(size, limit), overlap))
-                         for size, limit in zip((height, width), tile or (height, width)))
+        rows, columns = (list(windows(size, min(size, limit), shared))
+                         for size, limit, shared in zip((height, width), tile or (height, width), overlap))
         pairs = [(row, column) for row in rows for column in columns]
         whole = None
         for first in range(0, len(pairs), batch_size):
@@ -86,6 +91,8 @@ class Predictor:
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
+        if tile is not None and not (isinstance(tile, (tuple, list)) and len(tile) == 2 and min(tile) >= self.min_size):
+            raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
         if self.size and tuple(tile) != self.size:
             raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
                             'with --dynamic for other sizes')
@@ -124,7 +131,8 @@ def load(source: str | Path, threads: int | None = None) -> Predictor:
     """Load an artefact that ``tools/deploy.py`` exported.
 
     Args:
-        source: a file (``.onnx``, ``.xml`` or ``.pt2``), or the folder; of several in it the first by ``BACKENDS`` is taken.
+        source: a file (``.onnx``, ``.xml`` or ``.pt2``), or the folder; of several in it one in fp32, and then the first in the
+            order of ``BACKENDS``, whose backend is installed.
         threads: CPU threads; by default the backend decides.
 
     Raises:
@@ -136,20 +144,19 @@ def load(source: str | Path, threads: int | None = None) -> Predictor:
     if not (folder / REPORT).is_file():
         raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote, or a file in it')
     info = json.loads((folder / REPORT).read_text())
-    artefacts = {name: entry for name, entry in info.get('artefacts', {}).items() if Path(name).suffix in BACKENDS}
-    if source.is_dir():
-        order = list(BACKENDS)
-        names = sorted(artefacts, key=lambda name: order.index(Path(name).suffix))
-    else:
-        names = [source.name] if source.name in artefacts else []
-    if not names:
-        raise UserError(f'{source} is no artefact to run; {REPORT} has {some(artefacts) or "none"}. Export one with '
-                        'tools/deploy.py --formats onnx, openvino or pt2')
-    name = names[0]
-    return Predictor(start(folder / name, artefacts[name]['precision'], threads), info, artefacts[name])
+    artefacts = {name: entry for name, entry in info.get('artefacts', {}).items() if (folder / name).is_file()}
+    wanted = [name for name in artefacts if source.is_dir() or name == source.name]
+    if not wanted:
+        raise UserError(f'{source} is no artefact to run; of those in {REPORT} there are {some(artefacts) or "none"}. Export '
+                        'one with tools/deploy.py --formats onnx, openvino or pt2')
+    # The first whose backend is here; what is nearest to the trained model comes first.
+    wanted.sort(key=lambda name: (artefacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
+    able = [name for name in wanted if importlib.util.find_spec(BACKENDS[Path(name).suffix][0]) is not None]
+    name = (able or wanted)[0]
+    return Predictor(load_file(folder / name, artefacts[name]['precision'], threads), info, artefacts[name])
 
 
-def start(path: Path, precision: str, threads: int | None = None) -> Run:
+def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
     """Load one exported file into its backend.
 
     Args:
@@ -164,12 +171,12 @@ def start(path: Path, precision: str, threads: int | None = None) -> Run:
     Raises:
         InstallationError: the backend is not installed.
     """
-    module, start_in = BACKENDS[path.suffix]
+    module, load_in = BACKENDS[path.suffix]
     try:
-        backend = import_module(module)
+        backend = importlib.import_module(module)
     except ModuleNotFoundError:
         raise InstallationError(f'{path.name} needs {module}, which is not installed; run: pip install {module}') from None
-    return start_in(backend, path, precision, threads)
+    return load_in(backend, path, precision, threads)
 
 
 def _onnxruntime(onnxruntime: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
@@ -187,8 +194,7 @@ def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | N
     if threads:
         settings['INFERENCE_NUM_THREADS'] = threads
     model = openvino.Core().compile_model(path, 'CPU', settings)
-    # The output belongs to the request, which the next call uses again.
-    return lambda images: model([images])[0].copy()
+    return lambda images: model([images])[0]
 
 
 def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
@@ -198,5 +204,5 @@ def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -
     return lambda images: module(torch.from_numpy(images)).numpy()
 
 
-# Suffix -> backend and what loads a file into it; where a folder holds several, the first is taken.
+# Suffix -> backend and what loads a file into it, in order of preference.
 BACKENDS = {'.xml': ('openvino', _openvino), '.onnx': ('onnxruntime', _onnxruntime), '.pt2': ('torch', _torch)}

@@ -1,4 +1,5 @@
 """Testing and predicting with what ``tools/deploy.py`` exported, through the same data sets and metrics."""
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from ..deploy.runtime import BACKENDS, REPORT, load
-from ..errors import UserError
+from ..errors import UserError, some
 from ..registry import MODELS
 from .building import FUSED_CONFIG
 
@@ -43,7 +44,10 @@ class ExportedSegmentor(BaseModel):
         if self.predictor.artefact['output'] != 'labels':
             raise UserError(f'{path} was exported with --logits; export it without to test or predict with it here')
         self.window = window
-        self.overlap = min(window[0] - stride[0], window[1] - stride[1]) if window else 64
+        self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window else (0, 0)
+        if window and self.predictor.size and tuple(window) != self.predictor.size:
+            raise UserError(f'{path} takes images of {self.predictor.size}, but the config tests in windows of '
+                            f'{tuple(window)}; set model.test_cfg.crop_size, or export with --dynamic')
 
     def forward(self, inputs: list[Tensor], data_samples: list, mode: str = 'predict') -> list:
         """Segment images.
@@ -58,11 +62,11 @@ class ExportedSegmentor(BaseModel):
         """
         for image, sample in zip(inputs, data_samples):
             pixels = image.permute(1, 2, 0).numpy()
-            labels = self.predictor(pixels if self.predictor.channels == 'BGR' else pixels[..., ::-1].copy(), self.window,
-                                    self.overlap)
-            labels = torch.from_numpy(labels)[None, None]
+            if self.predictor.channels == 'RGB':
+                pixels = pixels[..., ::-1]
+            labels = torch.from_numpy(self.predictor(pixels, self.window, self.overlap))[None, None]
             if labels.shape[2:] != torch.Size(sample.ori_shape):
-                labels = F.interpolate(labels, size=sample.ori_shape, mode='nearest')
+                labels = F.interpolate(labels, size=sample.ori_shape, mode='nearest-exact')
             sample.pred_sem_seg = PixelData(data=labels[0].long())
         return data_samples
 
@@ -71,3 +75,15 @@ class ExportedSegmentor(BaseModel):
         return self(data['inputs'], data['data_samples'])
 
     val_step = test_step
+
+
+def check_classes_of_export(model: ExportedSegmentor, classes: Sequence[str]) -> None:
+    """Compare the classes of an exported segmentor with those of a data set.
+
+    Raises:
+        UserError: they differ.
+    """
+    if list(model.predictor.classes) != list(classes):
+        own = model.predictor.classes
+        raise UserError(f'the exported segmentor has the {len(own)} classes {some(own)}, the data set the {len(classes)} '
+                        f'classes {some(classes)}; give the config that it was trained with')

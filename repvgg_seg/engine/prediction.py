@@ -13,7 +13,7 @@ from torch import nn
 from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
-from .exported import exported_config, is_exported
+from .exported import check_classes_of_export, exported_config, is_exported
 from .pipelines import without_labels
 
 
@@ -33,12 +33,13 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         UserError: no image there, two images of one name, a damaged image, or weights that do not fit.
     """
     images = name_images(source)
+    metainfo = dataset_metainfo(config)
     if is_exported(checkpoint):
         init_default_scope(config.get('default_scope', 'mmseg'))
         model = MODELS.build(exported_config(config, checkpoint))
+        check_classes_of_export(model, metainfo['classes'])
     else:
         model = build_trained(config, checkpoint)[0].to(get_device())
-    metainfo = dataset_metainfo(config)
     pipeline = Compose(without_labels(config.test_dataloader.dataset.pipeline))
     overlays = []
     for name, path in track(images.items(), description='Predicting'):

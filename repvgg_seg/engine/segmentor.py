@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .building import resolve
-from .exported import ExportedSegmentor, exported_config, is_exported
+from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
 from .pipelines import without_labels
 from .testing import evaluate
@@ -39,13 +39,15 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
     Raises:
         UserError: the checkpoint, the classes or the data set do not fit.
     """
-    fit_to_hardware(config)
     if is_exported(checkpoint):
         if tta:
-            raise UserError('--tta needs logits: give the training checkpoint or the folder with the fused weights')
+            raise UserError('an exported file cannot be tested with --tta; give the training checkpoint or the fused weights')
+        if config.get('launcher', 'none') != 'none':
+            raise UserError('an exported file is tested by one process; leave --launcher out')
         config.model, weights = ConfigDict(exported_config(config, checkpoint)), None
     else:
         weights = resolve(config, checkpoint)
+    fit_to_hardware(config)
     if tta:
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
         config.model = ConfigDict(**config.tta_model, module=config.model)
@@ -87,9 +89,8 @@ def check_classes(model: nn.Module, dataset) -> None:
         UserError: they differ.
     """
     classes = dataset.metainfo.get('classes') or ()
-    if isinstance(model, ExportedSegmentor) and len(model.predictor.classes) != len(classes):
-        raise UserError(f'the exported segmentor has {len(model.predictor.classes)} classes, but {type(dataset).__name__} has '
-                        f'{len(classes)}; test it with the config that it was trained with')
+    if isinstance(model, ExportedSegmentor):
+        check_classes_of_export(model, classes)
     for head in model.modules():
         if isinstance(head, BaseDecodeHead) and head.num_classes != len(classes):
             raise UserError(f'{type(head).__name__} has num_classes={head.num_classes}, but {type(dataset).__name__} has '

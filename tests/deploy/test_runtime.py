@@ -1,11 +1,14 @@
 """The runtime's tiles, and its errors, with a stand-in for the backend: a function of pixels."""
+import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from repvgg_seg.deploy import runtime
 from repvgg_seg.deploy.runtime import Predictor, load, windows
 from repvgg_seg.errors import InstallationError, UserError
 
@@ -82,6 +85,9 @@ def test_a_fixed_size_cuts_larger_images():
     ([48, 64], np.zeros((64, 48, 3), np.uint8), {}, r'the image has 64x48 pixels, this artefact takes 48x64 or more'),
     ([48, 64], np.zeros((64, 64, 3), np.uint8), dict(tile=(64, 64)), r'takes windows of 48x64 only, got tile=\(64, 64\)'),
     (None, np.zeros((64, 64, 3), np.uint8), dict(tile=(50, 50), overlap=50), 'overlap must be from 0 to 49 for windows of 50'),
+    (None, np.zeros((64, 64, 3), np.uint8), dict(tile=(40, 50)), r'tile must be height and width, 41 or more each, got'),
+    (None, np.zeros((64, 64, 3), np.uint8), dict(tile=512), 'tile must be height and width, 41 or more each, got 512'),
+    (None, np.zeros((64, 64, 3), np.uint8), dict(batch_size=0), 'batch_size must be 1 or more, got 0'),
 ])
 def test_refuses(size, image, arguments, message):
     with pytest.raises(UserError, match=message):
@@ -89,14 +95,37 @@ def test_refuses(size, image, arguments, message):
 
 
 @pytest.mark.parametrize(('files', 'source', 'error', 'message'), [
-    ({}, '', UserError, r'has no deploy.json; expected a folder that tools/deploy.py wrote'),
-    ({'model.pth': {}}, '', UserError, r'is no artefact to run; deploy.json has none. Export one with'),
-    ({'model.onnx': {}}, 'other.onnx', UserError, r'other.onnx is no artefact to run; deploy.json has model.onnx'),
-    ({'model.xml': {}}, '', InstallationError, r'model.xml needs openvino, which is not installed; run: pip install openvino'),
+    (None, '', UserError, r'has no deploy.json; expected a folder that tools/deploy.py wrote'),
+    ([], '', UserError, r'is no artefact to run; of those in deploy.json there are none. Export one with'),
+    (['model.xml'], 'other.xml', UserError, r'other.xml is no artefact to run; of those in deploy.json there are model.xml'),
+    (['model.xml'], '', InstallationError, r'model.xml needs openvino, which is not installed; run: pip install openvino'),
 ])
 def test_load_refuses(files, source, error, message, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'openvino', None)
-    if files:
-        (tmp_path / 'deploy.json').write_text(json.dumps(dict(INFO, artefacts=files)))
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    if files is not None:
+        listed = dict.fromkeys(['model.xml', 'model.onnx'], dict(precision='fp32', size=None))
+        (tmp_path / 'deploy.json').write_text(json.dumps(dict(INFO, artefacts=listed)))
+        for name in files:
+            (tmp_path / name).touch()
     with pytest.raises(error, match=message):
         load(tmp_path / source if source else tmp_path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec('onnxruntime') is None or importlib.util.find_spec('openvino') is None,
+                    reason='needs the extra [export]')
+@pytest.mark.parametrize(('present', 'missing', 'expected'), [
+    (['a.bf16.xml', 'b.fp32.xml', 'c.fp32.onnx', 'd.fp32.pt2'], (), 'b.fp32.xml'),
+    (['a.bf16.xml', 'c.fp32.onnx'], (), 'c.fp32.onnx'), (['a.bf16.xml'], (), 'a.bf16.xml'),
+    (['b.fp32.xml', 'c.fp32.onnx'], ('openvino', ), 'c.fp32.onnx'),
+])
+def test_which_of_a_folder(present, missing, expected, tmp_path, monkeypatch):
+    listed = {name: dict(precision=name.split('.')[1], size=None) for name in [*present, 'gone.fp32.xml']}
+    (tmp_path / 'deploy.json').write_text(json.dumps(dict(INFO, artefacts=listed)))
+    for name in present:
+        (tmp_path / name).touch()
+    for module in missing:
+        monkeypatch.setitem(sys.modules, module, None)
+    loaded = []
+    monkeypatch.setattr(runtime, 'load_file', lambda path, precision, threads: loaded.append((path.name, precision)))
+    load(tmp_path)
+    assert loaded == [(expected, expected.split('.')[1])]

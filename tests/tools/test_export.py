@@ -14,8 +14,9 @@ from mistakes import assert_mistake
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from repvgg_seg.deploy import folder
 from repvgg_seg.deploy.agreement import as_batch, logits_of
-from repvgg_seg.deploy.runtime import load
+from repvgg_seg.deploy.runtime import load, windows
 from repvgg_seg.engine.building import build_trained
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
@@ -100,16 +101,25 @@ def test_a_tile_that_covers_the_image_changes_nothing(artefacts):
     image = picture(100, 130)
     np.testing.assert_array_equal(predictor(image), predictor(image, tile=(100, 130)))
     tiled = predictor(image, tile=(80, 96), overlap=40, batch_size=4)
-    assert tiled.shape == (100, 130) and 0 < (tiled == predictor(image)).mean() < 1
+    for rows in windows(100, 80, 40):
+        for columns in windows(130, 96, 40):
+            window = predictor(image[rows.start:rows.stop, columns.start:columns.stop])
+            np.testing.assert_array_equal(tiled[rows.first:rows.end, columns.first:columns.end], window[
+                rows.first - rows.start:rows.end - rows.start, columns.first - columns.start:columns.end - columns.start])
 
 
-def test_one_convolution_a_block_and_nothing_else(artefacts, trained):
+def test_one_convolution_a_block_and_no_branches(artefacts, trained):
     operators = Counter(node.op_type for node in onnx.load(artefacts / 'model.fp32.onnx').graph.node)
     blocks = 1 + sum(len(stage) for stage in trained.backbone.stages)
     # The head: a 1x1 for each of the four scales, the bottleneck, the classifier.
     assert operators['Conv'] == blocks + 4 + 1 + 1
     assert operators['Relu'] == blocks + 4 + 1
-    assert not {'BatchNormalization', 'Dropout', 'AveragePool', 'GlobalAveragePool'} & set(operators)
+    assert not {'BatchNormalization', 'Dropout'} & set(operators)
+    # A sum of branches adds two results of convolutions; the pyramid is added to one.
+    graph = onnx.load(artefacts / 'model.fp32.onnx').graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    sums = [node for node in graph.node if node.op_type == 'Add' and 'Conv' in [made_by.get(name) for name in node.input]]
+    assert len(sums) == 1
 
 
 WITHOUT = """
@@ -117,7 +127,7 @@ import sys
 for name in {blocked}:
     sys.modules[name] = None
 import numpy as np
-from repvgg_seg.deploy.runtime import load
+from repvgg_seg.deploy.runtime import load, windows
 image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), np.uint8)
 labels = load({path!r}, threads=1)(image)
 np.save({out!r}, labels)
@@ -126,7 +136,10 @@ np.save({out!r}, labels)
 
 @pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
 def test_runs_without_what_it_was_trained_with(artefacts, trained, name, tmp_path):
-    blocked = ['mmengine', 'mmseg', 'mmcv', 'mmpretrain'] + ['torch'] * (not name.endswith('pt2'))
+    backends = {'onnx': 'onnxruntime', 'xml': 'openvino', 'pt2': 'torch'}
+    needed = backends.pop(name.rpartition('.')[2])
+    blocked = ['mmengine', 'mmseg', 'mmcv', 'mmpretrain', 'cv2', 'PIL', 'rich', *backends.values()]
+    assert needed not in blocked
     code = WITHOUT.format(blocked=blocked, path=str(artefacts / name), out=str(tmp_path / 'labels.npy'))
     subprocess.run([sys.executable, '-c', code], check=True)
     np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(trained, picture(65, 97)))
@@ -152,6 +165,41 @@ def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, trained,
 def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_path, options, message):
     assert_mistake(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', *options), message)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_exports_refuse_can_still_be_fused(run_tool, config, tmp_path):
+    stock = tmp_path / 'stock.py'
+    stock.write_text(f"_base_ = '{config}'\nmodel = dict(decode_head=dict(type='PSPHead'), data_preprocessor=dict("
+                     "test_cfg=dict(size_divisor=32)))\n")
+    loaded = Config.fromfile(stock)
+    init_default_scope('mmseg')
+    torch.save(randomize(MODELS.build(loaded.model)).state_dict(), tmp_path / 'stock.pth')
+    arguments = [stock, tmp_path / 'stock.pth', '--out', tmp_path / 'out']
+    assert run_tool('deploy', *arguments).code == 0
+    assert_mistake(run_tool('deploy', *arguments, '--formats', 'pt2'), 'images that the preprocessor pads cannot be exported')
+
+
+def test_out_must_be_a_folder_that_can_be_replaced(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    (tmp_path / 'file.onnx').touch()
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'file.onnx')
+    assert_mistake(result, 'is a file; expected a folder')
+    (tmp_path / 'out').mkdir()
+    monkeypatch.setattr(folder.os, 'access', lambda path, mode: path != tmp_path / 'out')
+    assert_mistake(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out'), r'folder \S+out cannot be written')
+
+
+def test_a_failing_replacement_brings_the_older_folder_back(tmp_path, monkeypatch):
+    for name in ('new', 'out'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'file').write_text(name)
+    rename = Path.rename
+    monkeypatch.setattr(Path, 'rename', lambda self, target: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        folder.put_in_place(tmp_path / 'new', tmp_path / 'out')
+    assert (tmp_path / 'out/file').read_text() == 'out'
+    monkeypatch.setattr(Path, 'rename', rename)
+    folder.put_in_place(tmp_path / 'new', tmp_path / 'out')
+    assert (tmp_path / 'out/file').read_text() == 'new' and [path.name for path in tmp_path.iterdir()] == ['out']
 
 
 def test_missing_package(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
@@ -183,7 +231,7 @@ def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, ra
     assert run_tool('deploy', config, random_checkpoint, '--out', out).code == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     zeros = lambda images: np.zeros((1, 12, *images.shape[1:3]), np.float32)  # noqa: E731
-    monkeypatch.setattr(artefacts, 'start', lambda path, precision: zeros)
+    monkeypatch.setattr(artefacts, 'load_file', lambda path, precision: zeros)
     result = run_tool('deploy', config, random_checkpoint, '--out', out, '--formats', 'pt2', '--size', '48', '64')
     assert_mistake(result, r'model.fp32.pt2 differs from the trained model: logits by .*nothing was written')
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
@@ -198,8 +246,8 @@ def test_metrics_and_pictures_of_an_exported_file(run_tool, config, random_check
         metrics.append({key: values[key] for key in ('mIoU', 'mAcc', 'aAcc')})
     assert metrics[0] == metrics[1] and metrics[0]['aAcc'] > 0
     images = streets / 'leftImg8bit/val'
-    for model, folder in ((random_checkpoint, 'trained'), (artefacts / name, 'exported')):
-        assert run_tool('predict', config, model, images, '--out', tmp_path / folder).code == 0
+    for model, pictures in ((random_checkpoint, 'trained'), (artefacts / name, 'exported')):
+        assert run_tool('predict', config, model, images, '--out', tmp_path / pictures).code == 0
     pictures = sorted(path.name for path in (tmp_path / 'trained').iterdir())
     assert len(pictures) == 6
     for picture_name in pictures:
@@ -207,9 +255,10 @@ def test_metrics_and_pictures_of_an_exported_file(run_tool, config, random_check
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (['--tta'], '--tta needs logits'),
+    (['--tta'], 'an exported file cannot be tested with --tta'),
+    (['--launcher', 'pytorch'], 'an exported file is tested by one process; leave --launcher out'),
     (['--cfg-options', 'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'],
-     'the exported segmentor has 12 classes, but CityscapesDataset has 19'),
+     'the exported segmentor has the 12 classes .*, the data set the 19 classes'),
 ])
 def test_exported_files_and_wrong_options(run_tool, config, artefacts, tmp_path, options, message):
     assert_mistake(run_tool('test', config, artefacts / 'model.fp32.onnx', '--work-dir', tmp_path, *options), message)
