@@ -29,7 +29,8 @@ def test_deploy_writes_a_plain_checkpoint_and_reports(run_tool, config, checkpoi
     folder = tmp_path / 'fused'
     result = run_tool('deploy', config, checkpoint, '--out', folder)
     for pattern in (r'agreement on 3 real image\(s\): logits differ by \S+ of the largest, 0\.0000%',
-                    r'parameters +[\d,]+ -> +[\d,]+', r'file \(MB\)', r'time \(ms\).*x faster', r'Wrote config\.py, deploy\.json, model\.pth to '):
+                    r'parameters +[\d,]+ -> +[\d,]+', r'file \(MB\)', r'time \(ms\).*x faster',
+                    r'Wrote config\.py, deploy\.json, model\.pth to '):
         assert re.search(pattern, result.out), result.out
     assert {path.name for path in folder.iterdir()} == {'model.pth', 'config.py', 'deploy.json'}
     assert not list(tmp_path.glob('.*'))
