@@ -142,6 +142,12 @@ def test_strict(change, message, save, tmp_path):
     assert not (tmp_path / 'own.pth').exists()
 
 
+def test_what_is_neither_backbone_nor_head_is_an_error(save, tmp_path):
+    state = Classifier(TINY_ARCH).state_dict() | {'teacher.weight': torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=r'1 not used \(teacher\.weight\)'):
+        convert_checkpoint(str(save(state)), tmp_path / 'own.pth')
+
+
 def test_target_must_be_another_file(save, tmp_path):
     source = save(RepVGG(TINY_ARCH).state_dict())
     before = source.read_bytes()

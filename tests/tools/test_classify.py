@@ -155,7 +155,11 @@ def test_top5(run_tool, classifier_config, tmp_path):
     gentle = ['train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.001']  # No score becomes 0, of which there are ties.
     assert run_tool('classify_train', classifier_config, '--work-dir', work_dir, *options, *gentle).code == 0
     checkpoint = work_dir / 'epoch_1.pth'
-    result = run_tool('classify_test', classifier_config, checkpoint, '--work-dir', work_dir, *options)
+    result = run_tool('classify_test', classifier_config, checkpoint, '--work-dir', work_dir, '--out',
+                      tmp_path / 'a.csv', *options)
+    rows = list(csv.DictReader((tmp_path / 'a.csv').read_text().splitlines()))
+    assert [row['label'] for row in rows] == [Path(row['image']).parent.name for row in rows] == sorted('abcdefg' * 4)
+    assert [row['prediction'] for row in rows] != [row['label'] for row in rows]
     metrics = json.loads((work_dir / 'test.json').read_text())
     assert f'top-1 {metrics["accuracy/top1"]:.2f}, top-5 {metrics["accuracy/top5"]:.2f}; written to' in result.out
 
