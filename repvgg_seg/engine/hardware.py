@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import init_dist
+from mmengine.dist import barrier, init_dist
 from mmengine.optim import OptimWrapper
 from torch import distributed as dist
 from torch import nn
@@ -40,14 +40,19 @@ def fit_to_hardware(config: Config) -> None:
         return
     if has_gpu:
         init_dist(launcher, **config.env_cfg.get('dist_cfg', {}))
-        return
-    if launcher != 'pytorch':
+    elif launcher == 'pytorch':
+        # MMEngine would ask for a CUDA device, here and when it wraps the model.
+        dist.init_process_group('gloo')
+        config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', broadcast_buffers=False))
+        config.model_wrapper_cfg.device_ids = None
+    else:
         raise UserError('no GPU here: on CPUs start the processes with torchrun and --launcher pytorch, not '
                         f'{launcher}')
-    # MMEngine would ask for a CUDA device, here and when it wraps the model.
-    dist.init_process_group('gloo')
-    config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', broadcast_buffers=False))
-    config.model_wrapper_cfg.device_ids = None
+    # MMEngine prints configs with yapf, which writes a file into the user's cache when it is imported for the first time; of
+    # several processes that do so at once, one reads half of it.
+    if os.environ.get('LOCAL_RANK', '0') == '0':
+        import yapf  # noqa: F401
+    barrier()
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from PIL import Image
 from processes import start_ranks
@@ -91,6 +92,7 @@ def test_killed_and_resumed(config):
 
 def test_predictions_of_two_processes_are_in_order(config):
     torch.manual_seed(0)
+    init_default_scope('mmpretrain')
     model = MODELS.build(Config.fromfile(config).model | dict(head=dict(type='LinearClsHead', num_classes=2, in_channels=64)))
     torch.save(model.state_dict(), config.parent / 'model.pth')
     arguments = [ROOT / 'tools/classify_test.py', config, config.parent / 'model.pth', '--work-dir', config.parent / 'run']
