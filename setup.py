@@ -30,5 +30,5 @@ setup(
     extras_require={
         'mm': MM_PACKAGES,
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],
-        'test': ['pytest', 'hypothesis', 'timm', 'ruff'],
+        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'timm', 'ruff'],
     })
