@@ -8,8 +8,6 @@ from .errors import CheckpointError, UserError, some
 from .layouts import HEADS, LAYOUTS, arch_of, describe_arch
 from .models import RepVGG
 
-TARGETS = ('own', 'official')
-
 
 def convert_checkpoint(source: str, target: Path, to: str = 'own') -> list[str]:
     """Rename every tensor of a RepVGG backbone or classifier; their values and order are kept.
@@ -18,7 +16,7 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own') -> list[str]:
         source: path or URL, in the official, MMPretrain's, timm's or our own layout, in training or in fused form.
         target: file to write. In our own layout it holds ``dict(state_dict=...)`` of an ``ImageClassifier``, from which
             classifiers are tested and segmentors start; in the official one the bare tensors.
-        to: layout of ``target``, one of ``TARGETS``.
+        to: layout of ``target``, 'own' or 'official'.
 
     Returns:
         What was done, in lines for a terminal.

@@ -1,10 +1,17 @@
 """Finding image files."""
 import glob
+import os
 from pathlib import Path
 
 from .errors import UserError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+
+
+def image_files(root: str) -> list[str]:
+    """Paths of the image files below a folder, sorted."""
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names
+                  if name.lower().endswith(IMAGE_SUFFIXES))
 
 
 def list_images(source: str) -> list[Path]:
@@ -15,7 +22,7 @@ def list_images(source: str) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(map(Path, image_files(source)))
     elif path.is_file():
         found = [path]
     else:

@@ -1,6 +1,8 @@
 """Shared by all tests: a fixed seed before each, few threads, and the warnings of the libraries below us muted."""
 import os
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,3 +32,13 @@ def seed() -> None:
     random.seed(SEED)
     np.random.seed(SEED)
     torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def save(tmp_path) -> Callable[..., Path]:
+    """Save something as a checkpoint of some name."""
+
+    def save_as(content: object, name: str = 'weights.pth') -> Path:
+        torch.save(content, tmp_path / name)
+        return tmp_path / name
+    return save_as

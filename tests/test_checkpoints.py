@@ -28,14 +28,6 @@ def target():
     return RepVGG(TINY_ARCH)
 
 
-@pytest.fixture
-def save(tmp_path):
-    def save_as(content, name='weights.pth'):
-        torch.save(content, tmp_path / name)
-        return tmp_path / name
-    return save_as
-
-
 def with_prefix(prefix, state):
     return {prefix + key: value for key, value in state.items()}
 

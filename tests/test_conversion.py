@@ -36,14 +36,6 @@ def assert_identical(one: dict, other: dict) -> None:
         assert value.dtype == other[key].dtype and value.numpy().tobytes() == other[key].numpy().tobytes(), key
 
 
-@pytest.fixture
-def save(tmp_path):
-    def save_as(content, name='source.pth'):
-        torch.save(content, tmp_path / name)
-        return tmp_path / name
-    return save_as
-
-
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16], ids=str)
 @pytest.mark.parametrize('deploy', [False, True], ids=['training', 'fused'])
 @pytest.mark.parametrize('arch', [TINY_ARCH, TINY_SE_ARCH], ids=['groups', 'se'])

@@ -1,20 +1,11 @@
 """Whole models are loaded strictly; and where a config asks for pretrained weights."""
 import pytest
-import torch
 from helpers import TINY_ARCH, assert_same_state, randomize, snapshot
 from torch import nn
 
 from repvgg_seg.checkpoints import load_model, pretrained_config
 from repvgg_seg.errors import ArgumentTypeError, CheckpointError
 from repvgg_seg.models import RepVGG
-
-
-@pytest.fixture
-def save(tmp_path):
-    def save_as(content):
-        torch.save(content, tmp_path / 'model.pth')
-        return tmp_path / 'model.pth'
-    return save_as
 
 
 def make_segmentor(num_classes=4, arch=TINY_ARCH):

@@ -1,12 +1,11 @@
 """Classification data sets of image files in one folder per class, checked when they are opened."""
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 
 from ..errors import DataError, some
-from ..images import IMAGE_SUFFIXES
+from ..images import IMAGE_SUFFIXES, image_files
 from ..registry import DATASETS
 
 
@@ -23,9 +22,6 @@ class ImageFolder(BaseDataset):
         DataError: the folder is missing, holds no two class folders, a class has no image, or ``metainfo`` has others.
     """
     LAYOUT = 'one folder per class with its images'
-
-    def __init__(self, data_root: str = '', data_prefix: Mapping[str, str] = dict(img_path=''), **kwargs) -> None:
-        super().__init__(data_root=data_root, data_prefix=dict(data_prefix), **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the samples, sorted by class and path: dicts of ``img_path`` and ``gt_label``."""
@@ -113,9 +109,3 @@ class ImageNet(ImageFolder):
 def class_folders(root: str) -> list[str]:
     """Names of the folders in a folder, hidden ones left out, sorted."""
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith('.'))
-
-
-def image_files(root: str) -> list[str]:
-    """Paths of the image files below a folder, sorted."""
-    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names
-                  if name.lower().endswith(IMAGE_SUFFIXES))

@@ -10,37 +10,24 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
-from PIL import Image
 from processes import start_ranks
+from tiny import ROOT, write_classifier_config, write_noise
 
-ROOT = Path(__file__).parents[2]
-CONFIG = """
-_base_ = '{root}/configs/repvgg_a0_folder.py'
-pipeline = [dict(type='repvgg_seg.LoadImage'), dict(type='CenterCrop', crop_size=32), dict(type='PackInputs')]
-train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}', pipeline=pipeline))
-val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
-                      dataset=dict(data_root='{data}', pipeline=pipeline))
-test_dataloader = val_dataloader
-model = dict(backbone=dict(arch=dict(_delete_=True, num_blocks=(1, 1, 1, 1), width_factors=(0.25, 0.125, 0.125, 0.125))),
-             head=dict(in_channels=64))
-train_cfg = dict(max_epochs=40)
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True, end=40, convert_to_iter_based=True)]
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None, max_keep_ckpts=-1))
+EPOCHS = 40
+CHANGES = """
+_base_ = '{base}'
+val_dataloader = dict(batch_size=2)
+default_hooks = dict(checkpoint=dict(save_best=None, max_keep_ckpts=-1))
 auto_scale_lr = dict(base_batch_size=8)
 """
 
 
 @pytest.fixture
 def config(tmp_path) -> Path:
-    random = np.random.default_rng(0)
-    for split, count in (('train', 8), ('val', 3)):
-        for name in ('a', 'b'):
-            folder = tmp_path / 'folders' / split / name
-            folder.mkdir(parents=True)
-            for index in range(count):
-                Image.fromarray(random.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / f'{index}.png')
+    """Two steps of 8 images an epoch, and a checkpoint after each."""
+    data = write_noise(tmp_path / 'folders', 'ab', train=8, val=3)
     path = tmp_path / 'config.py'
-    path.write_text(CONFIG.format(root=ROOT, data=tmp_path / 'folders'))
+    path.write_text(CHANGES.format(base=write_classifier_config(tmp_path / 'base.py', data, EPOCHS)))
     return path
 
 
@@ -65,7 +52,7 @@ def test_killed_and_resumed(config):
     first = start(config)
     try:
         deadline = time.monotonic() + 120
-        while (last := last_epoch(config)) < 3:
+        while last_epoch(config) < 3:
             assert all(process.poll() is None for process in first) and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
@@ -73,7 +60,7 @@ def test_killed_and_resumed(config):
             process.kill()
     before = first[0].communicate()[0]
     assert '4 images x 2 process(es) = 8 images a step; learning rate x 1 (the config is for 8)' in before
-    assert 3 <= (last := last_epoch(config)) < 40, 'the process was not killed in the middle'
+    assert 3 <= (last := last_epoch(config)) < EPOCHS, 'the process was not killed in the middle'
 
     second = start(config, '--resume')
     after, _ = second[0].communicate(timeout=240)
@@ -81,7 +68,7 @@ def test_killed_and_resumed(config):
     assert f'resumed epoch: {last}, iter: {2 * last}' in after
     resumed = steps(after)
     assert [(int(epoch), int(step)) for epoch, step, _ in resumed] == [
-        (epoch, step) for epoch in range(last + 1, 41) for step in (1, 2)]
+        (epoch, step) for epoch in range(last + 1, EPOCHS + 1) for step in (1, 2)]
     for (epoch, step, rate) in resumed:
         # Cosine over 80 steps from 0.1.
         done = 2 * (int(epoch) - 1) + int(step) - 1

@@ -13,11 +13,8 @@ from repvgg_seg.datasets.toy import CLASSES
 
 
 @pytest.fixture
-def fused(run_tool, config, checkpoint, tmp_path) -> Path:
-    folder = tmp_path / 'fused'
-    result = run_tool('deploy', config, checkpoint, '--out', folder)
-    assert result.code == 0, result.err
-    return folder
+def fused(fuse, config, checkpoint) -> Path:
+    return fuse(config, checkpoint)
 
 
 def metrics(work_dir: Path) -> dict:
