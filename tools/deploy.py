@@ -12,8 +12,11 @@ def main() -> None:
                         'random image)')
     parser.add_argument('--formats', nargs='+', default=['pth'], choices=['pth', 'onnx', 'openvino', 'pt2'],
                         help='pth: fused weights and config for MMSegmentation (default); the others run without it')
-    parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'bf16'],
+    parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
                         help='each format is written in those of them that it has (default: fp32)')
+    parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
+    parser.add_argument('--eval', action='store_true', help='compute the mIoU of everything on the test set, and refuse what '
+                        'loses more than 0.5; for int8 always, where there are labels')
     size = parser.add_mutually_exclusive_group()
     size.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), help='size of the images, in pixels')
     size.add_argument('--dynamic', action='store_true', help='images of any size (default)')
@@ -27,7 +30,7 @@ def main() -> None:
     from repvgg_seg.deploy.folder import deploy
     request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,
                             args.logits)
-    report = deploy(config, args.checkpoint, out, args.images, request)
+    report = deploy(config, args.checkpoint, out, args.images, request, args.calibration, args.eval)
     for line in report.lines():
         cli.say(line)
     cli.say(f'Wrote {", ".join(sorted(path.name for path in out.iterdir()))} to {out}')

@@ -3,53 +3,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.dataset import Compose
-from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ..engine.pipelines import without_labels
-from ..images import list_images
-
-CHECKED_IMAGES = 4
 TIMED_ROUNDS = 10
-RANDOM_SIZE = (512, 512)  # Height and width of the check image where there is no real one.
-
-
-def check_images(config: Config, images: str | None) -> tuple[list[np.ndarray], bool]:
-    """Images for a comparison, as the config's test pipeline gives them to the model.
-
-    Args:
-        config: the whole config.
-        images: image, folder or glob pattern; by default the test set, and where that is absent a random image.
-
-    Returns:
-        Images uint8 BGR (H, W, 3), of a segmentor at most a test window large, and whether they are real ones.
-    """
-    paths = list_images(images) if images else test_images(config)
-    if not paths:
-        return [np.random.default_rng(0).integers(0, 256, (*RANDOM_SIZE, 3), np.uint8)], False
-    init_default_scope(config.get('default_scope', 'mmseg'))
-    pipeline = Compose(without_labels(config.test_dataloader.dataset.pipeline))
-    height, width = (config.model.get('test_cfg') or {}).get('crop_size') or (None, None)
-    chosen = []
-    for path in paths[::-(-len(paths) // CHECKED_IMAGES)]:
-        data = pipeline(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
-        chosen.append(np.ascontiguousarray(data['inputs'].numpy().transpose(1, 2, 0)[:height, :width]))
-    return chosen, True
-
-
-def test_images(config: Config) -> list[Path]:
-    """Paths of the test set's images; empty where the data set is not on this machine."""
-    dataset = config.test_dataloader.dataset
-    folder = Path(dataset.get('data_root') or '', dataset.data_prefix.img_path)
-    return list_images(str(folder)) if folder.is_dir() else []
 
 
 def as_batch(model: nn.Module, image: np.ndarray) -> Tensor:

@@ -1,24 +1,36 @@
-"""Writing a fused segmentor in the formats that other programs run, each checked against the trained model."""
-import hashlib
+"""What a segmentor can be exported to: formats, precisions, what writes them, and what is recorded of a file."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
-from mmengine.config import Config
-from torch import Tensor, nn
 
 from ..errors import InstallationError, UserError
-from .agreement import as_batch, compare, logits_of, timing
-from .graph import GraphExporter, check_dynamic, check_exportable, min_size
-from .runtime import load_file
+from .graph import GraphExporter
+from .quantization import quantize_onnx, quantize_openvino
 
-DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16}
-# Largest difference of logits, relative to the largest, and largest share of pixels whose class changes.
-ARTEFACT_LIMITS = {'fp32': (1e-3, 1e-3), 'bf16': (0.1, 0.05)}
+
+@dataclass(frozen=True)
+class Precision:
+    """In what convolutions are computed.
+
+    Args:
+        dtype: of an exported program; None for 8 bits.
+        logit_limit: largest difference of logits from the trained model that is let through, relative to the largest logit.
+        changed_limit: largest share of pixels whose class changes.
+    """
+    dtype: torch.dtype | None
+    logit_limit: float
+    changed_limit: float
+
+
+PRECISIONS = {
+    'fp32': Precision(torch.float32, 1e-3, 1e-3),
+    'fp16': Precision(torch.float16, 0.02, 0.01),
+    'bf16': Precision(torch.bfloat16, 0.1, 0.05),
+    'int8': Precision(None, 0.5, 0.05),
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class ExportRequest:
 
     Args:
         formats: keys of ``FORMATS``, or 'pth' for the fused weights with their config.
-        precisions: keys of ``DTYPES``. Each format is written in those that it supports.
+        precisions: keys of ``PRECISIONS``. Each format is written in those that it supports.
         size: height and width of the images that artefacts take; None for any.
         channels: order of the channels of these images, 'RGB' or 'BGR'.
         logits: return logits, float32 (N, C, H, W), instead of class indices, uint8 (N, H, W).
@@ -48,6 +60,8 @@ class Artefact:
     output: str
     logit_difference: float
     changed: float
+    miou: float | None  # In per cent, of the test set; None where it was not evaluated.
+    higher_precision: list[str]  # Of an int8 file: convolutions that are not in 8 bits.
     milliseconds: float
     bytes: int
     sha256: str
@@ -55,7 +69,7 @@ class Artefact:
 
 def write_pt2(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
     """Write a file for ``torch.export.load``."""
-    torch.export.save(exporter.program(output, DTYPES[precision]), path)
+    torch.export.save(exporter.program(output, PRECISIONS[precision].dtype), path)
 
 
 def write_onnx(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
@@ -64,30 +78,42 @@ def write_onnx(exporter: GraphExporter, output: str, precision: str, path: Path)
 
 
 def write_openvino(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
-    """Write OpenVINO's ``.xml`` and ``.bin``. It computes in bf16 by itself; then the weights are kept in 16 bits."""
+    """Write OpenVINO's ``.xml`` and ``.bin``. It rounds to 16 bits by itself; then the weights are kept in 16 bits."""
     import openvino
     onnx_path = path.with_name(f'{path.name}.onnx')
     try:
         exporter.onnx(output).save(onnx_path)
-        openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=precision == 'bf16')
+        openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=precision != 'fp32')
     finally:
         onnx_path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: its suffix, the precisions that it supports, what writes it, and the packages for that."""
+    """A file format.
+
+    Args:
+        suffix: of the file.
+        precisions: that it supports.
+        write: writes it, but for int8.
+        packages: that are needed for that.
+        quantize: writes it in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
+        quantize_packages: that are needed for that too.
+    """
     suffix: str
     precisions: tuple[str, ...]
     write: Callable[[GraphExporter, str, str, Path], None] | None
     packages: tuple[str, ...] = ()
+    quantize: Callable[[Path, Path, Sequence, Sequence[str]], None] | None = None
+    quantize_packages: tuple[str, ...] = ()
 
 
 FORMATS = {
     'pth': Format('.pth', ('fp32', ), None),
-    'onnx': Format('.onnx', ('fp32', ), write_onnx, ('onnx', 'onnxscript', 'onnxruntime')),
-    'openvino': Format('.xml', ('fp32', 'bf16'), write_openvino, ('onnx', 'onnxscript', 'openvino')),
-    'pt2': Format('.pt2', ('fp32', 'bf16'), write_pt2),
+    'onnx': Format('.onnx', ('fp32', 'int8'), write_onnx, ('onnx', 'onnxscript', 'onnxruntime'), quantize_onnx),
+    'openvino': Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), write_openvino, ('onnx', 'onnxscript', 'openvino'),
+                       quantize_openvino, ('nncf', )),
+    'pt2': Format('.pt2', ('fp32', 'fp16', 'bf16'), write_pt2),
 }
 
 
@@ -95,7 +121,8 @@ def check_request(request: ExportRequest) -> None:
     """Check that everything that is asked for can be written here.
 
     Raises:
-        UserError: no format has a precision, or a format has none of the precisions.
+        UserError: no format has a precision, a format has none of the precisions, or the CPU cannot compute in one, so that
+            it could not be checked.
         InstallationError: a package is missing.
     """
     for precision in request.precisions:
@@ -103,101 +130,21 @@ def check_request(request: ExportRequest) -> None:
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]
             raise UserError(f'{" and ".join(request.formats)} cannot be written in {precision}; --formats {" or ".join(able)} '
                             'can')
+        if precision not in (native := native_precisions()):
+            raise UserError(f'this CPU cannot compute in {precision}, so the file could not be checked here; use --precision '
+                            f'{" or ".join(native)}, or export on a CPU that can')
     for name in request.formats:
         entry = FORMATS[name]
         if not set(entry.precisions) & set(request.precisions):
             raise UserError(f'{name} can be written in {" or ".join(entry.precisions)}, not in '
                             f'{" or ".join(request.precisions)}')
-        if missing := [package for package in entry.packages if find_spec(package) is None]:
+        packages = entry.packages + (entry.quantize_packages if 'int8' in request.precisions else ())
+        if missing := [package for package in packages if find_spec(package) is None]:
             raise InstallationError(f"--formats {name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[export]'")
 
 
-def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Sequence[np.ndarray], request: ExportRequest,
-           folder: Path) -> tuple[dict[str, Artefact], dict]:
-    """Write the artefacts of a segmentor and check each.
-
-    Args:
-        trained: the reference, in training form.
-        fused: what is exported.
-        config: of the trained model.
-        pictures: for the check, uint8 BGR (H, W, 3).
-        request: what to write.
-        folder: where.
-
-    Returns:
-        The artefacts by their file names, and what their users must know of the model.
-
-    Raises:
-        UserError: the segmentor cannot be exported, the size is too small for the pyramid, or an artefact differs from the
-            trained model.
-    """
-    check_exportable(fused, preprocessor_of(config))
-    smallest = min_size(fused)
-    if request.size and min(request.size) < smallest:
-        raise UserError(f'--size {request.size[0]} {request.size[1]} is too small for the head\'s pyramid; expected at least '
-                        f'{smallest} {smallest}')
-    pictures = [crop_or_enlarge(picture, request.size or smallest_of(picture, smallest)) for picture in pictures]
-    if request.size is None:
-        check_dynamic(fused)
-        # A second size, which divides by nothing.
-        height, width = pictures[0].shape[:2]
-        pictures.append(crop_or_enlarge(pictures[0], (max(smallest, 2 * height // 3) | 1, max(smallest, width // 2) | 1)))
-    expected = [logits_of(trained, as_batch(trained, picture)) for picture in pictures]
-    images = [picture if request.channels == 'BGR' else np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
-    exporter = GraphExporter(fused, preprocessor_of(config), request.channels, images[0].shape[:2], request.size is None)
-    artefacts = {}
-    for format_name in request.formats:
-        entry = FORMATS[format_name]
-        for precision in (precision for precision in request.precisions if entry.write and precision in entry.precisions):
-            path = folder / f'model.{precision}{entry.suffix}'
-            artefacts[path.name] = write_checked(exporter, format_name, precision, path, expected, images, request)
-    backbone, preprocessor = config.model.backbone, preprocessor_of(config)
-    return artefacts, dict(
-        channels=request.channels, min_size=smallest, mean=preprocessor.get('mean'), std=preprocessor.get('std'),
-        backbone=backbone.type, arch=backbone.get('arch'), dilation=backbone.get('dilation'), align_corners=fused.align_corners)
-
-
-def preprocessor_of(config: Config) -> dict:
-    """Config of a segmentor's preprocessor; empty where it has none."""
-    return config.model.get('data_preprocessor') or {}
-
-
-def smallest_of(picture: np.ndarray, smallest: int) -> tuple[int, int]:
-    """Height and width of a picture, but not less than a segmentor takes."""
-    return max(picture.shape[0], smallest), max(picture.shape[1], smallest)
-
-
-def crop_or_enlarge(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture (H, W, 3) at a size: cut out of it where it is large enough, else resized."""
-    if picture.shape[0] < size[0] or picture.shape[1] < size[1]:
-        picture = cv2.resize(picture, (max(size[1], picture.shape[1]), max(size[0], picture.shape[0])))
-    return np.ascontiguousarray(picture[:size[0], :size[1]])
-
-
-def write_checked(exporter: GraphExporter, format_name: str, precision: str, path: Path, expected: Sequence[Tensor],
-                  images: Sequence[np.ndarray], request: ExportRequest) -> Artefact:
-    """Write one artefact and compare its answers with the expected logits (1, C, H, W) of some images.
-
-    Raises:
-        UserError: they differ by more than ``ARTEFACT_LIMITS``.
-    """
-    # Logits tell more than classes, so they are looked at too where classes are written.
-    write = FORMATS[format_name].write
-    write(exporter, 'logits', precision, path)
-    run = load_file(path, precision)
-    difference, changed = compare((one, torch.from_numpy(run(image[None]))) for one, image in zip(expected, images))
-    if not request.logits:
-        write(exporter, 'labels', precision, path)
-        run = load_file(path, precision)
-        labels = [torch.from_numpy(run(image[None])).long() for image in images]
-        changed = float(torch.cat([(one != each.argmax(1)).flatten() for one, each in zip(labels, expected)]).double().mean())
-    limits = ARTEFACT_LIMITS[precision]
-    if not (difference <= limits[0] and changed <= limits[1]):
-        raise UserError(f'{path.name} differs from the trained model: logits by {difference:.1e} of the largest (limit '
-                        f'{limits[0]:g}), {changed:.3%} of the pixels (limit {limits[1]:.1%}); nothing was written')
-    milliseconds, = timing([lambda: run(images[0][None])])
-    parts = [path, path.with_suffix('.bin')] if format_name == 'openvino' else [path]
-    output = 'logits' if request.logits else 'labels'
-    return Artefact(format_name, precision, request.size, output, difference, changed, milliseconds,
-                    sum(part.stat().st_size for part in parts),
-                    hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest())
+def native_precisions() -> list[str]:
+    """Keys of ``PRECISIONS`` in which this CPU computes, rather than in another in its place."""
+    lacking = {'bf16': not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+               'fp16': not torch.ops.mkldnn._is_mkldnn_fp16_supported()}
+    return [name for name in PRECISIONS if not lacking.get(name)]

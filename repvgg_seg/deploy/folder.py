@@ -16,10 +16,13 @@ from .. import __version__
 from ..engine.building import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
 from ..engine.prediction import dataset_metainfo
 from ..errors import UserError
-from .agreement import as_batch, check_images, compare, full_float32, logits_of, timing
-from .artefacts import Artefact, ExportRequest, check_request, export
+from .agreement import as_batch, compare, full_float32, logits_of, timing
+from .artefacts import Artefact, ExportRequest, check_request
+from .evaluation import Evaluation, has_labels
+from .exporting import export
 from .fusing import fuse_for_inference, fused_model_config
 from .runtime import REPORT
+from .sample_images import calibration_images, check_images
 
 # Largest difference of logits, relative to the largest, and largest share of pixels (or images) whose class changes.
 FUSING_LIMITS = (1e-4, 1e-3)
@@ -33,6 +36,9 @@ class DeployReport:
     real_images: bool
     logit_difference: float
     changed: float
+    evaluated_images: int
+    miou_before: float | None  # In per cent; None where it was not evaluated.
+    miou_after: float | None
     parameters_before: int
     parameters_after: int
     bytes_before: int
@@ -50,6 +56,8 @@ class DeployReport:
         lines = [
             f'agreement on {self.images} {kind} image(s): logits differ by {self.logit_difference:.1e} of the largest, '
             f'{self.changed:.4%} of the {self.unit} change class',
+            *([f'mIoU        {self.miou_before:>14.2f} -> {self.miou_after:>14.2f}   ({self.evaluated_images} images)']
+              if self.miou_before is not None else []),
             f'parameters  {self.parameters_before:>14,} -> {self.parameters_after:>14,}']
         if self.bytes_after:
             lines.append(f'file (MB)   {self.bytes_before / 1e6:>14.1f} -> {self.bytes_after / 1e6:>14.1f}')
@@ -61,12 +69,16 @@ class DeployReport:
                     f'class; {artefact.bytes / 1e6:.1f} MB, {artefact.milliseconds:.1f} ms on the CPU')
             if self.device.startswith('cpu'):
                 line += f' ({self.milliseconds_before / artefact.milliseconds:.2f}x faster)'
+            if artefact.miou is not None:
+                line += f'; mIoU {artefact.miou:.2f}'
+            if artefact.higher_precision:
+                line += f'; in higher precision: {", ".join(artefact.higher_precision)}'
             lines.append(line)
         return lines
 
 
-def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None,
-           request: ExportRequest | None = None) -> DeployReport:
+def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None, request: ExportRequest | None = None,
+           calibration: str | None = None, evaluate: bool = False) -> DeployReport:
     """Fuse a trained segmentor or classifier and write it as a folder of artefacts and a report.
 
     Backbone and head are fused, the auxiliary head is dropped. Nothing is written unless every artefact agrees with the trained
@@ -79,6 +91,9 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         images: image, folder or glob pattern for the comparison; by default of the test set, and where that is absent
             a random image.
         request: what to write; by default the fused weights with their config.
+        calibration: image, folder or glob pattern for int8; by default of the training set.
+        evaluate: compute the mIoU of everything on the test set, and refuse what loses more than ``MIOU_LIMIT``. For int8
+            that is done wherever there are labels.
 
     Returns:
         The report, which is also in the folder.
@@ -98,7 +113,10 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     if not is_segmentor and set(request.formats) != {'pth'}:
         raise UserError('a classifier can be fused only, its backbone is exported with the segmentor that it becomes part of; '
                         'leave --formats out')
+    if evaluate and not is_segmentor:
+        raise UserError('--eval is for segmentors; test a classifier with tools/classify_test.py')
     pictures, real = check_images(config, images)
+    calibration_pictures = calibration_images(config, calibration) if 'int8' in request.precisions else []
     fused = fuse_for_inference(trained.to(device))
     batches = [as_batch(trained, picture) for picture in pictures]
     with full_float32():
@@ -108,9 +126,15 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         raise UserError(f'the fused model differs from the trained one: logits by {logit_difference:.1e} of the largest '
                         f'(limit {FUSING_LIMITS[0]:.0e}), {changed:.3%} of the {unit} (limit {FUSING_LIMITS[1]:.1%}); '
                         'nothing was written')
+    evaluation, miou_before, miou_after = None, None, None
+    if evaluate or ('int8' in request.precisions and has_labels(config)):
+        evaluation = Evaluation(config)
+        miou_before = evaluation.of_model(trained, 'the trained model')
+        miou_after = evaluation.of_model(fused, 'the fused model')
     before, after = timing([lambda model=model: logits_of(model, batches[0]) for model in (trained, fused)])
     report = DeployReport(
         unit=unit, images=len(pictures), real_images=real, logit_difference=logit_difference, changed=changed,
+        evaluated_images=evaluation.images if evaluation else 0, miou_before=miou_before, miou_after=miou_after,
         parameters_before=count(trained), parameters_after=count(fused), bytes_before=os.path.getsize(checkpoint),
         bytes_after=None, milliseconds_before=before, milliseconds_after=after, input_size=tuple(batches[0].shape[2:]),
         device=torch.cuda.get_device_name() if device == 'cuda' else f'{device}, {torch.get_num_threads()} threads',
@@ -128,7 +152,8 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         if is_segmentor:
             info.update(dataset_metainfo(config))
         if set(request.formats) != {'pth'}:
-            report.artefacts, description = export(trained.cpu(), fused.cpu(), config, pictures, request, temporary)
+            report.artefacts, description = export(trained.cpu(), fused.cpu(), config, pictures, request, temporary,
+                                                   calibration_pictures, evaluation, miou_before)
             info.update(description)
         (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
         temporary.chmod(0o755)

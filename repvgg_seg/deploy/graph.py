@@ -75,10 +75,14 @@ class GraphExporter:
         self.programs: dict[tuple[str, torch.dtype], ExportedProgram] = {}
         self.onnx_programs: dict[str, ONNXProgram] = {}
 
+    def graph(self, output: str, dtype: torch.dtype = torch.float32) -> SegmentorGraph:
+        """As PyTorch's module."""
+        return SegmentorGraph(copy.deepcopy(self.segmentor), self.preprocessor, self.channels, output, dtype).eval()
+
     def program(self, output: str, dtype: torch.dtype = torch.float32) -> ExportedProgram:
         """As PyTorch's exported program."""
         if (output, dtype) not in self.programs:
-            graph = SegmentorGraph(copy.deepcopy(self.segmentor), self.preprocessor, self.channels, output, dtype).eval()
+            graph = self.graph(output, dtype)
             example = torch.zeros(2, *self.size, 3, dtype=torch.uint8)  # A batch of 1 would be taken for a constant.
             shape = dict.fromkeys(range(3) if self.dynamic else [0], Dim.DYNAMIC)
             with torch.no_grad():

@@ -16,8 +16,8 @@ import numpy as np
 from ..errors import InstallationError, UserError, some
 
 REPORT = 'deploy.json'
-# Precision of an artefact, in OpenVINO's words.
-OPENVINO_PRECISION = {'fp32': 'f32', 'bf16': 'bf16'}
+# Precision of an artefact, in OpenVINO's words; in int8 of what is not quantised. A CPU without bf16 takes f32 for it.
+OPENVINO_PRECISION = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
 
 Run = Callable[[np.ndarray], np.ndarray]
 

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from ..deploy.runtime import BACKENDS, REPORT, load
+from ..deploy.runtime import BACKENDS, REPORT, Predictor, load
 from ..errors import UserError, some
 from ..registry import MODELS
 from .building import FUSED_CONFIG
@@ -21,11 +21,16 @@ def is_exported(checkpoint: str) -> bool:
     return path.suffix in BACKENDS or (path.is_dir() and (path / REPORT).is_file() and not (path / FUSED_CONFIG).is_file())
 
 
+def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Height and width of the windows to which the config's segmentor cuts images, and by which they move; None where not."""
+    test_cfg = config.model.get('test_cfg') or {}
+    return (test_cfg.crop_size, test_cfg.stride) if test_cfg.get('mode') == 'slide' else (None, None)
+
+
 def exported_config(config: Config, checkpoint: str) -> dict:
     """The model config of an :class:`ExportedSegmentor` that cuts images as the config's segmentor does."""
-    test_cfg = config.model.get('test_cfg') or {}
-    window, stride = (test_cfg.get(name) if test_cfg.get('mode') == 'slide' else None for name in ('crop_size', 'stride'))
-    return dict(type='repvgg_seg.ExportedSegmentor', path=checkpoint, window=window, stride=stride)
+    window, stride = window_of(config)
+    return dict(type='repvgg_seg.ExportedSegmentor', source=checkpoint, window=window, stride=stride)
 
 
 @MODELS.register_module()
@@ -33,20 +38,21 @@ class ExportedSegmentor(BaseModel):
     """An exported file in the place of a segmentor, for testing.
 
     Args:
-        path: the file or folder.
+        source: the file or folder, or what :func:`repvgg_seg.deploy.runtime.load` made of it.
         window: height and width to which larger images are cut; None for whole images.
         stride: by which the windows move.
     """
 
-    def __init__(self, path: str, window: tuple[int, int] | None = None, stride: tuple[int, int] | None = None) -> None:
+    def __init__(self, source: str | Predictor, window: tuple[int, int] | None = None,
+                 stride: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.predictor = load(path)
+        self.predictor = source if isinstance(source, Predictor) else load(source)
         if self.predictor.artefact['output'] != 'labels':
-            raise UserError(f'{path} was exported with --logits; export it without to test or predict with it here')
+            raise UserError(f'{source} was exported with --logits; export it without to test or predict with it here')
         self.window = window
         self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window else (0, 0)
         if window and self.predictor.size and tuple(window) != self.predictor.size:
-            raise UserError(f'{path} takes images of {self.predictor.size}, but the config tests in windows of '
+            raise UserError(f'{source} takes images of {self.predictor.size}, but the config tests in windows of '
                             f'{tuple(window)}; set model.test_cfg.crop_size, or export with --dynamic')
 
     def forward(self, inputs: list[Tensor], data_samples: list, mode: str = 'predict') -> list:

@@ -226,12 +226,12 @@ def test_a_classifier_is_fused_only(run_tool, classifier_config, classifier_chec
 
 
 def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
-    from repvgg_seg.deploy import artefacts
+    from repvgg_seg.deploy import exporting
     out = tmp_path / 'out'
     assert run_tool('deploy', config, random_checkpoint, '--out', out).code == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     zeros = lambda images: np.zeros((1, 12, *images.shape[1:3]), np.float32)  # noqa: E731
-    monkeypatch.setattr(artefacts, 'load_file', lambda path, precision: zeros)
+    monkeypatch.setattr(exporting, 'load_file', lambda path, precision: zeros)
     result = run_tool('deploy', config, random_checkpoint, '--out', out, '--formats', 'pt2', '--size', '48', '64')
     assert_mistake(result, r'model.fp32.pt2 differs from the trained model: logits by .*nothing was written')
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before and len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,79 @@
+"""mIoU of a segmentor and of its exported forms, while they are being deployed."""
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from rich.progress import track
+
+from ..engine.exported import ExportedSegmentor, window_of
+from ..errors import UserError
+from .runtime import Predictor
+from .sample_images import images_of
+
+
+def has_labels(config: Config) -> bool:
+    """Whether images and labels of the config's test set are on this machine."""
+    dataset = config.test_dataloader.dataset
+    labels = dict(dataset, data_prefix=dict(img_path=(dataset.get('data_prefix') or {}).get('seg_map_path')))
+    return bool(images_of(dataset) and images_of(labels))
+
+
+class Evaluation:
+    """The config's labelled test set and its metric.
+
+    Args:
+        config: the whole config.
+    """
+
+    def __init__(self, config: Config) -> None:
+        init_default_scope(config.get('default_scope', 'mmseg'))
+        self.windows = window_of(config)
+        # In this process: with workers that were forked before OpenVINO was loaded, Python crashes when it ends.
+        settings = dict(copy.deepcopy(config.test_dataloader), num_workers=0, persistent_workers=False)
+        self.loader = Runner.build_dataloader(settings)
+        self.evaluator = Evaluator(copy.deepcopy(config.test_evaluator))
+        self.evaluator.dataset_meta = self.loader.dataset.metainfo
+        self.images = len(self.loader.dataset)
+
+    def of_predictor(self, predictor: Predictor, name: str) -> float:
+        """mIoU in per cent of what was exported; images are cut as the config's segmentor does."""
+        window, stride = self.windows
+        if predictor.size and window and tuple(window) != predictor.size:
+            window = stride = None  # It cuts by itself, to its own size.
+        return self.of_model(ExportedSegmentor(predictor, window, stride), name)
+
+    @torch.no_grad()
+    def of_model(self, model: BaseModel, name: str) -> float:
+        """mIoU in per cent of a segmentor.
+
+        Raises:
+            UserError: the config's metric gives none.
+        """
+        for data in track(self.loader, description=f'Evaluating {name}'):
+            self.evaluator.process(data_samples=model.test_step(data), data_batch=data)
+        with silent():
+            metrics = self.evaluator.evaluate(self.images)
+        found = [value for key, value in metrics.items() if key.rpartition('/')[2] == 'mIoU']
+        if not found:
+            raise UserError(f'test_evaluator of the config gives {", ".join(metrics)}; expected mIoU among them')
+        return float(found[0])
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep MMEngine's loggers, to which metrics write tables, below warnings silent."""
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
