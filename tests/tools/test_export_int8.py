@@ -109,3 +109,24 @@ def test_nncf_is_needed_for_int8_only(run_tool, config, checkpoint, tmp_path, mo
 def test_eval_is_for_segmentors(run_tool, classifier_config, classifier_checkpoint, tmp_path):
     result = run_tool('deploy', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--eval')
     assert_mistake(result, '--eval is for segmentors; test a classifier with tools/classify_test.py')
+
+
+def test_benchmark_of_the_forms(run_tool, config, checkpoint, exported, tmp_path):
+    out = tmp_path / 'out.json'
+    arguments = ['artefacts', config, checkpoint, exported, '--rounds', '2', '--warm-up', '1', '--threads', '1', '--out', out]
+    result = run_tool('benchmark', *arguments, '--size', '48', '64')
+    assert result.code == 0, result.err
+    written = json.loads(out.read_text())
+    forms = ['PyTorch, training form, fp32', 'PyTorch, fused, fp32', 'PyTorch, fused, bf16', 'ONNX Runtime, int8',
+             'OpenVINO, int8']
+    assert [row['form'] for row in written['rows']] == [each['name'] for each in written['measurements']] == forms
+    assert written['rows'][0]['times faster'] == '1.00' and written['rows'][3]['mIoU'] and written['versions']['torch']
+    memory = [int(row['peak memory (MB)']) for row in written['rows']]
+    assert max(memory[3:]) < min(memory[:3]), 'what is exported runs without PyTorch'
+    assert '| OpenVINO, int8 | ' in result.out
+
+
+@pytest.mark.parametrize(('folder', 'message'), [
+    ('absent', 'absent has no deploy.json'), ('.', 'has no deploy.json; expected a folder that tools/deploy.py wrote')])
+def test_benchmark_without_artefacts(run_tool, config, checkpoint, folder, message):
+    assert_mistake(run_tool('benchmark', 'artefacts', config, checkpoint, folder, '--size', '48', '64'), message)

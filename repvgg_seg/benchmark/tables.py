@@ -1,0 +1,48 @@
+"""What every benchmark leaves: a Markdown table, and JSON with the machine, the versions and the command."""
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ('torch', 'onnxruntime', 'openvino', 'nncf', 'onedl-mmpretrain', 'onedl-mmsegmentation', 'mmpretrain',
+            'mmsegmentation', 'timm')
+
+
+def markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    """A Markdown table; the keys of the first row are its heads."""
+    heads = list(rows[0])
+    lines = [heads, ['---'] * len(heads), *([str(row[head]) for head in heads] for row in rows)]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def circumstances() -> dict[str, object]:
+    """Date, command, machine and versions."""
+    import torch
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return dict(
+        date=datetime.now(timezone.utc).isoformat(timespec='minutes'),
+        command=' '.join(['python', os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        cpu=cpu_name(), cores=os.cpu_count(), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        python=platform.python_version(), versions=versions)
+
+
+def cpu_name() -> str:
+    """As the system calls it."""
+    info = Path('/proc/cpuinfo')
+    names = [line.partition(':')[2].strip() for line in info.read_text().splitlines() if line.startswith('model name')
+             ] if info.is_file() else []
+    return names[0] if names else platform.processor()
+
+
+def write(path: Path, **content: object) -> None:
+    """Write JSON."""
+    path.write_text(json.dumps({**circumstances(), **content}, indent=2))

@@ -1,0 +1,62 @@
+"""Timing in turns, by processes of their own."""
+import os
+import time
+from functools import partial
+
+import pytest
+
+from repvgg_seg.benchmark.rounds import Measurement, Subject, measure
+from repvgg_seg.benchmark.tables import markdown
+from repvgg_seg.errors import UserError
+
+
+def returning(function, *args) -> partial:
+    """What makes a call of a function of Python's own, which another process can import."""
+    return partial(partial, function, *args)
+
+
+def test_turns_and_what_is_measured(tmp_path):
+    log = tmp_path / 'log'
+    subjects = [Subject(name, returning(os.system, f'echo {name} >> {log}; sleep {seconds}'), units=4)
+                for name, seconds in (('a', 0.1), ('b', 0.2))]
+    first, second = measure(subjects, rounds=3, warm_up=2)
+    assert log.read_text().split() == ['a', 'a', 'b', 'b', 'a', 'b', 'a', 'b', 'a', 'b']
+    assert first.name == 'a' and len(first.milliseconds) == len(second.milliseconds) == 3
+    assert min(first.milliseconds) >= 100 and min(second.milliseconds) >= 200
+    assert first.peak_bytes > 5e6
+
+
+def test_memory_is_that_of_the_subject():
+    subjects = [Subject('small', returning(time.sleep, 0)), Subject('large', returning(b'x'.__mul__, 200_000_000))]
+    small, large = measure(subjects, 2)
+    assert 195e6 < large.peak_bytes - small.peak_bytes < 230e6
+
+
+def test_median_quartiles_and_rate():
+    measurement = Measurement('', 8, [1.0, 2.0, 3.0, 4.0, 90.0], 0)
+    assert measurement.median == 3 and measurement.quartiles == (1.5, 47) and measurement.rate == pytest.approx(8000 / 3)
+
+
+@pytest.mark.parametrize(('subject', 'message'), [
+    (Subject('made wrongly', partial(int, 'x')), r'made wrongly failed: .*ValueError'),
+    (Subject('runs wrongly', returning(int, 'x')), r'runs wrongly failed: .*ValueError'),
+    (Subject('dies', returning(os._exit, 3)), 'dies failed: its process died'),
+    (Subject('lacks', partial(__import__, 'torch'), without=('torch', )), 'lacks failed: .*import of torch halted'),
+])
+def test_a_failure_is_told(subject, message):
+    with pytest.raises(RuntimeError, match='(?s)' + message):
+        measure([Subject('fine', returning(time.sleep, 0)), subject], 2, 1)
+
+
+def test_one_round_has_no_spread():
+    with pytest.raises(UserError, match='two rounds or more are needed to tell the spread, got 1'):
+        measure([], rounds=1)
+
+
+def test_threads():
+    code = "import os; assert os.environ['OMP_NUM_THREADS'] == '3'"
+    measure([Subject('threads', returning(exec, code))], 2, 1, threads=3)
+
+
+def test_markdown():
+    assert markdown([dict(a=1, b='x'), dict(a=2, b='')]) == '| a | b |\n| --- | --- |\n| 1 | x |\n| 2 |  |'

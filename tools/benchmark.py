@@ -1,0 +1,52 @@
+"""Measure: python tools/benchmark.py artefacts CONFIG CHECKPOINT DIR"""
+import argparse
+import os
+from pathlib import Path
+
+from repvgg_seg import cli
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    timing = argparse.ArgumentParser(add_help=False)
+    timing.add_argument('--rounds', type=cli.positive, default=30, help='timed runs of each (default: 30)')
+    timing.add_argument('--warm-up', type=cli.positive, default=5, help='runs of each before that (default: 5)')
+    timing.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='of the CPU (default: all cores)')
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument('--out', metavar='FILE.json', help='write what was measured, with machine and versions')
+
+    artefacts = commands.add_parser(
+        'artefacts', parents=[cli.tool_parser('', checkpoint=True), timing, output], add_help=False,
+        help='the forms in which a segmentor can be deployed, in turns, each in a process of its own')
+    artefacts.add_argument('folder', metavar='DIR', help='what tools/deploy.py wrote from the checkpoint')
+    artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='of the image')
+    artefacts.set_defaults(measure=measure_artefacts)
+
+    args = parser.parse_args()
+    if args.out:
+        cli.ensure_writable_file(args.out)
+    args.measure(args)
+
+
+def measure_artefacts(args: argparse.Namespace) -> None:
+    from repvgg_seg.benchmark import artefacts, rounds
+    config = cli.load_config(args, 'mmseg')
+    folder = Path(args.folder)
+    report = artefacts.read_report(folder)
+    subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)
+    measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
+    show(args, artefacts.table(measurements, report), measurements)
+
+
+def show(args: argparse.Namespace, rows: list[dict], measurements: list = ()) -> None:
+    """Print a table, and write it where that is wanted."""
+    from repvgg_seg.benchmark import tables
+    cli.say(tables.markdown(rows))
+    if args.out:
+        tables.write(Path(args.out), rows=rows, measurements=[vars(measurement) for measurement in measurements])
+        cli.say(f'Wrote {args.out}')
+
+
+if __name__ == '__main__':
+    cli.run(main)
