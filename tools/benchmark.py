@@ -1,9 +1,10 @@
-"""Measure: python tools/benchmark.py artefacts CONFIG CHECKPOINT DIR"""
+"""Measure: python tools/benchmark.py {artefacts,complexity} ..."""
 import argparse
 import os
 from pathlib import Path
 
 from repvgg_seg import cli
+from repvgg_seg.environment import require_mm
 
 
 def main() -> None:
@@ -23,6 +24,13 @@ def main() -> None:
     artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='of the image')
     artefacts.set_defaults(measure=measure_artefacts)
 
+    complexity = commands.add_parser('complexity', parents=[output], help='parameters, FLOPs and Winograd multiplications')
+    complexity.add_argument('models', nargs='*', metavar='MODEL', help='config, or name of a classifier in the paper, e.g. '
+                            'RepVGG-A0 (default: those of the paper\'s Tables 4 and 5)')
+    complexity.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
+                            help='of the image (default: 224 224)')
+    complexity.set_defaults(measure=measure_complexity)
+
     args = parser.parse_args()
     if args.out:
         cli.ensure_writable_file(args.out)
@@ -37,6 +45,12 @@ def measure_artefacts(args: argparse.Namespace) -> None:
     subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)
     measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
     show(args, artefacts.table(measurements, report), measurements)
+
+
+def measure_complexity(args: argparse.Namespace) -> None:
+    require_mm('mmpretrain', 'mmseg')
+    from repvgg_seg.benchmark.complexity import table
+    show(args, table(args.models, tuple(args.size)))
 
 
 def show(args: argparse.Namespace, rows: list[dict], measurements: list = ()) -> None:

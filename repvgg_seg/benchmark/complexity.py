@@ -1,0 +1,105 @@
+"""Parameters, FLOPs and Winograd multiplications, counted while a model runs on shapes alone."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..deploy.fusing import fuse_for_inference
+from ..errors import UserError
+from .classifiers import NAMES, PAPER, classifier_config
+
+WINOGRAD = 4 / 9  # F(2x2, 3x3): 16 multiplications for 2 x 2 outputs of 9 weights each (the paper's section 2.3).
+PAPER_SIZE = (224, 224)
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Parameters with batch norms folded, and, for one image, multiplications (each with its addition) without and with
+    Winograd."""
+    params: int
+    flops: int
+    muls: float
+
+
+class MultiplicationCounter(TorchDispatchMode):
+    """Counts the multiplications of convolutions and matrix products while active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops, self.muls = 0, 0.0
+
+    def __torch_dispatch__(self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None) -> object:
+        output = func(*args, **(kwargs or {}))
+        if func is aten.convolution.default:
+            x, weight, _, stride, _, dilation, transposed, *_ = args
+            products = (x if transposed else output).numel() * weight[0].numel()
+            plain = tuple(weight.shape[2:]) == (3, 3) and set(stride) == set(dilation) == {1} and not transposed
+            self.flops += products
+            self.muls += products * (WINOGRAD if plain else 1)
+        elif func in (aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default):
+            products = output.numel() * args[-1].shape[-2]
+            self.flops += products
+            self.muls += products
+        return output
+
+
+@torch.no_grad()
+def complexity(model: nn.Module, size: tuple[int, int]) -> Complexity:
+    """Count a fused model.
+
+    Args:
+        model: takes (N, 3, H, W); it is moved to the meta device.
+        size: H and W.
+    """
+    model = model.eval().to('meta')
+    # A batch norm that is still there adds its bias to the convolution before it, which has none of its own.
+    folded = sum(module.num_features for module in model.modules() if isinstance(module, _BatchNorm))
+    with MultiplicationCounter() as counter:
+        model(torch.empty(1, 3, *size, device='meta'))
+    return Complexity(sum(parameter.numel() for parameter in model.parameters()) - folded, counter.flops, counter.muls)
+
+
+def build_fused(name: str) -> nn.Module:
+    """A classifier of the paper, or the segmentor or classifier of a config, fused, on the meta device.
+
+    Args:
+        name: one of ``NAMES``, or path of a config.
+
+    Raises:
+        UserError: neither.
+    """
+    if name in NAMES:
+        config = Config(dict(default_scope='mmpretrain', model=classifier_config(name)))
+    elif Path(name).is_file() and 'model' in (config := Config.fromfile(name)):
+        config.model.backbone.init_cfg = None
+    else:
+        raise UserError(f'{name} is neither the config of a model nor one of {", ".join(NAMES)}')
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    # Some of MMPretrain's networks cannot be built on the meta device.
+    return fuse_for_inference(MODELS.build(config.model).to('meta'))
+
+
+def table(names: Sequence[str], size: tuple[int, int]) -> list[dict[str, str]]:
+    """Rows of names and counts; at the paper's size beside the paper's."""
+    rows = []
+    for name in names or PAPER:
+        found = complexity(build_fused(name), size)
+        row = {'model': Path(name).stem if name.endswith('.py') else name, 'params (M)': cut(found.params / 1e6),
+               'FLOPs (B)': f'{found.flops / 1e9:.1f}', 'Winograd MULs (B)': f'{found.muls / 1e9:.1f}'}
+        if size == PAPER_SIZE:
+            row['paper'] = ' / '.join('-' if number is None else form.format(number)
+                                      for number, form in zip(PAPER[name][1:], ('{:.2f}', '{}', '{}'))) if name in PAPER else ''
+        rows.append(row)
+    return rows
+
+
+def cut(millions: float) -> str:
+    """Two decimals, not rounded, as the paper prints them."""
+    return f'{int(millions * 100) / 100:.2f}'
