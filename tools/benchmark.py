@@ -1,4 +1,4 @@
-"""Measure: python tools/benchmark.py {artefacts,complexity} ..."""
+"""Measure: python tools/benchmark.py {artefacts,complexity,speed} ..."""
 import argparse
 import os
 from pathlib import Path
@@ -8,6 +8,9 @@ from repvgg_seg.environment import require_mm
 
 
 def main() -> None:
+    from mmengine.config import DictAction
+
+    from repvgg_seg.benchmark.networks import FORMS
     parser = argparse.ArgumentParser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     timing = argparse.ArgumentParser(add_help=False)
@@ -31,6 +34,21 @@ def main() -> None:
                             help='of the image (default: 224 224)')
     complexity.set_defaults(measure=measure_complexity)
 
+    speed = commands.add_parser('speed', parents=[timing, output], help='networks side by side', epilog=f"""
+        A MODEL is a config, the name of a classifier in the paper (RepVGG-A0, ResNet-50, ...), or conv1x1 to conv7x7 (Table 1),
+        with any of these before it: {'; '.join(f'{name}: {meaning}' for name, meaning in FORMS.items())}.""")
+    speed.add_argument('models', nargs='+', metavar='[FORM:]MODEL', help='the first is the reference of the ratios')
+    speed.add_argument('--batch', type=cli.positive, default=1, help='images at once (default: 1)')
+    speed.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
+                       help='of the images (default: 224 224)')
+    speed.add_argument('--precision', choices=['fp32', 'tf32', 'bf16', 'fp16'], default='fp32')
+    speed.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
+    speed.add_argument('--compile', action='store_true', help='by torch.compile')
+    speed.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                       help='change settings of the configs, e.g. model.decode_head.pool_channels=512')
+    speed.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
+    speed.set_defaults(measure=measure_speed)
+
     args = parser.parse_args()
     if args.out:
         cli.ensure_writable_file(args.out)
@@ -51,6 +69,19 @@ def measure_complexity(args: argparse.Namespace) -> None:
     require_mm('mmpretrain', 'mmseg')
     from repvgg_seg.benchmark.complexity import table
     show(args, table(args.models, tuple(args.size)))
+
+
+def measure_speed(args: argparse.Namespace) -> None:
+    require_mm('mmpretrain', 'mmseg')
+    import torch
+
+    from repvgg_seg.benchmark import rounds
+    from repvgg_seg.benchmark.networks import Setting
+    from repvgg_seg.benchmark.speed import subjects, table
+    setting = Setting(args.batch, tuple(args.size), args.precision, args.channels_last, args.compile, args.threads,
+                      args.device or ('cuda' if torch.cuda.is_available() else 'cpu'), args.cfg_options)
+    measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads)
+    show(args, table(measurements), measurements)
 
 
 def show(args: argparse.Namespace, rows: list[dict], measurements: list = ()) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,8 +26,8 @@ class Subject:
 
     Args:
         name: for tables.
-        make: called in the process; returns what is timed, which must end only when its work is done. It must be possible to
-            pickle it.
+        make: called in the process; returns what is timed, which must end only when its work is done, and may have a dict
+            ``info`` of what is known of it. It must be possible to pickle ``make``.
         units: images (or whatever is counted) of one run.
         without: packages that its process cannot import, as on a machine that lacks them.
     """
@@ -44,6 +44,7 @@ class Measurement:
     units: int
     milliseconds: list[float]
     peak_bytes: int
+    info: dict = field(default_factory=dict)
 
     @property
     def median(self) -> float:
@@ -77,12 +78,14 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
     """
     if rounds < 2:
         raise UserError(f'two rounds or more are needed to tell the spread, got {rounds}')
-    measurements = [Measurement(subject.name, subject.units, [], 0) for subject in subjects]
+    measurements: list[Measurement] = []
     workers: list[tuple[subprocess.Popen, Connection]] = []
     try:
         for subject in subjects:
             workers.append(_start(subject, threads))
-            _ask(subject, workers[-1][1], (subject.make, warm_up))  # One after the other: this is heavy.
+            # One after the other: this is heavy.
+            measurements.append(Measurement(subject.name, subject.units, [], 0,
+                                            _ask(subject, workers[-1][1], (subject.make, warm_up))))
         for _ in track(range(rounds), description='Timing'):
             for subject, (_, connection), measurement in zip(subjects, workers, measurements):
                 time.sleep(PAUSE)
@@ -107,13 +110,15 @@ def _start(subject: Subject, threads: int | None) -> tuple[subprocess.Popen, Con
     return process, ours
 
 
-def _ask(subject: Subject, connection: Connection, question: object) -> float:
+def _ask(subject: Subject, connection: Connection, question: object) -> object:
     """The answer of a subject's process."""
     try:
         connection.send(question)
         answer, error = connection.recv()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         error = 'its process died'
+    if isinstance(error, UserError):
+        raise error
     if error:
         raise RuntimeError(f'{subject.name} failed: {error}')
     return answer
@@ -127,14 +132,16 @@ def serve(descriptor: int) -> None:
         run = make()
         for _ in range(warm_up):
             run()
-        connection.send((0, None))
+        connection.send((getattr(run, 'info', {}), None))
         while connection.recv() == 'run':
             start = time.perf_counter()
             run()
             connection.send((time.perf_counter() - start, None))
         connection.send((peak_bytes(), None))
+    except UserError as error:
+        connection.send((None, error))
     except Exception:  # Whatever it is, it is raised again in the process that asked.
-        connection.send((0, traceback.format_exc()))
+        connection.send((None, traceback.format_exc()))
 
 
 def peak_bytes() -> int:

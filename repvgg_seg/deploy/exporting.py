@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -18,6 +17,7 @@ from .evaluation import Evaluation
 from .graph import GraphExporter, check_dynamic, check_exportable, min_size
 from .quantization import Quantizer, split_identities
 from .runtime import Predictor, Run, load_file
+from .sample_images import crop_or_enlarge
 
 MIOU_LIMIT = 0.5  # Largest loss against the trained model, in per cent, where both were evaluated.
 
@@ -33,7 +33,7 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
         trained: the reference, in training form.
         fused: what is exported.
         config: of the trained model.
-        pictures: for the check, uint8 BGR (H, W, 3).
+        pictures: for the check, uint8 BGR (H, W, 3), of the size that is asked for.
         request: what to write.
         folder: where.
         calibration: images for int8, like ``pictures``.
@@ -53,7 +53,7 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
     if request.size and min(request.size) < smallest:
         raise UserError(f'--size {request.size[0]} {request.size[1]} is too small for the head\'s pyramid; expected at least '
                         f'{smallest} {smallest}')
-    pictures, calibration = ([crop_or_enlarge(picture, request.size or smallest_of(picture, smallest)) for picture in group]
+    pictures, calibration = ([crop_or_enlarge(picture, smallest_of(picture, smallest)) for picture in group]
                              for group in (pictures, calibration))
     if request.size is None:
         check_dynamic(fused)
@@ -174,10 +174,3 @@ def in_order(picture: np.ndarray, channels: str) -> np.ndarray:
 def smallest_of(picture: np.ndarray, smallest: int) -> tuple[int, int]:
     """Height and width of a picture, but not less than a segmentor takes."""
     return max(picture.shape[0], smallest), max(picture.shape[1], smallest)
-
-
-def crop_or_enlarge(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture (H, W, 3) at a size: cut out of it where it is large enough, else resized."""
-    if picture.shape[0] < size[0] or picture.shape[1] < size[1]:
-        picture = cv2.resize(picture, (max(size[1], picture.shape[1]), max(size[0], picture.shape[0])))
-    return np.ascontiguousarray(picture[:size[0], :size[1]])

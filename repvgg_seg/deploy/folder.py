@@ -22,7 +22,7 @@ from .evaluation import Evaluation, has_labels
 from .exporting import export
 from .fusing import fuse_for_inference, fused_model_config
 from .runtime import REPORT
-from .sample_images import calibration_images, check_images
+from .sample_images import calibration_images, check_images, crop_or_enlarge
 
 # Largest difference of logits, relative to the largest, and largest share of pixels (or images) whose class changes.
 FUSING_LIMITS = (1e-4, 1e-3)
@@ -117,6 +117,9 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         raise UserError('--eval is for segmentors; test a classifier with tools/classify_test.py')
     pictures, real = check_images(config, images)
     calibration_pictures = calibration_images(config, calibration) if 'int8' in request.precisions else []
+    if request.size:
+        pictures, calibration_pictures = ([crop_or_enlarge(picture, request.size) for picture in group]
+                                          for group in (pictures, calibration_pictures))
     fused = fuse_for_inference(trained.to(device))
     batches = [as_batch(trained, picture) for picture in pictures]
     with full_float32():

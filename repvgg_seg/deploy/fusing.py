@@ -7,10 +7,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..models.blocks import RepConv
 from ..models.fusion import conv_with, fold_norm
+from ..models.repvgg import RepVGG
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Fuse RepVGG blocks, and convolution + batch norm in MMCV's ``ConvModule`` and in ``nn.Sequential``.
+
+    Modules of other packages that have a ``switch_to_deploy()``, such as MMPretrain's RepVGG, fuse themselves by it.
 
     The result equals the model in eval mode, up to the rounding of its dtype; the algebra is done in float64. It has the
     keys that the same model has when it is built with ``deploy=True`` in the backbone and ``norm_cfg=None`` in the heads.
@@ -30,6 +33,10 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     model = model if inplace else copy.deepcopy(model)
     if isinstance(model, RepConv):
         return model.fuse()
+    # What re-parameterizes itself in another package must find its branches as they were.
+    for module in list(model.modules()):
+        if hasattr(module, 'switch_to_deploy') and not isinstance(module, RepVGG):
+            module.switch_to_deploy()
     # Everything is computed before anything is replaced, so that an error leaves the model as it was.
     fused: dict[nn.Module, nn.Module] = {}
     conv_modules = [module for module in model.modules() if _is_conv_module(module)]
@@ -50,8 +57,8 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         delattr(module, module.norm_name)
         module.norm_name, module.with_norm = None, False
     for module in model.modules():
-        if hasattr(module, 'switch_to_deploy'):
-            module.switch_to_deploy()
+        if isinstance(module, RepVGG):
+            module.switch_to_deploy()  # Whose blocks are fused already.
     return model
 
 

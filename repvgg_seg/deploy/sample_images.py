@@ -3,6 +3,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -81,3 +82,10 @@ def read(config: Config, paths: Sequence[Path]) -> list[np.ndarray]:
             picture = picture[top:top + window[0], left:left + window[1]]
         chosen.append(np.ascontiguousarray(picture))
     return chosen
+
+
+def crop_or_enlarge(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (H, W, 3) at a size: cut out of it where it is large enough, else resized."""
+    if picture.shape[0] < size[0] or picture.shape[1] < size[1]:
+        picture = cv2.resize(picture, (max(size[1], picture.shape[1]), max(size[0], picture.shape[0])))
+    return np.ascontiguousarray(picture[:size[0], :size[1]])

@@ -218,3 +218,12 @@ def test_fusing_draws_no_random_numbers():
     state = torch.get_rng_state()
     fuse(model)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_module_of_another_package_fuses_itself():
+    from mmpretrain.models.backbones import RepVGG as Peer
+    model = randomize(nn.Sequential(Peer('A0', out_indices=(3, )))).eval().double()
+    fused = fuse(model)
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    assert_relatively_close(fused(x), model(x), 1e-10)
+    assert not norms_of(fused)

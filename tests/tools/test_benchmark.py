@@ -1,6 +1,8 @@
 """The benchmark tool: tables, files, and wrong arguments."""
+import json
 from pathlib import Path
 
+import pytest
 from mistakes import assert_mistake
 
 ROOT = Path(__file__).parents[2]
@@ -17,3 +19,26 @@ def test_complexity(run_tool, tmp_path):
 
 def test_neither_a_name_nor_a_config(run_tool):
     assert_mistake(run_tool('benchmark', 'complexity', 'RepVGG-A9'), 'RepVGG-A9 is neither the config of a model nor one of')
+
+
+def test_speed(run_tool, config, tmp_path):
+    models = [f'training:{config}', str(config), f'step:{config}']
+    result = run_tool('benchmark', 'speed', *models, '--size', '64', '64', '--batch', '2', '--rounds', '2', '--warm-up', '1',
+                      '--threads', '1', '--out', tmp_path / 'out.json')
+    assert result.code == 0, result.err
+    written = json.loads((tmp_path / 'out.json').read_text())
+    assert [row['network'] for row in written['rows']] == ['training:tiny', 'tiny', 'step:tiny']
+    assert written['rows'][0]['times faster'] == '1.00'
+    assert [bool(row['GFLOP/s']) for row in written['rows']] == [True, True, False]
+    measured = {each['name']: each for each in written['measurements']}
+    first = measured[models[0]]
+    assert first['units'] == 2 and len(first['milliseconds']) == 2 and measured['matmul']['info'] == dict(flops=2048 ** 3)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['RepVGG-A9'], 'RepVGG-A9 is neither a config nor one of RepVGG-A0'),
+    (['stock:configs/pspnet_repvgg_b1g2_fast_cityscapes.py', '--rounds', '2'], "cannot express dilation='fast'"),
+    (['RepVGG-A0', '--rounds', '1'], 'two rounds or more are needed')])
+def test_speed_of_what_is_not(run_tool, arguments, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert_mistake(run_tool('benchmark', 'speed', *arguments), message)

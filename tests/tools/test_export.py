@@ -152,6 +152,7 @@ def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, trained,
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {'model.fp32.onnx', 'deploy.json'}
     predictor = load(tmp_path / 'out')
     assert predictor.size == (56, 72) and predictor.channels == 'BGR'
+    assert '1x3x56x72' in result.out, 'training form and file are timed at the same size'
     image = picture(56, 72)
     expected = logits_of(trained, as_batch(trained, image))[0]
     assert_relatively_close(torch.from_numpy(predictor(image)), expected, 1e-4)

@@ -1,0 +1,230 @@
+"""Networks for timing, by name: ours, and what a user would take instead."""
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..deploy.fusing import fuse_for_inference
+from ..errors import UserError
+from ..models.blocks import RepConv
+from .classifiers import NAMES, classifier_config
+from .complexity import MultiplicationCounter
+
+FORMS = {
+    'stock': "built from MMPretrain's RepVGG and MMSegmentation's PSPHead, fused by MMPretrain's own method",
+    'training': 'not fused',
+    'body': 'the backbone alone',
+    'head': 'the decode head alone',
+    'step': 'one step of training a segmentor: forward, backward, SGD',
+}
+MATRIX_PRODUCT = 'matmul'
+CONVOLUTIONS = {f'conv{kernel}x{kernel}': kernel for kernel in (1, 3, 5, 7)}  # The paper's Table 1: 2048 to 2048 channels.
+CONVOLUTION_CHANNELS = 2048
+DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How networks are run.
+
+    Args:
+        batch: images at once.
+        size: their height and width.
+        precision: key of ``DTYPES``; of a step that of autocast.
+        channels_last: memory format.
+        compiled: by ``torch.compile``.
+        threads: of the CPU.
+        device: 'cpu' or 'cuda'.
+        options: settings to change in every config, by their dotted keys.
+    """
+    batch: int = 1
+    size: tuple[int, int] = (224, 224)
+    precision: str = 'fp32'
+    channels_last: bool = False
+    compiled: bool = False
+    threads: int = 1
+    device: str = 'cpu'
+    options: dict = field(default_factory=dict)
+
+
+class Run:
+    """What is timed, and what is known of it: ``info`` has the multiplications of one run where they can be counted."""
+
+    def __init__(self, function: Callable[[], object], device: str, countable: bool = True) -> None:
+        self.function, self.device = function, device
+        self.info: dict[str, float] = {}
+        if countable:
+            with MultiplicationCounter() as counter:
+                function()
+            self.info = dict(flops=counter.flops)
+
+    def __call__(self) -> None:
+        self.function()
+        if self.device == 'cuda':
+            torch.cuda.synchronize()
+
+
+def split_name(text: str) -> tuple[set[str], str]:
+    """'step:stock:NAME' -> {'step', 'stock'}, 'NAME'.
+
+    Raises:
+        UserError: unknown forms or name, or forms that do not go together.
+    """
+    *forms, name = text.split(':')
+    if unknown := set(forms) - set(FORMS):
+        raise UserError(f'{text}: unknown {", ".join(sorted(unknown))}; expected {", ".join(FORMS)}')
+    single = name in CONVOLUTIONS or name == MATRIX_PRODUCT
+    if not (single or name in NAMES or Path(name).is_file()):
+        raise UserError(f'{name} is neither a config nor one of {", ".join((*NAMES, *CONVOLUTIONS, MATRIX_PRODUCT))}')
+    if (single and forms) or {'body', 'head'} <= set(forms) or ('step' in forms and len(set(forms) - {'stock'}) > 1):
+        raise UserError(f'{text}: these do not go together')
+    if name in NAMES and set(forms) & {'step', 'head'}:
+        raise UserError(f'{text} is for segmentors; give a config in the place of {name}')
+    return set(forms), name
+
+
+def make(text: str, setting: Setting) -> Run:
+    """Build what is timed.
+
+    Args:
+        text: ``[FORM:]...NAME``, see ``FORMS``; a name is that of a classifier, of a single operation, or a config's path.
+        setting: how it runs.
+
+    Raises:
+        UserError: see :func:`split_name`; or a network that should be deployed still has something to fuse.
+    """
+    forms, name = split_name(text)
+    torch.set_num_threads(setting.threads)
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting.precision == 'tf32'
+    dtype = DTYPES[setting.precision]
+    if name == MATRIX_PRODUCT:
+        size = 8192 if setting.device == 'cuda' else 2048
+        one, other = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
+        return Run(lambda: one @ other, setting.device)
+    if name in CONVOLUTIONS:
+        kernel, channels = CONVOLUTIONS[name], CONVOLUTION_CHANNELS
+        return inference(nn.Conv2d(channels, channels, kernel, padding=kernel // 2), (channels, *setting.size), setting)
+    model = build(name, 'stock' in forms, setting.options)
+    if 'step' in forms:
+        return training_step(model, setting)
+    if 'training' not in forms:
+        model = deployed(model)
+    model.eval()
+    if 'head' in forms:
+        with torch.no_grad():
+            features = model.extract_feat(torch.randn(1, 3, *setting.size))
+        head = OnFeatures(model.decode_head, len(features))
+        return inference(head, tuple(features[model.decode_head.in_index].shape[1:]), setting)
+    return inference(model.backbone if 'body' in forms else model, (3, *setting.size), setting)
+
+
+class OnFeatures(nn.Module):
+    """A head that gets one map in the place of all of the backbone's."""
+
+    def __init__(self, head: nn.Module, maps: int) -> None:
+        super().__init__()
+        self.head, self.maps = head, maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> logits."""
+        return self.head([x] * self.maps)
+
+
+def build(name: str, stock: bool, options: dict) -> nn.Module:
+    """A classifier of the paper, or the model of a config, in training form, with random weights."""
+    if name in NAMES:
+        config = ConfigDict(classifier_config(name))
+        init_default_scope('mmpretrain')
+    else:
+        full = Config.fromfile(name)
+        full.merge_from_dict(options)
+        config = full.model
+        init_default_scope(full.get('default_scope', 'mmseg'))
+    config.backbone.init_cfg = None
+    return MODELS.build(stock_config(config) if stock else config)
+
+
+def stock_config(config: ConfigDict) -> ConfigDict:
+    """The same network of MMPretrain's RepVGG and MMSegmentation's PSPHead.
+
+    Raises:
+        UserError: they cannot express it.
+    """
+    config = copy.deepcopy(config)
+    backbone, head = config.backbone, config.get('decode_head')
+    if backbone.type == 'repvgg_seg.RepVGG':
+        dilation = backbone.pop('dilation', None)
+        if dilation == 'fast' or not isinstance(backbone.arch, str) or backbone.get('dilations'):
+            raise UserError("MMPretrain's RepVGG has one dilation a stage, which cannot express dilation='fast'; leave stock: "
+                            'out, or give a config with another')
+        backbone.type = 'mmpretrain.RepVGG'
+        if dilation == 'full':
+            backbone.update(strides=(2, 2, 1, 1), dilations=(1, 1, 2, 4))
+    if head and head.type == 'repvgg_seg.FactorizedPSPHead':
+        head.type = 'PSPHead'
+        if head.pop('pool_channels', head.channels) != head.channels:
+            raise UserError(f"MMSegmentation's PSPHead has {head.channels} channels in its pyramid branches as everywhere; to "
+                            f'compare with it use --cfg-options model.decode_head.pool_channels={head.channels}')
+    return config
+
+
+def deployed(model: nn.Module) -> nn.Module:
+    """A network as it is deployed: blocks and every convolution + batch norm fused.
+
+    Raises:
+        UserError: something is left to fuse, so that the network must not be called deployed.
+    """
+    from mmcv.cnn import fuse_conv_bn
+    model = fuse_conv_bn(fuse_for_inference(model))
+    left = [name for name, module in model.named_modules() if isinstance(module, (RepConv, _BatchNorm))]
+    if left:
+        raise UserError(f'{left[0]} and {len(left) - 1} more are not fused, so this is not the deployed form; time it as '
+                        'training:NAME')
+    return model
+
+
+def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting) -> Run:
+    """Forward passes over a random batch."""
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    dtype = DTYPES[setting.precision]
+    model = model.eval().to(setting.device, dtype, memory_format=layout)
+    x = torch.randn(setting.batch, *shape).to(setting.device, dtype).to(memory_format=layout)
+    run = Run(lambda: torch.no_grad()(model)(x), setting.device)
+    if setting.compiled:
+        compiled = torch.compile(model)
+        run.function = lambda: torch.no_grad()(compiled)(x)
+    return run
+
+
+def training_step(model: nn.Module, setting: Setting) -> Run:
+    """Steps of training a segmentor on a random batch."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    model = model.train().to(setting.device, memory_format=layout)
+    x = torch.randn(setting.batch, 3, *setting.size).to(setting.device).to(memory_format=layout)
+    classes = model.decode_head.num_classes
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(classes, (1, *setting.size), device=setting.device)))
+               for _ in range(setting.batch)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    scaler = torch.amp.GradScaler(setting.device, enabled=setting.precision == 'fp16')
+    loss_of = torch.compile(model.loss) if setting.compiled else model.loss
+    autocast = torch.autocast(setting.device, DTYPES[setting.precision], enabled=setting.precision in ('bf16', 'fp16'))
+
+    def step() -> None:
+        with autocast:
+            losses = loss_of(x, samples)
+        scaler.scale(sum(value for name, value in losses.items() if 'loss' in name)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+    return Run(step, setting.device, countable=False)

@@ -1,0 +1,126 @@
+"""Networks that are timed against each other compute the same; what is called deployed is."""
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import assert_relatively_close, norms_of, randomize
+from mmengine.config import Config
+from torch import nn
+
+from repvgg_seg.benchmark.complexity import complexity
+from repvgg_seg.benchmark.networks import (
+    Run,
+    Setting,
+    build,
+    deployed,
+    inference,
+    make,
+    split_name,
+    stock_config,
+    training_step,
+)
+from repvgg_seg.errors import UserError
+from repvgg_seg.layouts import LAYOUTS
+
+ROOT = Path(__file__).parents[2]
+A0 = str(ROOT / 'configs/pspnet_repvgg_a0_cityscapes.py')
+WIDE = {'model.decode_head.pool_channels': 512}
+
+
+def test_the_peer_is_the_same_network():
+    ours, peer = (randomize(build(A0, stock, WIDE)).eval().double() for stock in (False, True))
+    assert type(peer.backbone).__module__.startswith('mmpretrain') and type(peer.decode_head).__name__ == 'PSPHead'
+    layout = LAYOUTS['MMPretrain']
+    state = {'backbone.' + layout.from_own(key.removeprefix('backbone.')) if key.startswith('backbone.') else key: value
+             for key, value in ours.state_dict().items()}
+    peer.load_state_dict(state, strict=True)
+    x = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    expected = ours(x)
+    assert_relatively_close(peer(x), expected, 1e-9)
+    for model in (ours, peer):
+        fused = deployed(model)
+        assert not norms_of(fused)
+        assert_relatively_close(fused(x), expected, 1e-9)
+
+
+def test_a_resnet_is_fused_as_well():
+    model = randomize(build(str(ROOT / 'configs/pspnet_r50_cityscapes.py'), True, {})).eval().double()
+    fused = deployed(model)
+    assert not norms_of(fused) and type(fused.decode_head).__name__ == 'PSPHead'
+    x = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    assert_relatively_close(fused(x), model(x), 1e-9)
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(backbone=dict(dilation='fast')), "cannot express dilation='fast'; leave stock: out"),
+    (dict(decode_head=dict(pool_channels=320)), r'has 512 channels .* use --cfg-options model.decode_head.pool_channels=512')])
+def test_what_the_peer_cannot_be(change, message):
+    config = Config.fromfile(A0)
+    config.merge_from_dict(dict(model=change))
+    with pytest.raises(UserError, match=message):
+        stock_config(config.model)
+
+
+class NormFirst(nn.Module):
+    """Nothing in it can be fused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3))
+
+
+def test_what_is_not_fused_is_not_called_deployed():
+    with pytest.raises(UserError, match='backbone.0 and 0 more are not fused, .* time it as training:NAME'):
+        deployed(NormFirst())
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('speedy:RepVGG-A0', 'speedy:RepVGG-A0: unknown speedy; expected stock, training, body, head, step'),
+    ('RepVGG-A9', 'RepVGG-A9 is neither a config nor one of RepVGG-A0'),
+    ('body:conv3x3', 'body:conv3x3: these do not go together'),
+    (f'body:head:{A0}', 'these do not go together'), (f'step:training:{A0}', 'these do not go together'),
+    ('step:RepVGG-A0', 'step:RepVGG-A0 is for segmentors; give a config in the place of RepVGG-A0')])
+def test_wrong_names(text, message):
+    with pytest.raises(UserError, match=message):
+        split_name(text)
+
+
+def test_names():
+    assert split_name(f'step:stock:{A0}') == ({'step', 'stock'}, A0) and split_name('matmul') == (set(), 'matmul')
+
+
+@pytest.mark.parametrize(('text', 'flops'), [('matmul', 2048 ** 3), ('conv1x1', 2048 ** 2 * 6)])
+def test_single_operations(text, flops):
+    assert make(text, Setting(size=(2, 3))).info == dict(flops=flops)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_multiplications_of_a_run(channels_last):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    run = inference(model, (3, 20, 24), Setting(batch=2, channels_last=channels_last))
+    assert run.info == dict(flops=2 * complexity(model, (20, 24)).flops)
+
+
+def test_forms_of_a_classifier():
+    """The body is less than the whole, and the training form more than the fused one."""
+    setting = Setting(size=(64, 64))
+    names = ('RepVGG-A0', 'body:RepVGG-A0', 'training:RepVGG-A0')
+    whole, body, training = (make(name, setting).info['flops'] for name in names)
+    assert whole - body == 1280 * 1000 and 1.05 * whole < training < 1.2 * whole
+
+
+def test_head_alone():
+    setting = Setting(size=(65, 97), options=WIDE)
+    whole, body, head = (make(f'{form}{A0}', setting).info['flops'] for form in ('', 'body:', 'head:'))
+    assert whole == body + head
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_a_step_trains(precision):
+    model = build(A0, False, {})
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    run = training_step(model, Setting(batch=2, size=(64, 64), precision=precision))
+    run()
+    assert isinstance(run, Run) and run.info == {}
+    assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in model.parameters())
