@@ -47,6 +47,8 @@ def main() -> None:
     speed.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
                        help='change settings of the configs, e.g. model.decode_head.pool_channels=512')
     speed.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
+    speed.add_argument('--figure', metavar='FILE.png', help='draw accuracy (the paper\'s) over speed (this run\'s) of its '
+                       'classifiers, in the manner of its Figure 1')
     speed.set_defaults(measure=measure_speed)
 
     args = parser.parse_args()
@@ -80,8 +82,15 @@ def measure_speed(args: argparse.Namespace) -> None:
     from repvgg_seg.benchmark.speed import subjects, table
     setting = Setting(args.batch, tuple(args.size), args.precision, args.channels_last, args.compile, args.threads,
                       args.device or ('cuda' if torch.cuda.is_available() else 'cpu'), args.cfg_options)
+    if args.figure:
+        from repvgg_seg.benchmark.figure import check_figure, draw
+        check_figure(args.models, cli.ensure_writable_file(args.figure))
     measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads)
     show(args, table(measurements), measurements)
+    if args.figure:
+        draw(measurements, Path(args.figure), f'images a second ({setting.device}, {setting.precision}, batch {args.batch}, '
+             f'{args.size[0]}x{args.size[1]})')
+        cli.say(f'Wrote {args.figure}')
 
 
 def show(args: argparse.Namespace, rows: list[dict], measurements: list = ()) -> None:
