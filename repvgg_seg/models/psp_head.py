@@ -60,20 +60,29 @@ class FactorizedPSPHead(BaseDecodeHead):
         """Feature maps of the backbone -> features (N, channels, H, W) before the classifier."""
         x = self._transform_inputs(inputs)
         conv = self.bottleneck.conv
-        features = F.conv2d(x, conv.weight[:, :self.in_channels], conv.bias, padding=1)
-        features = features + self._pyramid(x)
+        # One split: the gradient of slices would be a whole kernel of zeros for each of them.
+        kernel, *taps = conv.weight.split([self.in_channels, *[self.pool_channels] * len(self.pool_scales)], dim=1)
+        features = F.conv2d(x, kernel, conv.bias, padding=1)
+        features = features + self._pyramid(x, taps)
         if self.bottleneck.with_norm:
             features = self.bottleneck.norm(features)
         return self.bottleneck.activate(features) if self.bottleneck.with_activation else features
 
-    def _pyramid(self, x: Tensor) -> Tensor:
-        """The bottleneck's response to the pooled maps: (N, C_in, H, W) -> (N, channels, H, W)."""
+    def _pyramid(self, x: Tensor, taps: Sequence[Tensor]) -> Tensor:
+        """The bottleneck's response to the pooled maps.
+
+        Args:
+            x: (N, C_in, H, W).
+            taps: for each scale its slice (channels, C_pool, 3, 3) of the bottleneck's kernel.
+
+        Returns:
+            (N, channels, H, W).
+        """
         height, width = x.shape[2:]
-        kernel = self.bottleneck.conv.weight[:, self.in_channels:]
         rows, row_weights = [], []
-        for scale, branch, taps in zip(self.pool_scales, self.psp_modules, kernel.split(self.pool_channels, dim=1)):
+        for scale, branch, slice_ in zip(self.pool_scales, self.psp_modules, taps):
             cells = branch[1](_pool(x, scale))
-            products = _tap_products(cells, taps)
+            products = _tap_products(cells, slice_)
             rows.append(products @ self._spread(scale, width, x).to(products.dtype))
             row_weights.append(self._spread(scale, height, x))
         rows = torch.cat(rows, dim=2)
