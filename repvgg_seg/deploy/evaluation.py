@@ -43,12 +43,13 @@ class Evaluation:
         self.evaluator.dataset_meta = self.loader.dataset.metainfo
         self.images = len(self.loader.dataset)
 
+    def size(self) -> tuple[int, int]:
+        """Height and width of what a segmentor gets: a window, or the first image."""
+        return tuple(self.windows[0] or self.loader.dataset[0]['inputs'].shape[1:])
+
     def of_predictor(self, predictor: Predictor, name: str) -> float:
         """mIoU in per cent of what was exported; images are cut as the config's segmentor does."""
-        window, stride = self.windows
-        if predictor.size and window and tuple(window) != predictor.size:
-            window = stride = None  # It cuts by itself, to its own size.
-        return self.of_model(ExportedSegmentor(predictor, window, stride), name)
+        return self.of_model(ExportedSegmentor(predictor, *self.windows), name)
 
     @torch.no_grad()
     def of_model(self, model: BaseModel, name: str) -> float:

@@ -93,7 +93,7 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         request: what to write; by default the fused weights with their config.
         calibration: image, folder or glob pattern for int8; by default of the training set.
         evaluate: compute the mIoU of everything on the test set, and refuse what loses more than ``MIOU_LIMIT``. For int8
-            that is done wherever there are labels.
+            that is done wherever there are labels, and the size is that of the test.
 
     Returns:
         The report, which is also in the folder.
@@ -129,11 +129,9 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         raise UserError(f'the fused model differs from the trained one: logits by {logit_difference:.1e} of the largest '
                         f'(limit {FUSING_LIMITS[0]:.0e}), {changed:.3%} of the {unit} (limit {FUSING_LIMITS[1]:.1%}); '
                         'nothing was written')
-    evaluation, miou_before, miou_after = None, None, None
-    if evaluate or ('int8' in request.precisions and has_labels(config)):
-        evaluation = Evaluation(config)
-        miou_before = evaluation.of_model(trained, 'the trained model')
-        miou_after = evaluation.of_model(fused, 'the fused model')
+    evaluation = evaluation_for(config, request, evaluate)
+    miou_before, miou_after = (evaluation and evaluation.of_model(model, f'the {name} model')
+                               for model, name in ((trained, 'trained'), (fused, 'fused')))
     before, after = timing([lambda model=model: logits_of(model, batches[0]) for model in (trained, fused)])
     report = DeployReport(
         unit=unit, images=len(pictures), real_images=real, logit_difference=logit_difference, changed=changed,
@@ -164,6 +162,23 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return report
+
+
+def evaluation_for(config: Config, request: ExportRequest, demanded: bool) -> Evaluation | None:
+    """What everything is evaluated by: where that is demanded, or int8 is asked for and there are labels.
+
+    Raises:
+        UserError: it is demanded, but what is exported takes images of another size than the test has.
+    """
+    if not (demanded or ('int8' in request.precisions and has_labels(config))):
+        return None
+    evaluation = Evaluation(config)
+    if request.size in (None, size := evaluation.size()):
+        return evaluation
+    if demanded:
+        raise UserError(f'--eval compares with the trained model, which gets {size[0]}x{size[1]} pixels of the test set; use '
+                        f'--size {size[0]} {size[1]} or --dynamic')
+    return None  # Cut into other windows, the same network has another mIoU.
 
 
 def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict) -> None:

@@ -88,6 +88,8 @@ def test_runs_at_another_size_and_in_a_batch(exported, name):
     (['--formats', 'onnx', '--precision', 'int8', '--calibration', 'absent'], 'absent'),
     (['--eval', '--cfg-options', 'test_dataloader.dataset.data_root=absent',
       'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'], 'absent'),
+    (['--formats', 'pt2', '--eval', '--size', '56', '72'],
+     '--eval compares with the trained model, which gets 48x64 pixels of the test set; use --size 48 64 or --dynamic'),
 ])
 def test_requests_that_cannot_be_met(run_tool, config, checkpoint, tmp_path, options, message):
     assert_mistake(run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', *options), message)
@@ -130,3 +132,11 @@ def test_benchmark_of_the_forms(run_tool, config, checkpoint, exported, tmp_path
     ('absent', 'absent has no deploy.json'), ('.', 'has no deploy.json; expected a folder that tools/deploy.py wrote')])
 def test_benchmark_without_artefacts(run_tool, config, checkpoint, folder, message):
     assert_mistake(run_tool('benchmark', 'artefacts', config, checkpoint, folder, '--size', '48', '64'), message)
+
+
+def test_another_size_than_that_of_the_test_is_not_evaluated(run_tool, config, checkpoint, tmp_path):
+    result = run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', '--precision', 'int8',
+                      '--size', '56', '72')
+    assert result.code == 0, result.err
+    assert json.loads((tmp_path / 'out/deploy.json').read_text())['artefacts']['model.int8.onnx']['miou'] is None
+    assert 'mIoU' not in result.out and load(tmp_path / 'out').size == (56, 72)
