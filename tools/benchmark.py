@@ -1,16 +1,19 @@
-"""Measure: python tools/benchmark.py {artefacts,complexity,speed} ..."""
+"""Measure: python tools/benchmark.py {artefacts,complexity,speed,all} ..."""
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from repvgg_seg import cli
 from repvgg_seg.environment import require_mm
+from repvgg_seg.errors import UserError
 
 
 def main() -> None:
     from mmengine.config import DictAction
 
-    from repvgg_seg.benchmark.networks import FORMS
+    from repvgg_seg.benchmark.networks import DTYPES, FORMS
+    from repvgg_seg.benchmark.suites import SUITES
     parser = argparse.ArgumentParser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     timing = argparse.ArgumentParser(add_help=False)
@@ -35,13 +38,14 @@ def main() -> None:
     complexity.set_defaults(measure=measure_complexity)
 
     speed = commands.add_parser('speed', parents=[timing, output], help='networks side by side', epilog=f"""
-        A MODEL is a config, the name of a classifier in the paper (RepVGG-A0, ResNet-50, ...), or conv1x1 to conv7x7 (Table 1),
-        with any of these before it: {'; '.join(f'{name}: {meaning}' for name, meaning in FORMS.items())}.""")
+        A MODEL is a config, the name of a classifier in the paper (RepVGG-A0, ResNet-50, ...), conv1x1 to conv7x7 (Table 1),
+        plain-block or residual-block (Figure 3), with any of these before it:
+        {'; '.join(f'{name}: {meaning}' for name, meaning in FORMS.items())}.""")
     speed.add_argument('models', nargs='+', metavar='[FORM:]MODEL', help='the first is the reference of the ratios')
     speed.add_argument('--batch', type=cli.positive, default=1, help='images at once (default: 1)')
     speed.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
                        help='of the images (default: 224 224)')
-    speed.add_argument('--precision', choices=['fp32', 'tf32', 'bf16', 'fp16'], default='fp32')
+    speed.add_argument('--precision', choices=list(DTYPES), default='fp32')
     speed.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
     speed.add_argument('--compile', action='store_true', help='by torch.compile')
     speed.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
@@ -51,8 +55,21 @@ def main() -> None:
                        'classifiers, in the manner of its Figure 1')
     speed.set_defaults(measure=measure_speed)
 
+    everything = commands.add_parser('all', parents=[timing], help='every table of the paper, and the peers')
+    everything.add_argument('--out', required=True, metavar='DIR', help='folder for the tables')
+    everything.add_argument('--suites', nargs='+', choices=list(SUITES), default=list(SUITES), help='default: all of them')
+    everything.add_argument('--precision', nargs='+', choices=list(DTYPES), default=['fp32'], help='default: fp32')
+    everything.add_argument('--batch', type=cli.positive, help='in the place of those of the paper')
+    everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), help='likewise')
+    everything.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
+    everything.add_argument('--compile', action='store_true', help='by torch.compile')
+    everything.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
+    everything.set_defaults(measure=measure_all, rounds=50, warm_up=50)
+
     args = parser.parse_args()
-    if args.out:
+    if args.command == 'all':
+        cli.ensure_writable(args.out)
+    elif args.out:
         cli.ensure_writable_file(args.out)
     args.measure(args)
 
@@ -74,14 +91,10 @@ def measure_complexity(args: argparse.Namespace) -> None:
 
 
 def measure_speed(args: argparse.Namespace) -> None:
-    require_mm('mmpretrain', 'mmseg')
-    import torch
-
     from repvgg_seg.benchmark import rounds
-    from repvgg_seg.benchmark.networks import Setting
     from repvgg_seg.benchmark.speed import subjects, table
-    setting = Setting(args.batch, tuple(args.size), args.precision, args.channels_last, args.compile, args.threads,
-                      args.device or ('cuda' if torch.cuda.is_available() else 'cpu'), args.cfg_options)
+    setting = replace(common_setting(args), batch=args.batch, size=tuple(args.size), precision=args.precision,
+                      options=args.cfg_options)
     if args.figure:
         from repvgg_seg.benchmark.figure import check_figure, draw
         check_figure(args.models, cli.ensure_writable_file(args.figure))
@@ -91,6 +104,31 @@ def measure_speed(args: argparse.Namespace) -> None:
         draw(measurements, Path(args.figure), f'images a second ({setting.device}, {setting.precision}, batch {args.batch}, '
              f'{args.size[0]}x{args.size[1]})')
         cli.say(f'Wrote {args.figure}')
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    from repvgg_seg.benchmark.suites import run_suites
+    failed = 0
+    size = args.size and tuple(args.size)
+    for name, reason in run_suites(args.suites, args.precision, common_setting(args), Path(args.out), args.rounds, args.warm_up,
+                                   args.batch, size):
+        cli.say(f'{name} failed: {reason}' if reason else Path(args.out, f'{name}.md').read_text())
+        failed += reason is not None
+    if failed:
+        raise UserError(f'{failed} of the tables failed, see above; the others are in {args.out}')
+    cli.say(f'Wrote the tables to {args.out}')
+
+
+def common_setting(args: argparse.Namespace) -> 'repvgg_seg.benchmark.networks.Setting':  # noqa: F821
+    """What the arguments say of the machine."""
+    require_mm('mmpretrain', 'mmseg')
+    import torch
+
+    from repvgg_seg.benchmark.networks import Setting
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda, but there is no GPU here')
+    return Setting(channels_last=args.channels_last, compiled=args.compile, threads=args.threads, device=device)
 
 
 def show(args: argparse.Namespace, rows: list[dict], measurements: list = ()) -> None:

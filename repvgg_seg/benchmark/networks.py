@@ -2,6 +2,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,8 +25,32 @@ FORMS = {
     'step': 'one step of training a segmentor: forward, backward, SGD',
 }
 MATRIX_PRODUCT = 'matmul'
-CONVOLUTIONS = {f'conv{kernel}x{kernel}': kernel for kernel in (1, 3, 5, 7)}  # The paper's Table 1: 2048 to 2048 channels.
-CONVOLUTION_CHANNELS = 2048
+
+
+class Residual(nn.Module):
+    """ReLU(body(x) + x): x is kept until the addition."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        return torch.relu_(self.body(x) + x)
+
+
+def conv(kernel: int, channels: int) -> nn.Conv2d:
+    """A convolution that keeps size and channels."""
+    return nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+
+
+# Name -> what makes a single operation, and its channels.
+OPERATIONS = {
+    **{f'conv{kernel}x{kernel}': (partial(conv, kernel, 2048), 2048) for kernel in (1, 3, 5, 7)},  # The paper's Table 1.
+    # Its Figure 3: memory of two layers without and with a shortcut.
+    'plain-block': (lambda: nn.Sequential(conv(3, 256), nn.ReLU(True), conv(3, 256), nn.ReLU(True)), 256),
+    'residual-block': (lambda: Residual(nn.Sequential(conv(3, 256), nn.ReLU(True), conv(3, 256))), 256),
+}
 DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -79,9 +104,9 @@ def split_name(text: str) -> tuple[set[str], str]:
     *forms, name = text.split(':')
     if unknown := set(forms) - set(FORMS):
         raise UserError(f'{text}: unknown {", ".join(sorted(unknown))}; expected {", ".join(FORMS)}')
-    single = name in CONVOLUTIONS or name == MATRIX_PRODUCT
+    single = name in OPERATIONS or name == MATRIX_PRODUCT
     if not (single or name in NAMES or Path(name).is_file()):
-        raise UserError(f'{name} is neither a config nor one of {", ".join((*NAMES, *CONVOLUTIONS, MATRIX_PRODUCT))}')
+        raise UserError(f'{name} is neither a config nor one of {", ".join((*NAMES, *OPERATIONS, MATRIX_PRODUCT))}')
     if (single and forms) or {'body', 'head'} <= set(forms) or ('step' in forms and len(set(forms) - {'stock'}) > 1):
         raise UserError(f'{text}: these do not go together')
     if name in NAMES and set(forms) & {'step', 'head'}:
@@ -109,9 +134,9 @@ def make(text: str, setting: Setting) -> Run:
         size = 8192 if setting.device == 'cuda' else 2048
         one, other = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
         return Run(lambda: one @ other, setting.device)
-    if name in CONVOLUTIONS:
-        kernel, channels = CONVOLUTIONS[name], CONVOLUTION_CHANNELS
-        return inference(nn.Conv2d(channels, channels, kernel, padding=kernel // 2), (channels, *setting.size), setting)
+    if name in OPERATIONS:
+        operation, channels = OPERATIONS[name]
+        return inference(operation(), (channels, *setting.size), setting)
     model = build(name, 'stock' in forms, setting.options)
     if 'step' in forms:
         return training_step(model, setting)

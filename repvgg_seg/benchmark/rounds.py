@@ -1,4 +1,4 @@
-"""Timing several things in turns, each in a process of its own, so that a drifting machine favours none."""
+"""Timing several things in turns, so that a drifting machine favours none; each in a process of its own, or all in one."""
 import os
 import statistics
 import subprocess
@@ -39,11 +39,18 @@ class Subject:
 
 @dataclass
 class Measurement:
-    """Milliseconds of each timed run; bytes of memory: of the process at its peak, or on a GPU those that PyTorch allocated."""
+    """What was measured.
+
+    Args:
+        name, units: of the subject.
+        milliseconds: of each timed run.
+        peak_bytes: on a GPU what a run allocates beyond what was there before it (weights and input); else of the subject's
+            process at its peak, None where it shares one.
+    """
     name: str
     units: int
     milliseconds: list[float]
-    peak_bytes: int
+    peak_bytes: int | None = None
     info: dict = field(default_factory=dict)
 
     @property
@@ -63,7 +70,8 @@ class Measurement:
         return 1000 * self.units / self.median
 
 
-def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, threads: int | None = None) -> list[Measurement]:
+def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, threads: int | None = None,
+            shared: bool = False) -> list[Measurement]:
     """Time subjects in turns.
 
     Args:
@@ -71,9 +79,10 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
         rounds: timed runs of each, at least two.
         warm_up: runs before, not timed.
         threads: ``OMP_NUM_THREADS`` of the processes; by default as it is here.
+        shared: put all into one process, which takes far less memory where they are many, and one context of a GPU.
 
     Raises:
-        UserError: there are less than two rounds, which have no spread.
+        UserError: there are less than two rounds, which have no spread, or a subject cannot be made as it is wanted.
         RuntimeError: a subject failed; with its traceback.
     """
     if rounds < 2:
@@ -82,16 +91,22 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
     workers: list[tuple[subprocess.Popen, Connection]] = []
     try:
         for subject in subjects:
-            workers.append(_start(subject, threads))
+            if not workers or not shared:
+                workers.append(_start(subject, threads))
             # One after the other: this is heavy.
-            measurements.append(Measurement(subject.name, subject.units, [], 0,
-                                            _ask(subject, workers[-1][1], (subject.make, warm_up))))
+            info = _ask(subject, workers[-1][1], ('make', subject.make, warm_up))
+            measurements.append(Measurement(subject.name, subject.units, [], info=info))
+        connections = [workers[0 if shared else index][1] for index in range(len(subjects))]
         for _ in track(range(rounds), description='Timing'):
-            for subject, (_, connection), measurement in zip(subjects, workers, measurements):
+            for index, (subject, connection, measurement) in enumerate(zip(subjects, connections, measurements)):
                 time.sleep(PAUSE)
-                measurement.milliseconds.append(1000 * _ask(subject, connection, 'run'))
-        for subject, (_, connection), measurement in zip(subjects, workers, measurements):
-            measurement.peak_bytes = _ask(subject, connection, 'end')
+                seconds, allocated = _ask(subject, connection, ('run', index if shared else 0))
+                measurement.milliseconds.append(1000 * seconds)
+                if allocated is not None:
+                    measurement.peak_bytes = max(measurement.peak_bytes or 0, allocated)
+        for subject, connection, measurement in zip(subjects, connections, measurements):
+            if measurement.peak_bytes is None and not shared:
+                measurement.peak_bytes = _ask(subject, connection, ('peak', ))
         return measurements
     finally:
         for process, connection in workers:
@@ -125,30 +140,44 @@ def _ask(subject: Subject, connection: Connection, question: object) -> object:
 
 
 def serve(descriptor: int) -> None:
-    """What a subject's process does: make and warm up, time a run each time it is asked, tell its memory at the end."""
+    """What a process does: make and warm up subjects, time a run of one each time it is asked, tell its memory."""
     connection = Connection(descriptor)
-    try:
-        make, warm_up = connection.recv()
-        run = make()
-        for _ in range(warm_up):
-            run()
-        connection.send((getattr(run, 'info', {}), None))
-        while connection.recv() == 'run':
-            start = time.perf_counter()
-            run()
-            connection.send((time.perf_counter() - start, None))
-        connection.send((peak_bytes(), None))
-    except UserError as error:
-        connection.send((None, error))
-    except Exception:  # Whatever it is, it is raised again in the process that asked.
-        connection.send((None, traceback.format_exc()))
+    runs = []
+    while True:
+        try:
+            match connection.recv():
+                case 'make', make, warm_up:
+                    runs.append(make())
+                    for _ in range(warm_up):
+                        runs[-1]()
+                    connection.send((getattr(runs[-1], 'info', {}), None))
+                case 'run', index:
+                    connection.send((_timed(runs[index]), None))
+                case 'peak', :
+                    connection.send((process_peak(), None))
+        except EOFError:
+            return
+        except UserError as error:
+            connection.send((None, error))
+        except Exception:  # Whatever it is, it is raised again in the process that asked.
+            connection.send((None, traceback.format_exc()))
 
 
-def peak_bytes() -> int:
-    """Memory of this process at its peak; where PyTorch has used a GPU, what it allocated there."""
+def _timed(run: Callable[[], object]) -> tuple[float, int | None]:
+    """Seconds of a run, and the bytes that PyTorch allocated on a GPU for it."""
     torch = sys.modules.get('torch')
-    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    # Not getrusage(), which counts the parent's memory before exec().
+    gpu = torch.cuda if torch is not None and torch.cuda.is_available() else None
+    if gpu:
+        gpu.reset_peak_memory_stats()
+        before = gpu.memory_allocated()
+    start = time.perf_counter()
+    run()
+    seconds = time.perf_counter() - start
+    # Where nothing is on the GPU the run was on the CPU.
+    return seconds, gpu.max_memory_allocated() - before if gpu and before else None
+
+
+def process_peak() -> int:
+    """Bytes of memory of this process at its peak. Not from getrusage(), which counts the parent's before exec()."""
     status = Path('/proc/self/status').read_text()
     return 1024 * int(status.partition('VmHWM:')[2].split()[0])

@@ -32,7 +32,7 @@ def table(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
             'images/s': f'{measurement.rate:.2f}', 'times faster': f'{networks[0].median / measurement.median:.2f}',
             'GFLOP/s': f'{2 * flops / measurement.median / 1e6:.0f}' if flops else '',
             'of a matrix product': f'{flops / measurement.median / rate:.0%}' if flops else '',
-            'peak memory (MB)': f'{measurement.peak_bytes / 1e6:.0f}'})
+            'peak memory (MB)': f'{measurement.peak_bytes / 1e6:.0f}' if measurement.peak_bytes is not None else ''})
     return rows
 
 

@@ -21,15 +21,23 @@ def returning(function, *args) -> partial:
     return partial(partial, function, *args)
 
 
-def test_turns_and_what_is_measured(tmp_path):
+@pytest.mark.parametrize('shared', [False, True])
+def test_turns_and_what_is_measured(tmp_path, shared):
     log = tmp_path / 'log'
     subjects = [subject(name, returning(os.system, f'echo {name} >> {log}; sleep {seconds}'), units=4)
                 for name, seconds in (('a', 0.1), ('b', 0.2))]
-    first, second = measure(subjects, rounds=3, warm_up=2)
+    first, second = measure(subjects, rounds=3, warm_up=2, shared=shared)
     assert log.read_text().split() == ['a', 'a', 'b', 'b', 'a', 'b', 'a', 'b', 'a', 'b']
     assert first.name == 'a' and len(first.milliseconds) == len(second.milliseconds) == 3
     assert min(first.milliseconds) >= 100 and min(second.milliseconds) >= 200
-    assert first.peak_bytes > 5e6
+    assert (first.peak_bytes is None) if shared else (first.peak_bytes > 5e6)
+
+
+def test_one_process_or_several(tmp_path):
+    for shared, count in ((False, 2), (True, 1)):
+        log = tmp_path / str(shared)
+        measure([subject('', returning(os.system, f'echo $PPID >> {log}'))] * 2, rounds=2, warm_up=1, shared=shared)
+        assert len(set(log.read_text().split())) == count
 
 
 def test_memory_is_that_of_the_subject():

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from mistakes import assert_mistake
 
 ROOT = Path(__file__).parents[2]
@@ -42,3 +43,30 @@ def test_speed(run_tool, config, tmp_path):
 def test_speed_of_what_is_not(run_tool, arguments, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert_mistake(run_tool('benchmark', 'speed', *arguments), message)
+
+
+def test_all(run_tool, tmp_path):
+    out = tmp_path / 'tables'
+    arguments = ['--out', out, '--suites', 'figure3', '--batch', '1', '--size', '8', '8', '--rounds', '2', '--warm-up', '1']
+    result = run_tool('benchmark', 'all', *arguments, '--precision', 'fp32', 'bf16', '--threads', '1')
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in out.iterdir()) == [f'figure3_{precision}.{suffix}' for precision in ('bf16', 'fp32')
+                                                           for suffix in ('json', 'md')]
+    assert result.out.count('| plain-block | ') == result.out.count('| residual-block | ') == 2
+
+
+def test_tables_that_fail_are_told_at_the_end(run_tool, tmp_path, monkeypatch):
+    from repvgg_seg.benchmark import suites
+
+    def fail(*args, **kwargs):
+        raise RuntimeError('conv3x3 failed: out of memory')
+
+    monkeypatch.setattr(suites, 'measure', fail)
+    result = run_tool('benchmark', 'all', '--out', tmp_path, '--suites', 'table1', 'figure3')
+    assert result.out.startswith('table1_fp32 failed: conv3x3 failed: out of memory\n')
+    assert_mistake(result, '2 of the tables failed, see above; the others are in')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without a GPU')
+def test_no_gpu(run_tool):
+    assert_mistake(run_tool('benchmark', 'speed', 'RepVGG-A0', '--device', 'cuda'), '--device cuda, but there is no GPU here')

@@ -1,0 +1,94 @@
+"""The paper's tables of speed, and comparisons with peers, as lists of networks; and running them all."""
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from . import speed, tables
+from .classifiers import PAPER
+from .figure import draw
+from .networks import Setting
+from .rounds import measure
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+SAME_PYRAMID = {'model.decode_head.pool_channels': 512}  # Which MMSegmentation's PSPHead ties to its other channels.
+
+
+def config(name: str) -> str:
+    """Path of a Cityscapes config."""
+    return str(CONFIGS / f'pspnet_{name}_cityscapes.py')
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Networks that are timed together; the first is the reference.
+
+    Args:
+        title: heading.
+        models: see :mod:`repvgg_seg.benchmark.networks`.
+        batch, size: of the images.
+        options: changes of the configs.
+    """
+    title: str
+    models: tuple[str, ...]
+    batch: int
+    size: tuple[int, int]
+    options: dict | None = None
+
+
+SEGMENTORS = ('repvgg_b1g2_fast', 'repvgg_b1g2', 'repvgg_b2_fast', 'repvgg_b2')
+SUITES = {
+    'table1': Suite('Table 1: kernel sizes', ('conv3x3', 'conv1x1', 'conv5x5', 'conv7x7'), 32, (56, 56)),
+    'figure3': Suite('Figure 3: memory of a plain and a residual block', ('plain-block', 'residual-block'), 32, (56, 56)),
+    'table4': Suite('Tables 4 and 5: classifiers', ('ResNet-50', *(name for name in PAPER if name != 'ResNet-50')), 128,
+                    (224, 224)),
+    'table6': Suite('Table 6: fused against training form', ('training:RepVGG-B0', 'RepVGG-B0'), 128, (224, 224)),
+    'table8': Suite('Table 8: PSPNets, the ResNets under the stock head', (
+        f'stock:{config("r50")}', f'stock:{config("r101")}', *map(config, SEGMENTORS)), 16, (713, 713)),
+    'peers': Suite('PSPNets and heads against those of MMPretrain and MMSegmentation', tuple(
+        f'{form}{config(name)}' for name in ('repvgg_a0', 'repvgg_b1g2', 'r50')
+        for form in ('stock:', '', 'head:stock:', 'head:')), 1, (360, 480), SAME_PYRAMID),
+    'body': Suite('Bodies against a matrix product', ('body:RepVGG-B1', 'body:RepVGG-A0'), 8, (224, 224)),
+    'step_peers': Suite('Training steps against the peers', tuple(
+        f'step:{form}{config(name)}' for name in ('repvgg_a0', 'repvgg_b1g2', 'r50') for form in ('stock:', '')),
+        4, (240, 320), SAME_PYRAMID),
+    **{f'step{batch}': Suite(f'Training steps of the Cityscapes configs, batch {batch}', tuple(
+        f'step:{config(name)}' for name in SEGMENTORS), batch, (713, 713)) for batch in (2, 4, 8)},
+}
+MANY = 8  # More networks than that share a process on CPUs too.
+
+
+def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting, out: Path, rounds: int, warm_up: int,
+               batch: int | None = None, size: tuple[int, int] | None = None) -> Iterator[tuple[str, str | None]]:
+    """Time suites, one after the other, and write ``SUITE_PRECISION.json`` and ``.md`` of each, and the figure of Table 4.
+
+    Args:
+        names: keys of ``SUITES``.
+        precisions: keys of :data:`repvgg_seg.benchmark.networks.DTYPES`.
+        setting: of all; its batch, size, precision and options are replaced.
+        out: folder to write.
+        rounds, warm_up: see :func:`repvgg_seg.benchmark.rounds.measure`.
+        batch, size: in the place of the suites' own.
+
+    Yields:
+        Name and, where the suite failed (so that the others go on), why.
+    """
+    for name in names:
+        suite = SUITES[name]
+        for precision in precisions:
+            own = replace(setting, batch=batch or suite.batch, size=size or suite.size, precision=precision,
+                          options=suite.options or {})
+            path = out / f'{name}_{precision}'
+            try:
+                measurements = measure(speed.subjects(suite.models, own), rounds, warm_up, own.threads,
+                                       shared=own.device == 'cuda' or len(suite.models) > MANY)
+            except RuntimeError as error:
+                yield path.name, str(error).strip().splitlines()[-1]
+                continue
+            rows = speed.table(measurements)
+            setup = f'batch {own.batch}, {own.size[0]}x{own.size[1]}, {own.precision}, {own.device}'
+            path.with_suffix('.md').write_text(f'## {suite.title}\n\n{setup}\n\n{tables.markdown(rows)}\n')
+            tables.write(path.with_suffix('.json'), setting=asdict(own), rows=rows,
+                         measurements=[vars(measurement) for measurement in measurements])
+            if name == 'table4':
+                draw(measurements, path.with_suffix('.png'), f'images a second ({setup})')
+            yield path.name, None

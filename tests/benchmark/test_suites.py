@@ -1,0 +1,51 @@
+"""The lists of networks that are timed together exist; a list that fails does not end the others."""
+import json
+
+import pytest
+from mmengine.config import Config
+
+from repvgg_seg.benchmark import suites
+from repvgg_seg.benchmark.networks import Setting, split_name, stock_config
+from repvgg_seg.benchmark.rounds import Measurement
+from repvgg_seg.benchmark.suites import SUITES, run_suites
+
+
+@pytest.mark.parametrize('name', SUITES)
+def test_networks_exist(name):
+    suite = SUITES[name]
+    assert len(set(suite.models)) == len(suite.models) > 1
+    for text in suite.models:
+        forms, model = split_name(text)
+        if 'stock' in forms:
+            config = Config.fromfile(model)
+            config.merge_from_dict(suite.options or {})
+            assert stock_config(config.model).decode_head.type == 'PSPHead'
+
+
+def test_what_is_written_and_what_fails(tmp_path, monkeypatch):
+    settings = []
+
+    def measure(subjects, rounds, warm_up, threads, shared):
+        setting = subjects[0].make.args[1]
+        settings.append((setting.precision, setting.batch, setting.size, shared))
+        if setting.precision == 'fp16':
+            raise RuntimeError('conv1x1 failed: Traceback\nCUDA out of memory')
+        return [Measurement(subject.name, subject.units, [1.0, 2.0, 3.0], info=dict(flops=10)) for subject in subjects]
+
+    monkeypatch.setattr(suites, 'measure', measure)
+    found = list(run_suites(['table1', 'table4'], ['fp32', 'fp16'], Setting(), tmp_path, 2, 1))
+    assert found == [('table1_fp32', None), ('table1_fp16', 'CUDA out of memory'), ('table4_fp32', None),
+                     ('table4_fp16', 'CUDA out of memory')]
+    assert settings[0] == ('fp32', 32, (56, 56), False) and settings[2] == ('fp32', 128, (224, 224), True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'table1_fp32.json', 'table1_fp32.md', 'table4_fp32.json', 'table4_fp32.md', 'table4_fp32.png']
+    assert '\nbatch 32, 56x56, fp32, cpu\n' in (tmp_path / 'table1_fp32.md').read_text()
+    written = json.loads((tmp_path / 'table4_fp32.json').read_text())
+    assert written['setting']['batch'] == 128 and written['rows'][0]['network'] == 'ResNet-50'
+
+
+def test_batch_and_size_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setattr(suites, 'measure', lambda subjects, *args, **kwargs: [
+        Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects])
+    list(run_suites(['table6'], ['bf16'], Setting(), tmp_path, 2, 1, batch=3, size=(65, 97)))
+    assert 'batch 3, 65x97, bf16, cpu' in (tmp_path / 'table6_bf16.md').read_text()
