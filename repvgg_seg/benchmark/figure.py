@@ -43,6 +43,8 @@ def draw(measurements: Sequence[Measurement], out: Path, label: str) -> None:
         for member, speed, accuracy in zip(members, speeds, accuracies):
             axes.annotate(member.name.partition('-')[2], (speed, accuracy), (4, 4), textcoords='offset points', fontsize=8)
     axes.set(xlabel=label, ylabel="ImageNet top-1 accuracy in % (the paper's)", xscale='log')
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_formatter('{x:g}')
     axes.grid(alpha=0.3, which='both')
     axes.legend()
     figure.savefig(out, dpi=150)

@@ -5,6 +5,8 @@ import pytest
 import torch
 from helpers import assert_relatively_close, norms_of, randomize
 from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from torch import nn
 
 from repvgg_seg.benchmark.complexity import complexity
@@ -27,13 +29,20 @@ A0 = str(ROOT / 'configs/pspnet_repvgg_a0_cityscapes.py')
 WIDE = {'model.decode_head.pool_channels': 512}
 
 
-def test_the_peer_is_the_same_network():
+@pytest.fixture
+def pair() -> tuple[nn.Module, nn.Module]:
+    """Ours and the peer in float64, with the same weights."""
     ours, peer = (randomize(build(A0, stock, WIDE)).eval().double() for stock in (False, True))
-    assert type(peer.backbone).__module__.startswith('mmpretrain') and type(peer.decode_head).__name__ == 'PSPHead'
     layout = LAYOUTS['MMPretrain']
     state = {'backbone.' + layout.from_own(key.removeprefix('backbone.')) if key.startswith('backbone.') else key: value
              for key, value in ours.state_dict().items()}
     peer.load_state_dict(state, strict=True)
+    return ours, peer
+
+
+def test_the_peer_is_the_same_network(pair):
+    ours, peer = pair
+    assert type(peer.backbone).__module__.startswith('mmpretrain') and type(peer.decode_head).__name__ == 'PSPHead'
     x = torch.randn(1, 3, 41, 57, dtype=torch.float64)
     expected = ours(x)
     assert_relatively_close(peer(x), expected, 1e-9)
@@ -113,6 +122,25 @@ def test_head_alone():
     setting = Setting(size=(65, 97), options=WIDE)
     whole, body, head = (make(f'{form}{A0}', setting).info['flops'] for form in ('', 'body:', 'head:'))
     assert whole == body + head
+
+
+def test_the_peer_trains_with_the_same_loss(pair):
+    curves = []
+    for model in pair:
+        torch.manual_seed(0)
+        model.train()
+        x = torch.randn(2, 3, 41, 57, dtype=torch.float64)
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(19, (1, 41, 57)))) for _ in range(2)]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        curves.append([])
+        for _ in range(4):
+            losses = model.loss(x, samples)
+            loss = sum(value for name, value in losses.items() if 'loss' in name)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            curves[-1].append(float(loss))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-9) and abs(curves[0][3] - curves[0][0]) > 0.01
 
 
 @pytest.mark.parametrize('precision', ['fp32', 'bf16'])
