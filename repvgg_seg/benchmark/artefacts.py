@@ -10,6 +10,7 @@ import numpy as np
 from ..deploy.runtime import REPORT, load_file
 from ..errors import UserError
 from .rounds import Measurement, Subject
+from .tables import cell, timed
 
 REFERENCE = 'PyTorch, training form, fp32'
 TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not there where a model is deployed.
@@ -79,7 +80,7 @@ def read_report(folder: Path) -> dict:
     """What ``tools/deploy.py`` wrote about a folder.
 
     Raises:
-        UserError: nothing.
+        UserError: it wrote nothing there.
     """
     if not (folder / REPORT).is_file():
         raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote')
@@ -94,17 +95,8 @@ def table(measurements: list[Measurement], report: dict) -> list[dict[str, objec
     rows = []
     for measurement in measurements:
         entry = checked.get(measurement.name, {})
-        low, high = measurement.quartiles
         rows.append({
-            'form': measurement.name, 'mIoU': value(entry.get('miou'), '.2f'),
-            'changed pixels': value(entry.get('changed'), '.3%'),
-            'ms': f'{measurement.median:.1f}', 'quartiles': f'{low:.1f} to {high:.1f}',
-            'times faster': f'{measurements[0].median / measurement.median:.2f}',
-            'peak memory (MB)': f'{measurement.peak_bytes / 1e6:.0f}',
-            'file (MB)': value(entry.get('bytes') and entry['bytes'] / 1e6, '.1f')})
+            'form': measurement.name, 'mIoU': cell(entry.get('miou'), '.2f'),
+            'changed pixels': cell(entry.get('changed'), '.3%'), **timed(measurement, measurements[0]),
+            'file (MB)': cell(entry.get('bytes') and entry['bytes'] / 1e6, '.1f')})
     return rows
-
-
-def value(number: float | None, form: str) -> str:
-    """A number for a table, empty where there is none."""
-    return '' if number is None else format(number, form)

@@ -1,6 +1,12 @@
-"""The classifiers of the paper's Tables 4 and 5: what the paper prints of them, and what they are built from."""
+"""The classifiers of the paper's Tables 4 and 5: what the paper prints of them, and what they and configs are built from."""
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+
+from ..errors import UserError
 from ..models.archs import ARCHS
 
 CLASSES = 1000
@@ -69,3 +75,24 @@ def classifier_config(name: str) -> dict:
     backbone, channels = BACKBONES[name]
     return dict(type='ImageClassifier', backbone=dict(backbone), neck=dict(type='GlobalAveragePooling'),
                 head=dict(type='LinearClsHead', num_classes=CLASSES, in_channels=channels))
+
+
+def model_config(name: str, options: Mapping[str, object] = {}) -> ConfigDict:
+    """The config of a model that needs no weights, whose scope becomes the default one.
+
+    Args:
+        name: one of ``NAMES``, or path of a config.
+        options: settings to change in a config, by their dotted keys.
+
+    Raises:
+        UserError: neither.
+    """
+    if name in NAMES:
+        config = Config(dict(default_scope='mmpretrain', model=classifier_config(name)))
+    elif Path(name).is_file() and 'model' in (config := Config.fromfile(name)):
+        config.merge_from_dict(dict(options))
+    else:
+        raise UserError(f'{name} is neither the config of a model nor one of {", ".join(NAMES)}')
+    config.model.backbone.init_cfg = None
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    return config.model

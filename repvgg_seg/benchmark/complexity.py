@@ -1,18 +1,16 @@
 """Parameters, FLOPs and Winograd multiplications, counted while a model runs on shapes alone."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..deploy.fusing import fuse_for_inference
-from ..errors import UserError
-from .classifiers import NAMES, PAPER, classifier_config
+from .classifiers import PAPER, model_config
+from .tables import shorten
 
 WINOGRAD = 4 / 9  # F(2x2, 3x3): 16 multiplications for 2 x 2 outputs of 9 weights each (the paper's section 2.3).
 PAPER_SIZE = (224, 224)
@@ -75,15 +73,8 @@ def build_fused(name: str) -> nn.Module:
     Raises:
         UserError: neither.
     """
-    if name in NAMES:
-        config = Config(dict(default_scope='mmpretrain', model=classifier_config(name)))
-    elif Path(name).is_file() and 'model' in (config := Config.fromfile(name)):
-        config.model.backbone.init_cfg = None
-    else:
-        raise UserError(f'{name} is neither the config of a model nor one of {", ".join(NAMES)}')
-    init_default_scope(config.get('default_scope', 'mmseg'))
     # Some of MMPretrain's networks cannot be built on the meta device.
-    return fuse_for_inference(MODELS.build(config.model).to('meta'))
+    return fuse_for_inference(MODELS.build(model_config(name)).to('meta'))
 
 
 def table(names: Sequence[str], size: tuple[int, int]) -> list[dict[str, str]]:
@@ -91,7 +82,7 @@ def table(names: Sequence[str], size: tuple[int, int]) -> list[dict[str, str]]:
     rows = []
     for name in names or PAPER:
         found = complexity(build_fused(name), size)
-        row = {'model': Path(name).stem if name.endswith('.py') else name, 'params (M)': cut(found.params / 1e6),
+        row = {'model': shorten(name), 'params (M)': cut(found.params / 1e6),
                'FLOPs (B)': f'{found.flops / 1e9:.1f}', 'Winograd MULs (B)': f'{found.muls / 1e9:.1f}'}
         if size == PAPER_SIZE:
             row['paper'] = ' / '.join('-' if number is None else form.format(number)

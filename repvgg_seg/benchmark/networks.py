@@ -6,15 +6,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..deploy.fusing import fuse_for_inference
 from ..errors import UserError
 from ..models.blocks import RepConv
-from .classifiers import NAMES, classifier_config
+from .classifiers import NAMES, model_config
 from .complexity import MultiplicationCounter
 
 FORMS = {
@@ -165,15 +165,7 @@ class OnFeatures(nn.Module):
 
 def build(name: str, stock: bool, options: dict) -> nn.Module:
     """A classifier of the paper, or the model of a config, in training form, with random weights."""
-    if name in NAMES:
-        config = ConfigDict(classifier_config(name))
-        init_default_scope('mmpretrain')
-    else:
-        full = Config.fromfile(name)
-        full.merge_from_dict(options)
-        config = full.model
-        init_default_scope(full.get('default_scope', 'mmseg'))
-    config.backbone.init_cfg = None
+    config = model_config(name, options)
     return MODELS.build(stock_config(config) if stock else config)
 
 

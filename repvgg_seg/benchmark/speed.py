@@ -1,10 +1,10 @@
 """Networks side by side: time, images a second, the ratio to the first, and how near to a matrix product they compute."""
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from .networks import MATRIX_PRODUCT, Setting, make, split_name
 from .rounds import Measurement, Subject
+from .tables import cell, shorten, timed
 
 
 def subjects(texts: Sequence[str], setting: Setting) -> list[Subject]:
@@ -25,18 +25,9 @@ def table(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
     rate = product.info['flops'] / product.median
     rows = []
     for measurement in networks:
-        low, high = measurement.quartiles
         flops = measurement.info.get('flops')
         rows.append({
-            'network': shorten(measurement.name), 'ms': f'{measurement.median:.1f}', 'quartiles': f'{low:.1f} to {high:.1f}',
-            'images/s': f'{measurement.rate:.2f}', 'times faster': f'{networks[0].median / measurement.median:.2f}',
-            'GFLOP/s': f'{2 * flops / measurement.median / 1e6:.0f}' if flops else '',
-            'of a matrix product': f'{flops / measurement.median / rate:.0%}' if flops else '',
-            'peak memory (MB)': f'{measurement.peak_bytes / 1e6:.0f}' if measurement.peak_bytes is not None else ''})
+            'network': shorten(measurement.name), **timed(measurement, networks[0]), 'images/s': f'{measurement.rate:.2f}',
+            'GFLOP/s': cell(flops and 2 * flops / measurement.median / 1e6, '.0f'),
+            'of a matrix product': cell(flops and flops / measurement.median / rate, '.0%')})
     return rows
-
-
-def shorten(text: str) -> str:
-    """Without folder and suffix of a config."""
-    *forms, name = text.split(':')
-    return ':'.join([*forms, Path(name).stem if name.endswith('.py') else name])

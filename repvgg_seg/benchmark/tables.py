@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .rounds import Measurement
+
 PACKAGES = ('torch', 'onnxruntime', 'openvino', 'nncf', 'onedl-mmpretrain', 'onedl-mmsegmentation', 'mmpretrain',
             'mmsegmentation', 'timm')
 
@@ -17,6 +19,25 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     heads = list(rows[0])
     lines = [heads, ['---'] * len(heads), *([str(row[head]) for head in heads] for row in rows)]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def timed(measurement: Measurement, reference: Measurement) -> dict[str, str]:
+    """The cells of a row that say how long something took, how that compares with the reference, and its memory."""
+    low, high = measurement.quartiles
+    return {'ms': f'{measurement.median:.1f}', 'quartiles': f'{low:.1f} to {high:.1f}',
+            'times faster': f'{reference.median / measurement.median:.2f}',
+            'peak memory (MB)': cell(measurement.peak_bytes and measurement.peak_bytes / 1e6, '.0f')}
+
+
+def cell(number: float | None, form: str) -> str:
+    """A number for a table, empty where there is none."""
+    return '' if number is None else format(number, form)
+
+
+def shorten(name: str) -> str:
+    """A model's name, of a config without its folder and suffix."""
+    *forms, name = name.split(':')
+    return ':'.join([*forms, Path(name).stem if name.endswith('.py') else name])
 
 
 def circumstances() -> dict[str, object]:

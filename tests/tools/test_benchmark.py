@@ -39,6 +39,7 @@ def test_speed(run_tool, config, tmp_path):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['RepVGG-A9'], 'RepVGG-A9 is neither a config nor one of RepVGG-A0'),
     (['stock:configs/pspnet_repvgg_b1g2_fast_cityscapes.py', '--rounds', '2'], "cannot express dilation='fast'"),
+    (['configs/_base_/datasets/camvid.py', '--rounds', '2'], 'camvid.py is neither the config of a model nor one of RepVGG-A0'),
     (['RepVGG-A0', '--rounds', '1'], 'two rounds or more are needed')])
 def test_speed_of_what_is_not(run_tool, arguments, message, monkeypatch):
     monkeypatch.chdir(ROOT)

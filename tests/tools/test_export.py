@@ -16,6 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from repvgg_seg.deploy import folder
 from repvgg_seg.deploy.agreement import as_batch, logits_of
+from repvgg_seg.deploy.artefacts import FORMATS, PRECISIONS
 from repvgg_seg.deploy.runtime import load, windows
 from repvgg_seg.engine.building import build_trained
 
@@ -201,6 +202,11 @@ def test_a_failing_replacement_brings_the_older_folder_back(tmp_path, monkeypatc
     monkeypatch.setattr(Path, 'rename', rename)
     folder.put_in_place(tmp_path / 'new', tmp_path / 'out')
     assert (tmp_path / 'out/file').read_text() == 'new' and [path.name for path in tmp_path.iterdir()] == ['out']
+
+
+def test_every_format_and_precision_can_be_asked_for(run_tool):
+    text = run_tool('deploy', '--help').out
+    assert f'--formats {{{",".join(FORMATS)}}}' in text and f'--precision {{{",".join(PRECISIONS)}}}' in text
 
 
 def test_missing_package(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
