@@ -40,11 +40,35 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.copy_(batches)
 
 
+def norm_of_recomputed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(conv(x))`` that keeps no ``conv(x)`` for the backward pass, which computes it again, to the same bits.
+
+    Unlike a checkpoint of both it runs the norm once, so statistics are updated once.
+    """
+    y = conv(x)
+    address, dtype, x = y.data_ptr(), y.dtype, x.detach()
+
+    def pack(saved: Tensor) -> Tensor | None:
+        return None if saved.data_ptr() == address else saved
+
+    def unpack(saved: Tensor | None) -> Tensor:
+        if saved is not None:
+            return saved
+        with torch.no_grad():  # The dtype is autocast's, which does not reach into the backward pass.
+            return torch.conv2d(x.to(dtype), conv.weight.to(dtype), None, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        return norm(y)
+
+
 class RepConv(nn.Module):
     """BN(conv3x3(x)) + BN(conv1x1(x)) [+ BN(x)]: the linear part of a RepVGG block (paper, Figure 2b and section 3.2).
 
     The identity branch exists where stride is 1 and ``in_channels == out_channels``. The 1x1 and identity branches know
     nothing of dilation: they only see the centre of the 3x3 kernel.
+
+    With ``recompute_1x1`` set, the 1x1 convolution is computed again in the backward pass instead of storing its output: a
+    third less memory for activations, a ninth more multiplications of the forward pass.
 
     Args:
         in_channels: channels of the input.
@@ -68,10 +92,12 @@ class RepConv(nn.Module):
             norm=build_norm(norm_cfg, out_channels)))
         has_identity = stride == 1 and in_channels == out_channels
         self.branch_identity = build_norm(norm_cfg, out_channels) if has_identity else None
+        self.recompute_1x1 = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        y = self.branch_3x3(x) + self.branch_1x1(x)
+        recompute = self.recompute_1x1 and self.training
+        y = self.branch_3x3(x) + (norm_of_recomputed(*self.branch_1x1, x) if recompute else self.branch_1x1(x))
         return y if self.branch_identity is None else y + self.branch_identity(x)
 
     @torch.no_grad()

@@ -1,4 +1,6 @@
 """The backbone: its size, shapes, dilation, modes, gradients, and what it says about wrong arguments."""
+import weakref
+
 import pytest
 import torch
 from helpers import TINY_ARCH, TINY_SE_ARCH, randomize, snapshot
@@ -7,7 +9,7 @@ from torch import nn
 from repvgg_seg.errors import ArgumentTypeError, UserError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS, RepVGGArch, get_arch
-from repvgg_seg.models.blocks import RepVGGBlock
+from repvgg_seg.models.blocks import RepConv, RepVGGBlock
 
 # Fused and training form, with the 1000-way classifier. B2g2, B3g2 and D2se, which the design does not give, were
 # counted in MMPretrain 1.3.6 (`mmpretrain.models.RepVGG(arch, deploy=...)` on the meta device, plus the linear layer).
@@ -173,13 +175,17 @@ def test_norm_eval(norm_eval):
 
 @pytest.mark.parametrize('arch', [TINY_ARCH, TINY_SE_ARCH], ids=['groups', 'se'])
 @pytest.mark.parametrize('deploy', [True, False])
-def test_checkpointing_changes_nothing(arch, deploy):
+@pytest.mark.parametrize('with_cp', [True, '1x1'])
+@pytest.mark.parametrize('precision', [torch.float64, torch.bfloat16])
+def test_checkpointing_changes_nothing(arch, deploy, with_cp, precision):
+    dtype = torch.float64 if precision == torch.float64 else torch.float32
     arguments = dict(dilation='fast', out_indices=ALL_STAGES, deploy=deploy)
-    plain = randomize(RepVGG(arch, **arguments)).double().train()
-    saving = RepVGG(arch, **arguments, with_cp=True).double().train()
+    plain = randomize(RepVGG(arch, **arguments)).to(dtype).train()
+    saving = RepVGG(arch, **arguments, with_cp=with_cp).to(dtype).train()
     saving.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 3, 65, 65).double()
-    outputs = [model(x) for model in (plain, saving)]
+    x = torch.randn(2, 3, 65, 65).to(dtype)
+    with torch.autocast('cpu', torch.bfloat16, enabled=precision == torch.bfloat16):
+        outputs = [model(x) for model in (plain, saving)]
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0)
     for output in outputs:
         sum((feature * feature.detach().cos()).sum() for feature in output).backward()
@@ -188,6 +194,18 @@ def test_checkpointing_changes_nothing(arch, deploy):
                                    msg=lambda text, name=name: f'{name}: {text}')
     # A second update of the running statistics, by the recomputation, would change them.
     torch.testing.assert_close(dict(saving.named_buffers()), dict(plain.named_buffers()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('with_cp', [False, '1x1'])
+def test_recomputing_the_1x1_branches_stores_none_of_their_maps(with_cp):
+    model = RepVGG(TINY_ARCH, with_cp=with_cp).train()
+    maps = []
+    for module in model.modules():
+        if isinstance(module, RepConv):
+            module.branch_1x1.conv.register_forward_hook(lambda conv, inputs, output: maps.append(weakref.ref(output)))
+    outputs = model(torch.randn(2, 3, 65, 65))
+    assert len(maps) == 12 and [stored() is not None for stored in maps] == [not with_cp] * 12
+    assert outputs[0].requires_grad
 
 
 @pytest.mark.parametrize('dilation', [None, 'full', 'fast'])
@@ -242,6 +260,8 @@ def test_arch_object_and_dict_are_one():
     (dict(frozen_stages=None), UserError, 'frozen_stages .*got None'),
     (dict(in_channels=0), UserError, 'in_channels must be a positive integer, got 0'),
     (dict(in_channels='3'), UserError, "in_channels must be a positive integer, got '3'"),
+    (dict(with_cp='3x3'), UserError, r"with_cp must be False, True \(each block\) or '1x1' .* got '3x3'"),
+    (dict(with_cp=1), UserError, 'with_cp must be .* got 1'),
 ], ids=lambda value: str(value) if isinstance(value, dict) else '')
 def test_wrong_argument(arguments, error, message):
     with pytest.raises(error, match=message) as raised:
