@@ -29,6 +29,6 @@ setup(
     install_requires=BASE,
     extras_require={
         'mm': MM_PACKAGES,
-        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf'],
+        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
         'test': ['pytest', 'pytest-xdist', 'hypothesis', 'timm', 'ruff'],
     })

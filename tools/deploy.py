@@ -3,6 +3,7 @@ from pathlib import Path
 
 from repvgg_seg import cli
 
+UNDILATE = {'on': True, 'off': False, 'auto': None}
 
 def main() -> None:
     parser = cli.tool_parser('Fuse a trained segmentor or classifier, check it against the trained one, and write it',
@@ -10,7 +11,7 @@ def main() -> None:
     parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
     parser.add_argument('--images', help='image, folder or quoted glob pattern for the check (default: the test set, else a '
                         'random image)')
-    parser.add_argument('--formats', nargs='+', default=['pth'], choices=['pth', 'onnx', 'openvino', 'pt2'],
+    parser.add_argument('--formats', nargs='+', default=['pth'], choices=['pth', 'onnx', 'openvino', 'pt2', 'ncnn'],
                         help='pth: fused weights and config for MMSegmentation (default); the others run without it')
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
                         help='each format is written in those of them that it has (default: fp32)')
@@ -22,6 +23,8 @@ def main() -> None:
     size.add_argument('--dynamic', action='store_true', help='images of any size (default)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB', help='their order in the images (default: RGB)')
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
+    parser.add_argument('--undilate', choices=list(UNDILATE), default='auto', help='write RepVGG without dilated convolutions, '
+                        'with equal results (default: for ncnn, which is faster by it)')
     args = parser.parse_args()
     config = cli.load_config(args, 'mmseg', 'mmpretrain')
     out = Path(args.out)
@@ -29,7 +32,7 @@ def main() -> None:
     from repvgg_seg.deploy.artefacts import ExportRequest
     from repvgg_seg.deploy.folder import deploy
     request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,
-                            args.logits)
+                            args.logits, UNDILATE[args.undilate])
     report = deploy(config, args.checkpoint, out, args.images, request, args.calibration, args.eval)
     for line in report.lines():
         cli.say(line)

@@ -14,7 +14,8 @@ from .tables import cell, timed
 
 REFERENCE = 'PyTorch, training form, fp32'
 TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not there where a model is deployed.
-FORMAT_NAMES = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO', 'pt2': 'exported program (pt2)'}
+FORMAT_NAMES = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO', 'pt2': 'exported program (pt2)',
+                'ncnn': 'ncnn'}
 
 
 def subjects(config: 'mmengine.config.Config', checkpoint: str, folder: Path, size: tuple[int, int],  # noqa: F821

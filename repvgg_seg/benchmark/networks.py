@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..deploy.fusing import fuse_for_inference
+from ..deploy.undilation import undilate
 from ..errors import UserError
 from ..models.blocks import RepConv
 from .classifiers import NAMES, model_config
 from .complexity import MultiplicationCounter
+from .runtimes import RUNTIMES, LastMap
 
 FORMS = {
     'stock': "built from MMPretrain's RepVGG and MMSegmentation's PSPHead, fused by MMPretrain's own method",
@@ -23,6 +25,8 @@ FORMS = {
     'body': 'the backbone alone',
     'head': 'the decode head alone',
     'step': 'one step of training a segmentor: forward, backward, SGD',
+    'undilated': 'RepVGG without dilated convolutions',
+    **{name: f'in {name} instead of PyTorch' for name in RUNTIMES},
 }
 MATRIX_PRODUCT = 'matmul'
 
@@ -44,12 +48,20 @@ def conv(kernel: int, channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
 
 
+def run_of_layers(dilation: int) -> nn.Sequential:
+    """Four 3x3 convolutions of 512 channels with their ReLUs."""
+    return nn.Sequential(*(layer for _ in range(4) for layer in (
+        nn.Conv2d(512, 512, 3, padding=dilation, dilation=dilation), nn.ReLU(True))))
+
+
 # Name -> what makes a single operation, and its channels.
 OPERATIONS = {
     **{f'conv{kernel}x{kernel}': (partial(conv, kernel, 2048), 2048) for kernel in (1, 3, 5, 7)},  # The paper's Table 1.
     # Its Figure 3: memory of two layers without and with a shortcut.
     'plain-block': (lambda: nn.Sequential(conv(3, 256), nn.ReLU(True), conv(3, 256), nn.ReLU(True)), 256),
     'residual-block': (lambda: Residual(nn.Sequential(conv(3, 256), nn.ReLU(True), conv(3, 256))), 256),
+    # Four layers of B1's stage 4 as they are, and with the dilation that segmentation gives them.
+    'plain-run': (partial(run_of_layers, 1), 512), 'dilated-run': (partial(run_of_layers, 2), 512),
 }
 DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -107,7 +119,9 @@ def split_name(text: str) -> tuple[set[str], str]:
     single = name in OPERATIONS or name == MATRIX_PRODUCT
     if not (single or name in NAMES or Path(name).is_file()):
         raise UserError(f'{name} is neither a config nor one of {", ".join((*NAMES, *OPERATIONS, MATRIX_PRODUCT))}')
-    if (single and forms) or {'body', 'head'} <= set(forms) or ('step' in forms and len(set(forms) - {'stock'}) > 1):
+    runtimes = set(forms) & set(RUNTIMES)
+    if (single and set(forms) - runtimes) or {'body', 'head'} <= set(forms) or len(runtimes) > 1 or (
+            {'undilated', 'training'} <= set(forms)) or ('step' in forms and set(forms) - {'stock', 'step'}):
         raise UserError(f'{text}: these do not go together')
     if name in NAMES and set(forms) & {'step', 'head'}:
         raise UserError(f'{text} is for segmentors; give a config in the place of {name}')
@@ -134,21 +148,26 @@ def make(text: str, setting: Setting) -> Run:
         size = 8192 if setting.device == 'cuda' else 2048
         one, other = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
         return Run(lambda: one @ other, setting.device)
+    runtime = next(iter(forms & set(RUNTIMES)), None)
+    if runtime and (setting.precision, setting.device, setting.compiled) != ('fp32', 'cpu', False):
+        raise UserError(f'{text}: other runtimes are timed in fp32 on the CPU only')
     if name in OPERATIONS:
         operation, channels = OPERATIONS[name]
-        return inference(operation(), (channels, *setting.size), setting)
+        return inference(operation(), (channels, *setting.size), setting, runtime)
     model = build(name, 'stock' in forms, setting.options)
     if 'step' in forms:
         return training_step(model, setting)
     if 'training' not in forms:
         model = deployed(model)
+    if 'undilated' in forms:
+        model = undilate(model)
     model.eval()
     if 'head' in forms:
         with torch.no_grad():
             features = model.extract_feat(torch.randn(1, 3, *setting.size))
         head = OnFeatures(model.decode_head, len(features))
-        return inference(head, tuple(features[model.decode_head.in_index].shape[1:]), setting)
-    return inference(model.backbone if 'body' in forms else model, (3, *setting.size), setting)
+        return inference(head, tuple(features[model.decode_head.in_index].shape[1:]), setting, runtime)
+    return inference(LastMap(model.backbone if 'body' in forms else model), (3, *setting.size), setting, runtime)
 
 
 class OnFeatures(nn.Module):
@@ -208,8 +227,8 @@ def deployed(model: nn.Module) -> nn.Module:
     return model
 
 
-def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting) -> Run:
-    """Forward passes over a random batch."""
+def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtime: str | None = None) -> Run:
+    """Forward passes over a random batch, in PyTorch or another runtime."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     dtype = DTYPES[setting.precision]
     model = model.eval().to(setting.device, dtype, memory_format=layout)
@@ -218,6 +237,8 @@ def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting) -> Run
     if setting.compiled:
         compiled = torch.compile(model)
         run.function = lambda: torch.no_grad()(compiled)(x)
+    if runtime:
+        run.function = RUNTIMES[runtime](model, x, setting.threads)
     return run
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 from .networks import MATRIX_PRODUCT, Setting, make, split_name
 from .rounds import Measurement, Subject
+from .runtimes import RUNTIMES
 from .tables import cell, shorten, timed
 
 
@@ -28,6 +29,8 @@ def table(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
         flops = measurement.info.get('flops')
         rows.append({
             'network': shorten(measurement.name), **timed(measurement, networks[0]), 'images/s': f'{measurement.rate:.2f}',
+            # That of a process which exported the network says nothing of the runtime.
+            **({'peak memory (MB)': ''} if split_name(measurement.name)[0] & set(RUNTIMES) else {}),
             'GFLOP/s': cell(flops and 2 * flops / measurement.median / 1e6, '.0f'),
             'of a matrix product': cell(flops and flops / measurement.median / rate, '.0%')})
     return rows

@@ -43,12 +43,15 @@ class ExportRequest:
         size: height and width of the images that artefacts take; None for any.
         channels: order of the channels of these images, 'RGB' or 'BGR'.
         logits: return logits, float32 (N, C, H, W), instead of class indices, uint8 (N, H, W).
+        undilate: whether RepVGG is written without dilated convolutions, see :func:`repvgg_seg.deploy.undilate`; None: for the
+            formats that gain from it.
     """
     formats: tuple[str, ...] = ('pth', )
     precisions: tuple[str, ...] = ('fp32', )
     size: tuple[int, int] | None = None
     channels: str = 'RGB'
     logits: bool = False
+    undilate: bool | None = None
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Artefact:
     logit_difference: float
     changed: float
     miou: float | None  # In per cent, of the test set; None where it was not evaluated.
+    undilated: bool
     higher_precision: list[str]  # Of an int8 file: convolutions that are not in 8 bits.
     milliseconds: float
     bytes: int
@@ -88,6 +92,11 @@ def write_openvino(exporter: GraphExporter, output: str, precision: str, path: P
         onnx_path.unlink(missing_ok=True)
 
 
+def write_ncnn(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
+    """Write ncnn's ``.param`` and ``.bin``, which are the same for all precisions."""
+    exporter.ncnn().save(path, output)
+
+
 @dataclass(frozen=True)
 class Format:
     """A file format.
@@ -99,6 +108,8 @@ class Format:
         packages: that are needed for that.
         quantize: writes it in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
         quantize_packages: that are needed for that too.
+        any_size: whether H and W of the images can be left open.
+        undilate: whether it is faster without dilated convolutions.
     """
     suffix: str
     precisions: tuple[str, ...]
@@ -106,6 +117,8 @@ class Format:
     packages: tuple[str, ...] = ()
     quantize: Callable[[Path, Path, Sequence, Sequence[str]], None] | None = None
     quantize_packages: tuple[str, ...] = ()
+    any_size: bool = True
+    undilate: bool = False
 
 
 FORMATS = {
@@ -114,6 +127,7 @@ FORMATS = {
     'openvino': Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), write_openvino, ('onnx', 'onnxscript', 'openvino'),
                        quantize_openvino, ('nncf', )),
     'pt2': Format('.pt2', ('fp32', 'fp16', 'bf16'), write_pt2),
+    'ncnn': Format('.ncnn.param', ('fp32', 'bf16'), write_ncnn, ('ncnn', 'pnnx'), any_size=False, undilate=True),
 }
 
 
@@ -121,10 +135,13 @@ def check_request(request: ExportRequest) -> None:
     """Check that everything that is asked for can be written here.
 
     Raises:
-        UserError: no format has a precision, a format has none of the precisions, or the CPU cannot compute in one, so that
-            it could not be checked.
+        UserError: no format has a precision or can be rewritten, a format has none of the precisions or needs a size, or the
+            CPU cannot compute in a precision, so that it could not be checked.
         InstallationError: a package is missing.
     """
+    if request.undilate and set(request.formats) == {'pth'}:
+        raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
+                        'besides pth')
     for precision in request.precisions:
         if not any(precision in FORMATS[name].precisions for name in request.formats):
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]
@@ -138,6 +155,8 @@ def check_request(request: ExportRequest) -> None:
         if not set(entry.precisions) & set(request.precisions):
             raise UserError(f'{name} can be written in {" or ".join(entry.precisions)}, not in '
                             f'{" or ".join(request.precisions)}')
+        if request.size is None and not entry.any_size:
+            raise UserError(f'{name} takes images of one size; give --size H W')
         packages = entry.packages + (entry.quantize_packages if 'int8' in request.precisions else ())
         if missing := [package for package in packages if find_spec(package) is None]:
             raise InstallationError(f"--formats {name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[export]'")

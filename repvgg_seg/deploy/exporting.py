@@ -11,13 +11,15 @@ from torch import nn
 
 from ..engine.prediction import dataset_metainfo
 from ..errors import UserError
+from ..models.repvgg import RepVGG
 from .agreement import as_batch, compare, logits_of, timing
-from .artefacts import FORMATS, PRECISIONS, Artefact, ExportRequest
+from .artefacts import FORMATS, PRECISIONS, Artefact, ExportRequest, Format
 from .evaluation import Evaluation
 from .graph import GraphExporter, check_dynamic, check_exportable, min_size
 from .quantization import Quantizer, split_identities
 from .runtime import Predictor, Run, load_file
 from .sample_images import crop_or_enlarge
+from .undilation import undilate
 
 MIOU_LIMIT = 0.5  # Largest loss against the trained model, in per cent, where both were evaluated.
 
@@ -67,9 +69,12 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
         align_corners=fused.align_corners)
     checker = Checker(trained, pictures, request, {**dataset_metainfo(config), **info}, evaluation, miou)
     size = pictures[0].shape[:2]
-    exporter = GraphExporter(fused, preprocessor, request.channels, size, request.size is None)
+    exporter_of = partial(GraphExporter, preprocessor=preprocessor, channels=request.channels, size=size,
+                          dynamic=request.size is None)
+    undilated = {name: is_undilated(FORMATS[name], request, fused) for name in request.formats}
+    exporters = {rewritten: exporter_of(undilate(fused) if rewritten else fused) for rewritten in set(undilated.values())}
     if 'int8' in request.precisions:
-        split = GraphExporter(split_identities(fused), preprocessor, request.channels, size, request.size is None)
+        split = exporter_of(split_identities(undilate(fused) if request.undilate else fused))
         quantizer = Quantizer(split, [in_order(picture, request.channels) for picture in calibration])
         info.update(calibration_images=len(calibration), layer_decibels=dict(quantizer.layers))
     artefacts = {}
@@ -80,10 +85,19 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
             if precision == 'int8':
                 artefacts[path.name] = write_quantized(quantizer, checker, format_name, path)
             else:
-                write = partial(entry.write, exporter, precision=precision)
+                write = partial(entry.write, exporters[undilated[format_name]], precision=precision)
                 artefacts[path.name] = checker.measure(write, format_name, precision, path)
                 checker.refuse_bad(path, artefacts[path.name])
+            artefacts[path.name].undilated = undilated[format_name]
     return artefacts, info
+
+
+def is_undilated(entry: Format, request: ExportRequest, fused: nn.Module) -> bool:
+    """Whether a format is written without dilated convolutions; without being asked only where there are some."""
+    if request.undilate is not None:
+        return request.undilate
+    return entry.undilate and isinstance(fused.backbone, RepVGG) and any(
+        isinstance(module, nn.Conv2d) and module.dilation != (1, 1) for module in fused.backbone.modules())
 
 
 def write_quantized(quantizer: Quantizer, checker: 'Checker', format_name: str, path: Path) -> Artefact:
@@ -132,10 +146,10 @@ class Checker:
             changed = float(torch.cat([(one != each.argmax(1)).flatten() for one, each in zip(labels, self.expected)])
                             .double().mean())
         milliseconds, = timing([lambda: run(self.images[0][None])])
-        parts = [path, path.with_suffix('.bin')] if format_name == 'openvino' else [path]
+        parts = [path, *(weights for weights in [path.with_suffix('.bin')] if weights.is_file())]
         return Artefact(
             format_name, precision, self.request.size, 'logits' if self.request.logits else 'labels', difference, changed,
-            self.evaluate(run, path.name), [], milliseconds, sum(part.stat().st_size for part in parts),
+            self.evaluate(run, path.name), False, [], milliseconds, sum(part.stat().st_size for part in parts),
             hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest())
 
     def evaluate(self, run: Run, name: str) -> float | None:

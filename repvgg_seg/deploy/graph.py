@@ -9,6 +9,7 @@ from torch.export import Dim, ExportedProgram
 from torch.onnx import ONNXProgram
 
 from ..errors import UserError
+from .ncnn_program import NcnnProgram, convert
 
 OPSET = 18
 PROBE = 256  # Height and width of an image that shows how a segmentor computes.
@@ -49,14 +50,15 @@ class SegmentorGraph(nn.Module):
         Returns:
             Class indices, uint8 (N, H, W), or logits, float32 (N, C, H, W).
         """
-        height, width = images.shape[1:3]
-        x = images.permute(0, 3, 1, 2)
-        if self.flips:
-            x = x.flip(1)
-        x = ((x.float() - self.mean) / self.std).to(self.dtype)
-        logits = self.head(self.neck(self.backbone(x))).float()
-        logits = F.interpolate(logits, size=(height, width), mode='bilinear', align_corners=self.align_corners)
+        logits = self.logits(images.permute(0, 3, 1, 2).float())
         return logits if self.output == 'logits' else logits.argmax(1).to(torch.uint8)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Pixels, float32 (N, 3, H, W) from 0 to 255 -> logits, float32 (N, C, H, W)."""
+        x = pixels.flip(1) if self.flips else pixels
+        x = ((x - self.mean) / self.std).to(self.dtype)
+        logits = self.head(self.neck(self.backbone(x))).float()
+        return F.interpolate(logits, size=pixels.shape[2:], mode='bilinear', align_corners=self.align_corners)
 
 
 class GraphExporter:
@@ -74,6 +76,7 @@ class GraphExporter:
         self.size, self.dynamic = size, dynamic
         self.programs: dict[tuple[str, torch.dtype], ExportedProgram] = {}
         self.onnx_programs: dict[str, ONNXProgram] = {}
+        self._ncnn: NcnnProgram | None = None
 
     def graph(self, output: str, dtype: torch.dtype = torch.float32) -> SegmentorGraph:
         """As PyTorch's module."""
@@ -96,6 +99,28 @@ class GraphExporter:
                 self.program(output), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'],
                 output_names=[output])
         return self.onnx_programs[output]
+
+    def ncnn(self) -> NcnnProgram:
+        """For ncnn, in float32, which gives logits; for images of the example's size, one at a time."""
+        if self._ncnn is None:
+            self._ncnn = convert(FloatPixels(self.graph('logits')), (3, *self.size))
+        return self._ncnn
+
+
+class FloatPixels(nn.Module):
+    """A segmentor for what ncnn makes of an image, and without argmax, which ncnn does not have.
+
+    Args:
+        graph: of which normalisation, network and resizing are used.
+    """
+
+    def __init__(self, graph: SegmentorGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See :meth:`SegmentorGraph.logits`."""
+        return self.graph.logits(pixels)
 
 
 def check_exportable(segmentor: nn.Module, preprocessor: Mapping) -> None:

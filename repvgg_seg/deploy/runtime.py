@@ -1,4 +1,4 @@
-"""Running an exported segmentor with NumPy and one backend (ONNX Runtime, OpenVINO or PyTorch); no OpenMMLab package.
+"""Running an exported segmentor with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn); no OpenMMLab package.
 
 >>> from repvgg_seg.deploy.runtime import load            # doctest: +SKIP
 >>> predictor = load('exported')                          # a folder that tools/deploy.py wrote, or one file in it
@@ -131,8 +131,8 @@ def load(source: str | Path, threads: int | None = None) -> Predictor:
     """Load an artefact that ``tools/deploy.py`` exported.
 
     Args:
-        source: a file (``.onnx``, ``.xml`` or ``.pt2``), or the folder; of several in it one in fp32, and then the first in the
-            order of ``BACKENDS``, whose backend is installed.
+        source: a file (``.onnx``, ``.xml``, ``.pt2`` or ``.param``), or the folder; of several in it one in fp32, and then the
+            first in the order of ``BACKENDS``, whose backend is installed.
         threads: CPU threads; by default the backend decides.
 
     Raises:
@@ -148,7 +148,7 @@ def load(source: str | Path, threads: int | None = None) -> Predictor:
     wanted = [name for name in artefacts if source.is_dir() or name == source.name]
     if not wanted:
         raise UserError(f'{source} is no artefact to run; of those in {REPORT} there are {some(artefacts) or "none"}. Export '
-                        'one with tools/deploy.py --formats onnx, openvino or pt2')
+                        'one with tools/deploy.py --formats onnx, openvino, pt2 or ncnn')
     # The first whose backend is here; what is nearest to the trained model comes first.
     wanted.sort(key=lambda name: (artefacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
     able = [name for name in wanted if importlib.util.find_spec(BACKENDS[Path(name).suffix][0]) is not None]
@@ -204,5 +204,38 @@ def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -
     return lambda images: module(torch.from_numpy(images)).numpy()
 
 
+def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> 'ncnn.Net':  # noqa: F821
+    """Load the two files of an ncnn network.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    net = ncnn.Net()
+    # By default it computes in 16 bits wherever the processor can, also what was exported and checked in fp32.
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_bf16_storage = precision == 'bf16'
+    if threads:
+        net.opt.num_threads = threads
+    weights = path.with_suffix('.bin')
+    if net.load_param(str(path)) or net.load_model(str(weights)):
+        raise UserError(f'ncnn cannot read {path} and {weights.name}; export them again')
+    return net
+
+
+def _ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    net = load_ncnn(ncnn, path, precision, threads)
+    output, = net.output_names()
+
+    def segment(image: np.ndarray) -> np.ndarray:
+        extractor = net.create_extractor()
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        extractor.input('images', ncnn.Mat(pixels))
+        logits = np.array(extractor.extract(output)[1])
+        return logits.argmax(0).astype(np.uint8) if output == 'labels' else logits
+
+    return lambda images: np.stack([segment(image) for image in images])
+
+
 # Suffix -> backend and what loads a file into it, in order of preference.
-BACKENDS = {'.xml': ('openvino', _openvino), '.onnx': ('onnxruntime', _onnxruntime), '.pt2': ('torch', _torch)}
+BACKENDS = {'.xml': ('openvino', _openvino), '.onnx': ('onnxruntime', _onnxruntime), '.pt2': ('torch', _torch),
+            '.param': ('ncnn', _ncnn)}

@@ -137,8 +137,11 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        attention = x.mean((2, 3), keepdim=True)
-        return x * torch.sigmoid(self.expand(torch.relu(self.reduce(attention))))
+        return self.scale(x, x.mean((2, 3), keepdim=True))
+
+    def scale(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Weigh the channels of (N, C, H, W) by the attention that their means (N, C, 1, 1) get."""
+        return x * torch.sigmoid(self.expand(torch.relu(self.reduce(mean))))
 
 
 class RepVGGBlock(nn.Module):

@@ -112,6 +112,8 @@ def _pool(x: Tensor, scale: int) -> Tensor:
 
     Unlike ``AdaptiveAvgPool2d`` it can be exported for any H and W, and its gradient is deterministic on GPUs.
     """
+    if scale == 1:
+        return x.mean((2, 3), keepdim=True)
     across, down = (_pooling_weights(scale, size, x) for size in (x.shape[3], x.shape[2]))
     return down.t() @ (x @ across)
 
@@ -135,6 +137,8 @@ def _tap_products(cells: Tensor, taps: Tensor) -> Tensor:
     Returns:
         (N, O, 3 * s, 3 * s): row ``tap_y * s + cell_y``, column ``tap_x * s + cell_x``.
     """
-    scale = cells.shape[-1]
-    products = torch.einsum('npji,opyx->noyjxi', cells, taps)
-    return products.reshape(*products.shape[:2], 3 * scale, 3 * scale)
+    batch, _, scale, _ = cells.shape
+    products = cells.flatten(2).transpose(1, 2) @ taps.transpose(0, 1).flatten(1)
+    # Not more than four axes (times the batch), which is all that some runtimes know: channel and tap_y; tap_x; y; x.
+    products = products.transpose(1, 2).reshape(-1, 3, scale, scale).transpose(1, 2)
+    return products.reshape(batch, -1, 3 * scale, 3 * scale)

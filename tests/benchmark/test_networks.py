@@ -7,6 +7,7 @@ from helpers import assert_relatively_close, norms_of, randomize
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from tiny import write_segmentor_config
 from torch import nn
 
 from repvgg_seg.benchmark.complexity import complexity
@@ -21,6 +22,7 @@ from repvgg_seg.benchmark.networks import (
     stock_config,
     training_step,
 )
+from repvgg_seg.benchmark.runtimes import RUNTIMES
 from repvgg_seg.errors import UserError
 from repvgg_seg.layouts import LAYOUTS
 
@@ -84,14 +86,44 @@ def test_what_is_not_fused_is_not_called_deployed():
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    ('speedy:RepVGG-A0', 'speedy:RepVGG-A0: unknown speedy; expected stock, training, body, head, step'),
+    ('speedy:RepVGG-A0', 'speedy:RepVGG-A0: unknown speedy; expected stock, training, body, head, step, undilated, onnx'),
     ('RepVGG-A9', 'RepVGG-A9 is neither a config nor one of RepVGG-A0'),
     ('body:conv3x3', 'body:conv3x3: these do not go together'),
     (f'body:head:{A0}', 'these do not go together'), (f'step:training:{A0}', 'these do not go together'),
+    (f'ncnn:openvino:{A0}', 'these do not go together'), (f'step:ncnn:{A0}', 'these do not go together'),
+    (f'training:undilated:{A0}', 'these do not go together'),
     ('step:RepVGG-A0', 'step:RepVGG-A0 is for segmentors; give a config in the place of RepVGG-A0')])
 def test_wrong_names(text, message):
     with pytest.raises(UserError, match=message):
         split_name(text)
+
+
+@pytest.mark.parametrize('change', [dict(precision='bf16'), dict(compiled=True), dict(device='cuda')], ids=str)
+def test_what_other_runtimes_are_not_timed_in(change):
+    with pytest.raises(UserError, match='ncnn:plain-run: other runtimes are timed in fp32 on the CPU only'):
+        make('ncnn:plain-run', Setting(size=(4, 5), **change))
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize('text', ['dilated-run', 'head:stock:{a0}', '{tiny}', 'body:undilated:{tiny}'])
+def test_other_runtimes_compute_the_same(runtime, text, monkeypatch, tmp_path):
+    for package in (runtime, 'onnx', 'onnxscript', 'pnnx'):
+        pytest.importorskip(package, reason='needs the extra [export]')
+    text = text.format(a0=A0, tiny=write_segmentor_config(tmp_path / 'tiny.py', tmp_path))
+    kept = {}
+    monkeypatch.setitem(RUNTIMES, runtime, lambda network, x, threads: kept.update(network=network, x=x) or (lambda: None))
+    make(f'{runtime}:{text}', Setting(size=(49, 66), options=WIDE if A0 in text else {}))
+    monkeypatch.undo()
+    run = RUNTIMES[runtime](kept['network'], kept['x'], 2)
+    with torch.no_grad():
+        expected = kept['network'](kept['x'])
+    assert_relatively_close(torch.from_numpy(run()).reshape(expected.shape), expected, 1e-4)
+
+
+def test_the_rewrite_in_pytorch():
+    setting = Setting(size=(360, 480))
+    plain, dilated = (make(f'body:{form}{A0}', setting).info['flops'] for form in ('undilated:', ''))
+    assert dilated < plain < 1.2 * dilated, 'a mosaic has seams'
 
 
 def test_names():

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
+from exports import picture
+from helpers import randomize
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from repvgg_seg.datasets.toy import write_toy_streets
+from repvgg_seg.deploy.agreement import as_batch, logits_of
+from repvgg_seg.engine.building import build_trained
 
 
 @dataclass
@@ -56,6 +63,27 @@ def checkpoint(config, tmp_path_factory) -> Path:
     """A checkpoint of one short training."""
     from repvgg_seg.engine.segmentor import train_segmentor
     return train(train_segmentor, config, tmp_path_factory.mktemp('trained'))
+
+
+@pytest.fixture(scope='session')
+def random_checkpoint(config, tmp_path_factory) -> Path:
+    """Weights of the segmentor with randomised batch norms, and a classifier that chooses between the classes."""
+    loaded = Config.fromfile(config)
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    model = randomize(MODELS.build(loaded.model)).eval()
+    model.decode_head.conv_seg.weight.data.normal_()
+    with torch.no_grad():
+        model.decode_head.conv_seg.bias -= logits_of(model, as_batch(model, picture(96, 96))).mean((0, 2, 3))
+    path = tmp_path_factory.mktemp('random') / 'random.pth'
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def random_segmentor(config, random_checkpoint) -> nn.Module:
+    """The segmentor with these weights."""
+    return build_trained(Config.fromfile(config), str(random_checkpoint))[0]
 
 
 @pytest.fixture(scope='session')

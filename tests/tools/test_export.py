@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exports import expected_labels, picture
 from helpers import assert_relatively_close, randomize
 from mistakes import assert_mistake
 from mmengine.config import Config
@@ -18,7 +19,6 @@ from repvgg_seg.deploy import folder
 from repvgg_seg.deploy.agreement import as_batch, logits_of
 from repvgg_seg.deploy.artefacts import FORMATS, PRECISIONS
 from repvgg_seg.deploy.runtime import load, windows
-from repvgg_seg.engine.building import build_trained
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 pytest.importorskip('onnxscript', reason='needs the extra [export]')
@@ -26,21 +26,6 @@ pytest.importorskip('onnxruntime', reason='needs the extra [export]')
 pytest.importorskip('openvino', reason='needs the extra [export]')
 ARTEFACTS = ('model.fp32.onnx', 'model.fp32.xml', 'model.bf16.xml', 'model.fp32.pt2', 'model.bf16.pt2')
 SIZES = ((48, 64), (65, 97), (100, 67), (113, 113))
-
-
-@pytest.fixture(scope='session')
-def random_checkpoint(config, tmp_path_factory) -> Path:
-    """Weights with randomised batch norms, and a classifier that chooses between the classes."""
-    loaded = Config.fromfile(config)
-    init_default_scope('mmseg')
-    torch.manual_seed(0)
-    model = randomize(MODELS.build(loaded.model)).eval()
-    model.decode_head.conv_seg.weight.data.normal_()
-    with torch.no_grad():
-        model.decode_head.conv_seg.bias -= logits_of(model, as_batch(model, picture(96, 96))).mean((0, 2, 3))
-    path = tmp_path_factory.mktemp('random') / 'random.pth'
-    torch.save(model.state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope='session')
@@ -54,20 +39,6 @@ def artefacts(config, random_checkpoint, tmp_path_factory) -> Path:
     line = r'model\.fp32\.onnx +logits differ by \S+, 0\.0000% of the pixels change class; \S+ MB, \S+ ms'
     assert re.search(line, result.stdout)
     return folder
-
-
-@pytest.fixture(scope='module')
-def trained(config, random_checkpoint):
-    return build_trained(Config.fromfile(config), str(random_checkpoint))[0]
-
-
-def expected_labels(trained, image: np.ndarray) -> np.ndarray:
-    """Class indices by the trained model in PyTorch, of an RGB image."""
-    return logits_of(trained, as_batch(trained, image[..., ::-1]))[0].argmax(0).numpy()
-
-
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def test_folder_and_sidecar(artefacts):
@@ -85,10 +56,10 @@ def test_folder_and_sidecar(artefacts):
 
 @pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize('name', ARTEFACTS)
-def test_agrees_at_awkward_sizes(artefacts, trained, name, size):
+def test_agrees_at_awkward_sizes(artefacts, random_segmentor, name, size):
     predictor = load(artefacts / name)
     images = [picture(*size, seed) for seed in range(3)]
-    expected = np.stack([expected_labels(trained, image) for image in images])
+    expected = np.stack([expected_labels(random_segmentor, image) for image in images])
     assert len(np.unique(expected)) > 3, 'answers of one class show nothing'
     for batch_size in (1, 3):
         outputs = [predictor.run(np.stack(images[first:first + batch_size])) for first in range(0, 3, batch_size)]
@@ -109,9 +80,9 @@ def test_a_tile_that_covers_the_image_changes_nothing(artefacts):
                 rows.first - rows.start:rows.end - rows.start, columns.first - columns.start:columns.end - columns.start])
 
 
-def test_one_convolution_a_block_and_no_branches(artefacts, trained):
+def test_one_convolution_a_block_and_no_branches(artefacts, random_segmentor):
     operators = Counter(node.op_type for node in onnx.load(artefacts / 'model.fp32.onnx').graph.node)
-    blocks = 1 + sum(len(stage) for stage in trained.backbone.stages)
+    blocks = 1 + sum(len(stage) for stage in random_segmentor.backbone.stages)
     # The head: a 1x1 for each of the four scales, the bottleneck, the classifier.
     assert operators['Conv'] == blocks + 4 + 1 + 1
     assert operators['Relu'] == blocks + 4 + 1
@@ -136,17 +107,17 @@ np.save({out!r}, labels)
 
 
 @pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
-def test_runs_without_what_it_was_trained_with(artefacts, trained, name, tmp_path):
+def test_runs_without_what_it_was_trained_with(artefacts, random_segmentor, name, tmp_path):
     backends = {'onnx': 'onnxruntime', 'xml': 'openvino', 'pt2': 'torch'}
     needed = backends.pop(name.rpartition('.')[2])
     blocked = ['mmengine', 'mmseg', 'mmcv', 'mmpretrain', 'cv2', 'PIL', 'rich', *backends.values()]
     assert needed not in blocked
     code = WITHOUT.format(blocked=blocked, path=str(artefacts / name), out=str(tmp_path / 'labels.npy'))
     subprocess.run([sys.executable, '-c', code], check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(trained, picture(65, 97)))
+    np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(random_segmentor, picture(65, 97)))
 
 
-def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, trained, tmp_path):
+def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, random_segmentor, tmp_path):
     result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', '--size', '56', '72',
                       '--channels', 'BGR', '--logits')
     assert result.code == 0, result.err
@@ -155,7 +126,7 @@ def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, trained,
     assert predictor.size == (56, 72) and predictor.channels == 'BGR'
     assert '1x3x56x72' in result.out, 'training form and file are timed at the same size'
     image = picture(56, 72)
-    expected = logits_of(trained, as_batch(trained, image))[0]
+    expected = logits_of(random_segmentor, as_batch(random_segmentor, image))[0]
     assert_relatively_close(torch.from_numpy(predictor(image)), expected, 1e-4)
 
 

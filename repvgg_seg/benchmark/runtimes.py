@@ -1,0 +1,75 @@
+"""Networks in other runtimes than PyTorch, for timing: float32, on CPUs."""
+import importlib
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..deploy.graph import OPSET
+from ..deploy.ncnn_program import convert
+from ..deploy.runtime import load_file, load_ncnn
+
+
+class LastMap(nn.Module):
+    """A network of one output: of several, such as a backbone's, the last."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the output."""
+        outputs = self.network(x)
+        return outputs[-1] if isinstance(outputs, tuple) else outputs
+
+
+def in_onnxruntime(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+    """A run of ONNX Runtime."""
+    with TemporaryDirectory() as folder:
+        run = load_file(_write_onnx(network, x, Path(folder)), 'fp32', threads)
+    return partial(run, x.numpy())
+
+
+def in_openvino(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+    """A run of OpenVINO."""
+    openvino = importlib.import_module('openvino')
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'network.xml')
+        openvino.save_model(openvino.convert_model(_write_onnx(network, x, path.parent)), path, compress_to_fp16=False)
+        run = load_file(path, 'fp32', threads)
+    return partial(run, x.numpy())
+
+
+def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+    """A run of ncnn, which takes one image at a time."""
+    ncnn = importlib.import_module('ncnn')
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'network.ncnn.param')
+        convert(network, tuple(x.shape[1:])).save(path, 'outputs')
+        net = load_ncnn(ncnn, path, 'fp32', threads)
+    images = x.numpy()
+
+    def run() -> np.ndarray:
+        outputs = []
+        for image in images:
+            extractor = net.create_extractor()
+            extractor.input('images', ncnn.Mat(image))
+            outputs.append(np.array(extractor.extract('outputs')[1]))
+        return np.stack(outputs)
+
+    return run
+
+
+def _write_onnx(network: nn.Module, x: Tensor, folder: Path) -> Path:
+    logging.getLogger('torch.onnx').setLevel(logging.ERROR)
+    path = folder / 'network.onnx'
+    torch.onnx.export(network, (x, ), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images']).save(path)
+    return path
+
+
+RUNTIMES = {'onnxruntime': in_onnxruntime, 'openvino': in_openvino, 'ncnn': in_ncnn}

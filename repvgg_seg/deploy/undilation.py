@@ -1,0 +1,156 @@
+"""A fused backbone without dilated convolutions, for kernels (Winograd) and chips that know plain 3x3 ones only.
+
+A convolution with stride 1 and dilation d never mixes pixels whose coordinates differ modulo d, so it is a plain convolution on
+each of the d x d interleaved sub-grids of the map. These are laid side by side in one mosaic, with a seam of a row and a column
+of zeros between neighbours, which is their padding. A run of layers of the same dilation stays in its mosaic; between them the
+seams, and the places that a smaller sub-grid leaves empty, are made zero again.
+"""
+import copy
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..models.blocks import RepConv, RepVGGBlock, SqueezeExcitation
+from ..models.repvgg import RepVGG
+
+
+def undilate(model: nn.Module) -> nn.Module:
+    """A copy of a model in which no RepVGG backbone has a convolution with dilation above 1.
+
+    It gives the same outputs for every height and width, and has the same keys and weights. A mosaic is larger than its map: by
+    d seams in each direction, and by less than d rows and columns where the sub-grids differ in size.
+
+    Args:
+        model: a fused backbone, or a model with one.
+
+    Raises:
+        UserError: there is no RepVGG in it, or one that is not fused.
+    """
+    model = copy.deepcopy(model)
+    if isinstance(model, RepVGG):
+        return UndilatedRepVGG(model)
+    backbones = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()
+                 if isinstance(child, RepVGG)]
+    if not backbones:
+        raise UserError(f'{type(model).__name__} has no RepVGG backbone whose dilation could be removed')
+    for parent, name, child in backbones:
+        setattr(parent, name, UndilatedRepVGG(child))
+    return model
+
+
+class Mosaic(NamedTuple):
+    """How a map lies in a mosaic.
+
+    Args:
+        height, width: of the map, in pixels.
+        dilation: d, at least 2.
+    """
+    height: int
+    width: int
+    dilation: int
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Height and width of the largest sub-grid with its seam."""
+        return tuple((size + self.dilation - 1) // self.dilation + 1 for size in (self.height, self.width))
+
+    def lay(self, x: Tensor) -> Tensor:
+        """Map (N, C, height, width) -> mosaic (N, C, d * cells[0], d * cells[1]) with zeros in its seams."""
+        (rows, columns), d = self.cells, self.dilation
+        x = F.pad(x, (0, d * columns - self.width, 0, d * rows - self.height))
+        return _interleave(x, (rows, d), (columns, d))
+
+    def lift(self, x: Tensor) -> Tensor:
+        """Mosaic, with anything in its seams -> map."""
+        (rows, columns), d = self.cells, self.dilation
+        return _interleave(x, (d, rows), (d, columns))[:, :, :self.height, :self.width]
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """1 where a mosaic has a pixel, 0 in its seams and empty places: (1, 1, ...), of the dtype and device of ``x``."""
+        return self.lay(x.new_ones(1, 1, self.height, self.width))
+
+
+class Step(NamedTuple):
+    """How a block is computed: on every ``before``-th pixel of its input, in a mosaic of ``dilation`` if that is above 1, and
+    every ``after``-th pixel of what its convolution gives is used."""
+    before: int
+    dilation: int
+    after: int
+
+
+class UndilatedRepVGG(nn.Module):
+    """What :func:`undilate` makes of a fused RepVGG, whose blocks it takes over and changes.
+
+    Args:
+        backbone: fused.
+    """
+
+    def __init__(self, backbone: RepVGG) -> None:
+        super().__init__()
+        if any(isinstance(module, RepConv) for module in backbone.modules()):
+            raise UserError('the backbone is not fused; give undilate() what repvgg_seg.deploy.fuse() returns')
+        self.stem, self.stages = backbone.stem, backbone.stages
+        self.out_indices, self.out_channels = backbone.out_indices, backbone.out_channels
+        self.steps = [[_remove_dilation(block.conv) for block in stage] for stage in self.stages]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute feature maps, as :meth:`repvgg_seg.models.RepVGG.forward`."""
+        x = self.stem(x)
+        mosaic = None
+        outputs = []
+        for index, (stage, steps) in enumerate(zip(self.stages, self.steps)):
+            for block, step in zip(stage, steps):
+                x, mosaic = _enter(x, mosaic, step)
+                x, mosaic = _run(block, x, mosaic, step)
+            if index in self.out_indices:
+                outputs.append(mosaic.lift(x) if mosaic else x)
+        return tuple(outputs)
+
+
+def _remove_dilation(conv: nn.Conv2d) -> Step:
+    """Make a convolution a plain one, and tell how it must then be used."""
+    stride, dilation = conv.stride[0], conv.dilation[0]
+    if dilation == 1:
+        return Step(1, 1, 1)
+    conv.stride, conv.dilation, conv.padding = (1, 1), (1, 1), (1, 1)
+    # With a stride that divides the dilation only every stride-th pixel is ever read.
+    return Step(stride, dilation // stride, 1) if dilation % stride == 0 else Step(1, dilation, stride)
+
+
+def _enter(x: Tensor, mosaic: Mosaic | None, step: Step) -> tuple[Tensor, Mosaic | None]:
+    """Bring the output of a block into the layout in which the next one is computed."""
+    if mosaic and (step.before, step.dilation) == (1, mosaic.dilation):
+        return x * mosaic.pixels(x), mosaic
+    if mosaic:
+        x = mosaic.lift(x)
+    x = _every(x, step.before)
+    if step.dilation == 1:
+        return x, None
+    mosaic = Mosaic(x.shape[2], x.shape[3], step.dilation)
+    return mosaic.lay(x), mosaic
+
+
+def _run(block: RepVGGBlock, x: Tensor, mosaic: Mosaic | None, step: Step) -> tuple[Tensor, Mosaic | None]:
+    """Compute a block. In a mosaic it leaves something in the seams."""
+    x = block.conv(x)
+    if step.after > 1:
+        x, mosaic = _every(mosaic.lift(x), step.after), None
+    if mosaic and isinstance(block.se, SqueezeExcitation):
+        mean = (x * mosaic.pixels(x)).sum((2, 3), keepdim=True) / (mosaic.height * mosaic.width)
+        return block.act(block.se.scale(x, mean)), mosaic
+    return block.act(block.se(x)), mosaic
+
+
+def _every(x: Tensor, step: int) -> Tensor:
+    return x if step == 1 else x[:, :, ::step, ::step]
+
+
+def _interleave(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """Write rows, and columns, as a matrix of the given shape, and read it column by column: (N, C, H, W) -> (N, C, H, W)."""
+    batch, channels, height, width = x.shape
+    # Not more than four axes (times the batch), which is all that some runtimes know.
+    x = x.reshape(-1, *rows, width).transpose(1, 2)
+    x = x.reshape(-1, height, *columns).transpose(2, 3)
+    return x.reshape(batch, channels, height, width)

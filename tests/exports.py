@@ -1,0 +1,15 @@
+"""What exported segmentors are compared with."""
+import numpy as np
+from torch import nn
+
+from repvgg_seg.deploy.agreement import as_batch, logits_of
+
+
+def expected_labels(trained: nn.Module, image: np.ndarray) -> np.ndarray:
+    """Class indices by the trained model in PyTorch, of an RGB image."""
+    return logits_of(trained, as_batch(trained, image[..., ::-1]))[0].argmax(0).numpy()
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Noise, uint8 (H, W, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
