@@ -128,6 +128,12 @@ def split_name(text: str) -> tuple[set[str], str]:
     return set(forms), name
 
 
+def possible(text: str, setting: Setting) -> bool:
+    """Whether a network runs so: other runtimes than PyTorch are timed in fp32 on the CPU only."""
+    return not split_name(text)[0] & set(RUNTIMES) or (
+        setting.precision, setting.device, setting.compiled) == ('fp32', 'cpu', False)
+
+
 def make(text: str, setting: Setting) -> Run:
     """Build what is timed.
 
@@ -149,7 +155,7 @@ def make(text: str, setting: Setting) -> Run:
         one, other = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
         return Run(lambda: one @ other, setting.device)
     runtime = next(iter(forms & set(RUNTIMES)), None)
-    if runtime and (setting.precision, setting.device, setting.compiled) != ('fp32', 'cpu', False):
+    if not possible(text, setting):
         raise UserError(f'{text}: other runtimes are timed in fp32 on the CPU only')
     if name in OPERATIONS:
         operation, channels = OPERATIONS[name]

@@ -6,8 +6,9 @@ from pathlib import Path
 from . import speed, tables
 from .classifiers import PAPER
 from .figure import draw
-from .networks import Setting
+from .networks import Setting, possible
 from .rounds import measure
+from .runtimes import RUNTIMES
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 SAME_PYRAMID = {'model.decode_head.pool_channels': 512}  # Which MMSegmentation's PSPHead ties to its other channels.
@@ -36,6 +37,8 @@ class Suite:
 
 
 SEGMENTORS = ('repvgg_b1g2_fast', 'repvgg_b1g2', 'repvgg_b2_fast', 'repvgg_b2')
+EVERYWHERE = ('', *(f'{runtime}:' for runtime in RUNTIMES))
+FASTEST = 'ncnn'  # For the ResNets, by the suite 'resnets' on a CPU with AVX-512.
 SUITES = {
     'table1': Suite('Table 1: kernel sizes', ('conv3x3', 'conv1x1', 'conv5x5', 'conv7x7'), 32, (56, 56)),
     'figure3': Suite('Figure 3: memory of a plain and a residual block', ('plain-block', 'residual-block'), 32, (56, 56)),
@@ -51,6 +54,17 @@ SUITES = {
     'step_peers': Suite('Training steps against the peers', tuple(
         f'step:{form}{config(name)}' for name in ('repvgg_a0', 'repvgg_b1g2', 'r50') for form in ('stock:', '')),
         4, (240, 320), SAME_PYRAMID),
+    'runs': Suite('Four 3x3 convolutions of 512 channels with ReLU, without and with dilation 2', tuple(
+        f'{runtime}{name}' for runtime in EVERYWHERE for name in ('plain-run', 'dilated-run')), 1, (45, 60)),
+    'bodies': Suite('Bodies with and without dilated convolutions', tuple(
+        f'{runtime}body:{form}{config(name)}' for name in ('repvgg_b1g2', 'repvgg_a0') for runtime in ('', 'ncnn:')
+        for form in ('', 'undilated:')), 1, (360, 480)),
+    'resnets': Suite('PSPNets of ResNets under the stock head, in every runtime', tuple(
+        f'{runtime}stock:{config(name)}' for name in ('r50', 'r101') for runtime in EVERYWHERE), 1, (360, 480)),
+    'undilated': Suite('PSPNets without dilated convolutions, and those of ResNets where they are fastest', (
+        *(f'{FASTEST}:stock:{config(name)}' for name in ('r50', 'r101')),
+        *(f'{runtime}{config(name)}' for name in ('repvgg_b1g2', 'repvgg_b2')
+          for runtime in ('', f'{FASTEST}:', 'ncnn:undilated:'))), 1, (360, 480)),
     **{f'step{batch}': Suite(f'Training steps of the Cityscapes configs, batch {batch}', tuple(
         f'step:{config(name)}' for name in SEGMENTORS), batch, (713, 713)) for batch in (2, 4, 8)},
 }
@@ -78,9 +92,10 @@ def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting
             own = replace(setting, batch=batch or suite.batch, size=size or suite.size, precision=precision,
                           options=suite.options or {})
             path = out / f'{name}_{precision}'
+            models = [text for text in suite.models if possible(text, own)]
             try:
-                measurements = measure(speed.subjects(suite.models, own), rounds, warm_up, own.threads,
-                                       shared=own.device == 'cuda' or len(suite.models) > MANY)
+                measurements = measure(speed.subjects(models, own), rounds, warm_up, own.threads,
+                                       shared=own.device == 'cuda' or len(models) > MANY)
             except RuntimeError as error:
                 yield path.name, str(error).strip().splitlines()[-1]
                 continue

@@ -49,3 +49,12 @@ def test_batch_and_size_of_the_user(tmp_path, monkeypatch):
         Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects])
     list(run_suites(['table6'], ['bf16'], Setting(), tmp_path, 2, 1, batch=3, size=(65, 97)))
     assert 'batch 3, 65x97, bf16, cpu' in (tmp_path / 'table6_bf16.md').read_text()
+
+
+@pytest.mark.parametrize(('setting', 'count'), [(Setting(), 8), (Setting(device='cuda'), 2)], ids=['cpu', 'gpu'])
+def test_other_runtimes_are_left_out_where_they_are_not_timed(tmp_path, monkeypatch, setting, count):
+    timed = []
+    monkeypatch.setattr(suites, 'measure', lambda subjects, *args, **kwargs: timed.extend(subjects) or [
+        Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects])
+    assert list(run_suites(['runs'], ['fp32'], setting, tmp_path, 2, 1)) == [('runs_fp32', None)]
+    assert len([subject for subject in timed if subject.name != 'matmul']) == count
