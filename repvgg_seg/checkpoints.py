@@ -1,6 +1,6 @@
 """Reading checkpoints safely, and loading them whole or not at all."""
 import io
-import os
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +12,13 @@ from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
 from .errors import ArgumentTypeError, CheckpointError, some
+from .files import write_atomically
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
 
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 # What the unpickler and the archive reader raise on damaged files.
 UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+CLASSIFYING = r'(conv_seg|head\.fc)\.(weight|bias)$'  # Layers with one output a class.
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state')
 
 
@@ -87,9 +89,37 @@ def load_model(model: nn.Module, source: str | Path) -> dict:
         CheckpointError: unreadable, or any key or shape differs; nothing was loaded.
     """
     checkpoint = read_checkpoint(source)
-    _load_strictly(model, state_dict_of(checkpoint, source), source)
+    load_model_state(model, checkpoint, source)
     meta = checkpoint.get('meta')
     return dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def load_model_state(model: nn.Module, checkpoint: Mapping, source: str | Path) -> None:
+    """Load a whole model strictly from what :func:`read_checkpoint` read from ``source``.
+
+    Raises:
+        CheckpointError: any key or shape differs; nothing was loaded.
+    """
+    _load_strictly(model, state_dict_of(checkpoint, source), source)
+
+
+def load_beginning(model: nn.Module, checkpoint: Mapping, source: str | Path) -> None:
+    """Load a whole model to train it further; layers that classify, of another number of classes, keep the weights they have.
+
+    Args:
+        model: a segmentor or classifier.
+        checkpoint: what :func:`read_checkpoint` read.
+        source: where from, for messages.
+
+    Raises:
+        CheckpointError: any key, or any other shape, differs; nothing was loaded.
+    """
+    state, wanted = state_dict_of(checkpoint, source), model.state_dict()
+    others = [key for key in state if re.search(CLASSIFYING, key) and key in wanted and state[key].shape != wanted[key].shape]
+    for key in others:
+        print_log(f'{key} of {source} is for {len(state[key])} classes, the model has {len(wanted[key])}: it starts anew',
+                  logger='current', level=logging.WARNING)
+    _load_strictly(model, {**state, **{key: wanted[key] for key in others}}, source)
 
 
 def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Path], prefix: str | None = None) -> None:
@@ -189,12 +219,7 @@ def write_checkpoint(content: Mapping, path: Path) -> None:
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        temporary.write_bytes(buffer.getbuffer())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(buffer.getbuffer(), path)
 
 
 def _first_available(sources: list[str | Path]) -> tuple[str, dict]:

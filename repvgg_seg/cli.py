@@ -9,7 +9,7 @@ from typing import NoReturn
 from urllib.error import URLError
 
 from .environment import require_mm
-from .errors import UserError, some
+from .errors import Interruption, UserError, some
 
 # Exit code of a tool that ends on a user's mistake.
 USER_MISTAKE = 2
@@ -22,10 +22,16 @@ SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a tool; a user's mistake or a failed download ends it with one line on stderr and exit code 2."""
+    """Run a tool; a user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
+
+    Training that a signal has stopped ends with one line too, and with the exit code that belongs to the signal.
+    """
     try:
         require_mm('mmengine', 'mmcv')
         main()
+    except Interruption as interruption:
+        say(str(interruption))
+        sys.exit(128 + interruption.signal)  # As a shell reports a process that the signal ended.
     except UserError as error:
         # A data loader's worker passes its whole traceback on as the message.
         message = str(error).rsplit(f'{type(error).__name__}: ', 1)[-1]

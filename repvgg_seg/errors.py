@@ -20,6 +20,23 @@ class DataError(UserError):
     """A data set is absent, incomplete or broken."""
 
 
+class TrainingError(UserError):
+    """Training cannot go on."""
+
+
+class Interruption(UserError):
+    """A signal asked training to stop, and it did, with a checkpoint.
+
+    Args:
+        message: what was left, and how to go on.
+        signal: its number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class InstallationError(UserError, ImportError):
     """A required package is missing, or packages that exclude each other are installed side by side."""
 

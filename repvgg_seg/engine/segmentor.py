@@ -13,6 +13,7 @@ from .building import resolve
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
 from .pipelines import without_labels
+from .repeatable import unwrapped
 from .testing import evaluate
 from .training import train
 
@@ -71,7 +72,7 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
         UserError: they do not, or a batch of one image meets the batch norm of the 1x1 pooled map.
     """
     for loader in loaders:
-        check_classes(model, loader.dataset)
+        check_classes(model, unwrapped(loader.dataset))
     images, batch = len(loaders[0].sampler), loaders[0].batch_size
     smallest = images % batch if images % batch and not loaders[0].drop_last else batch
     pools_to_one = 1 in getattr(getattr(model, 'decode_head', None), 'pool_scales', ())
