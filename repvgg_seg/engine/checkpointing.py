@@ -63,7 +63,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
         if self.is_local:
             self.backend_args = dict(backend=ATOMIC)
         self.resumed: dict | None = None
-        self.random_states: list[dict] = []
+        self.random_states: list[dict] | None = None  # While a checkpoint to resume from is written.
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note where the run that is resumed stood."""
@@ -96,11 +96,12 @@ class CheckpointHook(_MMEngineCheckpointHook):
         if broken := not_finite(checkpoint['state_dict']):
             raise TrainingError(f'after iteration {checkpoint["meta"]["iter"]} weights are not finite ({some(broken)}); they '
                                 f'were not saved. {advice(Path(self.out_dir))}')
-        checkpoint[RANDOM_STATES] = self.random_states
+        if self.random_states:
+            checkpoint[RANDOM_STATES] = self.random_states
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint."""
-        runner.message_hub.update_info('validated', steps_done(runner))
+        runner.message_hub.update_info('last_validation', steps_done(runner))
         super().after_val_epoch(runner, metrics)
         self._flush()
 
@@ -119,6 +120,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         self.random_states = all_gather_object(random_state())
         super()._save_checkpoint_with_step(runner, step, meta)
+        self.random_states = None
         if self.is_local:
             self.file_backend.remove(Path(self.out_dir, INTERRUPTED))
         self._flush()
@@ -138,7 +140,7 @@ def validation_is_due(runner: Runner) -> bool:
     loop, done = runner.train_loop, steps_done(runner)
     last = runner.max_iters if isinstance(loop, IterBasedTrainLoop) else runner.max_epochs
     return (runner.val_loop is not None and done >= max(1, loop.val_begin) and (done % loop.val_interval == 0 or done == last)
-            and runner.message_hub.runtime_info.get('validated') != done)
+            and runner.message_hub.runtime_info.get('last_validation') != done)
 
 
 def not_finite(state: dict[str, Tensor]) -> list[str]:

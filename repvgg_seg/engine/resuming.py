@@ -1,11 +1,9 @@
 """Finding the checkpoint from which a run can go on."""
-import logging
 import zipfile
 import zlib
 from pathlib import Path
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.logging import print_log
 
 from ..checkpoints import read_checkpoint
 from ..errors import CheckpointError
@@ -14,31 +12,30 @@ INTERRUPTED = 'interrupted.pth'  # Written where a run was asked to stop.
 BEST = 'best_'  # These have no optimizer state.
 
 
-def find_resumable(folder: Path) -> Path | None:
-    """The newest checkpoint in a work dir that is whole; the same in all processes, None where there is none.
+def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint in a work dir that is whole; the same in all processes.
 
-    Newer ones that are damaged are warned of.
+    Returns:
+        Its path, None where there is none; and what is wrong with the newer ones that were passed over.
 
     Raises:
         CheckpointError: there are some, but all are damaged.
     """
-    found = [None]
-    damaged = []
+    found, damaged = None, []
     if is_main_process():
         for path in candidates(folder):
             reason = damage(path)
             if reason is None:
-                found = [path]
+                found = path
                 break
-            damaged.append(path)
-            print_log(f'{reason}; trying the one before it', logger='current', level=logging.WARNING)
-        else:
-            found = [CheckpointError(f'none of the {len(damaged)} checkpoints in {folder} is whole; restore one, or train '
-                                     'without --resume') if damaged else None]
-    broadcast_object_list(found)
-    if isinstance(found[0], CheckpointError):
-        raise found[0]
-    return found[0]
+            damaged.append(reason)
+    answer = [found, damaged]
+    broadcast_object_list(answer)
+    found, damaged = answer
+    if damaged and found is None:
+        raise CheckpointError(f'none of the {len(damaged)} checkpoints in {folder} is whole; restore one, or train without '
+                              f'--resume: {damaged[0]}')
+    return found, damaged
 
 
 def candidates(folder: Path) -> list[Path]:

@@ -29,7 +29,7 @@ class FiniteLossHook(Hook):
         Raises:
             TrainingError: it is not finite, in this process or in another.
         """
-        loss = float((outputs or {}).get('loss', 0.0))
+        loss = float(torch.as_tensor((outputs or {}).get('loss', 0.0)).detach())
         if anywhere(not math.isfinite(loss)):
             where = f'{loss:g}' if not math.isfinite(loss) else 'not finite in another process'
             raise TrainingError(

@@ -37,7 +37,7 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
     fit_to_hardware(config)
     base = fit_batch(config)
     make_durable(config)
-    resumed = find_what_to_resume(config)
+    resumed, damaged = find_what_to_resume(config)
     runner = Runner.from_cfg(config)
     if base:
         # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
@@ -51,6 +51,8 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
                         f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
     check(model, loaders, config)
+    for reason in damaged:
+        runner.logger.warning(f'{reason}; trying the one before it')
     if resumed:
         check_resumption(config.load_from, resumed, loaders[0])
     log_effective_batch(runner, loaders[0])
@@ -85,25 +87,25 @@ def fit_batch(config: Config) -> int | None:
     return base
 
 
-def find_what_to_resume(config: Config) -> dict:
+def find_what_to_resume(config: Config) -> tuple[dict, list[str]]:
     """Choose the checkpoint of a run that is to be resumed, and make the config's seed the one that it was trained with.
 
     Returns:
-        Its ``meta``; empty where there is nothing to resume.
+        Its ``meta``, empty where there is nothing to resume; and what is wrong with newer ones.
 
     Raises:
         CheckpointError: none of the checkpoints that there are can be read.
     """
-    if not config.get('resume'):
-        return {}
-    config.load_from = config.get('load_from') or find_resumable(Path(config.work_dir))
-    if not config.load_from:
-        return {}
-    config.load_from = str(config.load_from)
+    damaged: list[str] = []
+    if config.get('resume') and not config.get('load_from'):
+        path, damaged = find_resumable(Path(config.work_dir))
+        config.load_from = path and str(path)
+    if not (config.get('resume') and config.load_from):
+        return {}, damaged
     meta = read_checkpoint(config.load_from)['meta']
     if meta.get('seed') is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=int(meta['seed']))
-    return meta
+    return meta, damaged
 
 
 def run(runner: Runner) -> None:

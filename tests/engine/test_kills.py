@@ -13,7 +13,7 @@ from tiny import write_segmentor_config
 
 from repvgg_seg.datasets.toy import write_toy_streets
 
-KILLS = int(os.environ.get('KILLS', 3))
+KILLS = int(os.environ.get('KILLS', 2))
 # Random augmentation in workers that outlive epochs, dropout, and momentum: everything that has a state.
 CHANGES = """
 _base_ = '{base}'
@@ -24,7 +24,7 @@ train_dataloader = dict(num_workers=2, persistent_workers=True, dataset=dict(pip
 train_cfg = dict(max_epochs=6, val_interval=2)
 param_scheduler = [dict(type='PolyLR', power=0.9, by_epoch=True, end=6, convert_to_iter_based=True)]
 """
-# Processes are forked from one that has imported everything. Writing is slowed down so that some die in it.
+# Processes are forked from one that has imported everything. Every second kill waits for a file to be written.
 DRIVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -59,9 +59,12 @@ def start(work_dir, resume):
             os._exit(code)
     return child
 
-def ended(child, seconds):
+def writes(work_dir):
+    return bool(list(work_dir.glob('.*.pth.*')))
+
+def ended(child, work_dir, seconds, in_writing):
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or (in_writing and not writes(work_dir)):
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return status
@@ -76,20 +79,19 @@ while report['kills'] < kills:
     work_dir, done, resume = root / f"run{report['runs']}", 0, False
     while True:
         child = start(work_dir, resume)
-        # Late enough, often enough, for another checkpoint to be written.
-        wait = choose.uniform(0.1, 0.7) * span if report['kills'] < kills else 100 * span
-        status = ended(child, wait)
+        wait = choose.uniform(0.1, 0.8) * span if report['kills'] < kills else 100 * span
+        status = ended(child, work_dir, wait, in_writing=report['kills'] % 2 == 1)
         if status is not None:
             assert status == 0, 'the run failed'
             break
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         report['kills'] += 1
-        left = find_resumable(work_dir)
+        left, _ = find_resumable(work_dir)
         now = read_checkpoint(left)['meta']['iter'] if left else 0
         assert now >= done, f'iteration {done} was saved, {now} is left'
         report['iterations'].append(now)
-        report['while_writing'] += bool(list(work_dir.glob('.*.pth.*')))
+        report['while_writing'] += writes(work_dir)
         report['in_vain'] += now == done
         done, resume = now, True
     report['runs'] += 1
