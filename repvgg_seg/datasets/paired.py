@@ -10,7 +10,6 @@ require_mm('mmengine', 'mmcv', 'mmseg')
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 
-IGNORE = 255
 WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
 
 
