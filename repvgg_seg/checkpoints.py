@@ -17,9 +17,18 @@ from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
 
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 # What the unpickler and the archive reader raise on damaged files.
-UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError)
 CLASSIFYING = r'(conv_seg|head\.fc)\.(weight|bias)$'  # Layers with one output a class.
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state')
+
+
+_trusted = False
+
+
+def trust_checkpoints(trusted: bool) -> None:
+    """Whether :func:`read_checkpoint` also reads files that could run code, with a warning; at first it does not."""
+    global _trusted
+    _trusted = trusted
 
 
 def read_checkpoint(source: str | Path) -> dict:
@@ -32,7 +41,8 @@ def read_checkpoint(source: str | Path) -> dict:
         What the file holds, a dict.
 
     Raises:
-        CheckpointError: no such file, no network, not a checkpoint, cut short, or a pickle that carries code.
+        CheckpointError: no such file, no network, not a checkpoint, cut short, or (see :func:`trust_checkpoints`) a pickle
+            that carries code.
     """
     source = str(source)
     path = _download(source) if re.match(r'https?://', source) else Path(source).expanduser()
@@ -41,20 +51,33 @@ def read_checkpoint(source: str | Path) -> dict:
     if not path.is_file():
         raise CheckpointError(f'checkpoint {source} does not exist')
     try:
-        with torch.serialization.safe_globals(_training_state_globals()):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        reason = re.search(r'GLOBAL \S+|Unsupported .{0,80}', str(error))
-        raise CheckpointError(
-            f'checkpoint {source} is refused: it is damaged, or holds more than tensors and plain values '
-            f'({reason.group(0) if reason else type(error).__name__}), which could run code; get an intact copy, or save '
-            'its state_dict alone') from None
+        checkpoint = _load(path, source)
     except UNREADABLE as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f'checkpoint {source} cannot be read (cut short or not a checkpoint): {first_line}') from None
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(f'checkpoint {source} holds a {type(checkpoint).__name__}, expected a dict')
     return checkpoint
+
+
+def _load(path: Path, source: str) -> object:
+    try:
+        with torch.serialization.safe_globals(_training_state_globals()):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        reason = re.search(r'GLOBAL \S+|Unsupported .{0,80}', str(error))
+        reason = reason.group(0) if reason else type(error).__name__
+    if not _trusted:
+        raise CheckpointError(
+            f'checkpoint {source} is refused: it is damaged, or holds more than tensors and plain values ({reason}), which '
+            'could run code; get an intact copy, or save its state_dict alone. If you know who made it, add '
+            '--trust-checkpoint') from None
+    print_log(f'{source} is trusted: it holds more than tensors and plain values ({reason}) and may run any code now',
+              logger='current', level=logging.WARNING)
+    try:
+        return torch.load(path, map_location='cpu', weights_only=False)
+    except UnpicklingError as error:
+        raise EOFError(f'damaged: {error}') from None
 
 
 def state_dict_of(checkpoint: Mapping, source: str | Path) -> dict[str, Tensor]:

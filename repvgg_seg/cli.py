@@ -69,6 +69,7 @@ def tool_parser(description: str, checkpoint: bool, default_config: str | None =
         parser.add_argument('config', help='config file')
     if checkpoint:
         parser.add_argument('checkpoint', help='training checkpoint, or what tools/deploy.py wrote')
+    add_trust(parser)
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME-OF-CONFIG)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. train_dataloader.batch_size=4')
@@ -76,6 +77,12 @@ def tool_parser(description: str, checkpoint: bool, default_config: str | None =
                         help='how the processes were started')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     return parser
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The argument of every tool that reads checkpoints."""
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='also read checkpoints that hold more than tensors, which can run any code')
 
 
 def training_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
@@ -111,6 +118,9 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Conf
         InstallationError: the package of the config's scope is missing.
     """
     from mmengine.config import Config
+
+    from .checkpoints import trust_checkpoints
+    trust_checkpoints(args.trust_checkpoint)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
         raise UserError(f'config {args.config} does not exist; expected a file such as those in configs/')

@@ -80,8 +80,9 @@ def break_image(data: Path) -> None:
 
 
 def empty_label(data: Path) -> None:
-    labels(data)[3].unlink()
-    (data / 'trainannot' / sorted(os.listdir(data / 'train'))[3]).touch()
+    path = labels(data)[3]
+    path.unlink()
+    path.touch()
 
 
 def lose_label(data: Path) -> None:
