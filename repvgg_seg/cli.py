@@ -3,7 +3,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 from urllib.error import URLError
@@ -21,13 +21,17 @@ SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
           'mmpretrain': ('a classifier', 'tools/classify_train.py and tools/classify_test.py')}
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -> None:
     """Run a tool; a user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
 
     Training that a signal has stopped ends with one line too, and with the exit code that belongs to the signal.
+
+    Args:
+        main: the tool.
+        needs: import names of the OpenMMLab packages without which it cannot even start.
     """
     try:
-        require_mm('mmengine', 'mmcv')
+        require_mm(*needs)
         main()
     except Interruption as interruption:
         say(str(interruption))
