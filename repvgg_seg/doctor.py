@@ -111,7 +111,8 @@ def torch_pair() -> Iterator[Finding]:
     torch, torchvision = version_of('torch'), version_of('torchvision')
     if not (torch and torchvision):
         return
-    needs = [found for line in metadata.requires('torchvision') or [] if (found := re.match(r'torch *\(?(==|>=)([\d.]+)', line))]
+    needs = [need for line in metadata.requires('torchvision') or []
+             if (need := re.match(r'torch *\(?(==|>=)([\d.]+)', line))]
     fits = all(numbers(torch) == numbers(need[2]) if need[1] == '==' else numbers(torch) >= numbers(need[2]) for need in needs)
     builds = [version.partition('+')[2] for version in (torch, torchvision)]
     if not fits:

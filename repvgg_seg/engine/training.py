@@ -109,12 +109,12 @@ def find_what_to_resume(config: Config) -> tuple[dict, list[str]]:
 
 
 def run(runner: Runner) -> None:
-    """Train; a loader whose workers end because they got the same signal as this process is part of being stopped."""
+    """Train; that the workers of a loader end, because they got the signal that this process got, is part of being stopped."""
     stopper = next(hook for hook in runner.hooks if isinstance(hook, StopHook))
     try:
         runner.train()
     except RuntimeError:
-        if stopper.received is None:
+        if stopper.received is None or get_world_size() > 1:  # Processes that others wait for cannot save alone.
             raise
         stopper.stop(runner, runner.iter)
     finally:
