@@ -1,6 +1,6 @@
 """One, two and four processes that share a batch come to the same weights, also when a run goes on with another number of them.
 
-PROCESSES='2 4' EPOCHS=10 python -m pytest -s tests/engine/test_equal_processes.py prints the differences after 50 iterations.
+python -m pytest -s -m slow tests/engine/test_equal_processes.py prints the differences after 50 iterations.
 """
 import os
 from pathlib import Path
@@ -13,11 +13,13 @@ from tiny import write_segmentor_config
 from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
 
-PROCESSES = [int(count) for count in os.environ.get('PROCESSES', '2').split()]
-EPOCHS = int(os.environ.get('EPOCHS', 2))
+pytestmark = pytest.mark.slow
+EPOCHS = 10
 IMAGES, BATCH = 40, 8
-# Sums in another order: relative to the largest weight of a tensor, in float32.
-TOLERANCE = 1e-4
+# Sums in another order, relative to the largest weight of a tensor. In float32 a rounded value that passes zero before a ReLU
+# switches a gradient, now and then, which is no fault: so float64 is compared. DTYPE=float32 prints what that gives.
+DTYPE = os.environ.get('DTYPE', 'float64')
+TOLERANCE = dict(float64=1e-8, float32=1e-2)[DTYPE]
 # Each process divides its loss by its own pixels, so only a loss over all pixels is the same for any division of a batch.
 CHANGES = """
 _base_ = '{base}'
@@ -35,10 +37,17 @@ auto_scale_lr = dict(base_batch_size={batch})
 # torch's SyncBatchNorm, which GPUs train with, refuses CPUs: the statistics are frozen instead.
 TRAIN = """
 import sys
+import torch
 from mmengine.config import Config
 from mmseg.models import EncoderDecoder
 from torch.nn.modules.batchnorm import _BatchNorm
+from repvgg_seg.engine.runner import Runner
 from repvgg_seg.engine.segmentor import train_segmentor
+
+dtype = getattr(torch, sys.argv[5])
+wrap, extract = Runner.wrap_model, EncoderDecoder.extract_feat
+Runner.wrap_model = lambda self, settings, model: wrap(self, settings, model.to(dtype))
+EncoderDecoder.extract_feat = lambda self, images: extract(self, images.to(dtype))
 
 def train(self, mode=True, plain=EncoderDecoder.train):
     plain(self, mode)
@@ -72,7 +81,7 @@ def train(folder: Path, processes: int, *words: str, work_dir: str = '') -> Path
     """Train with a number of processes; the work dir."""
     work_dir = folder / (work_dir or str(processes))
     launcher = 'none' if processes == 1 else 'pytorch'
-    for process in start_ranks(folder / 'train.py', folder / 'config.py', work_dir, BATCH // processes, launcher, *words,
+    for process in start_ranks(folder / 'train.py', folder / 'config.py', work_dir, BATCH // processes, launcher, DTYPE, *words,
                                ranks=processes):
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output[-3000:]
@@ -95,18 +104,20 @@ def difference(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
 def test_one_process_moves_the_weights(folder, alone):
     """Else equal weights would show nothing."""
     first = read_checkpoint(folder / '1' / f'epoch_{EPOCHS - 1}.pth')['state_dict']
-    assert difference(first, alone) > 100 * TOLERANCE
+    assert difference(first, alone) > 1e-3
 
 
-@pytest.mark.parametrize('processes', PROCESSES)
+@pytest.mark.parametrize('processes', [2, 4])
 def test_same_weights(folder, alone, processes):
     found = difference(read_checkpoint(train(folder, processes) / f'epoch_{EPOCHS}.pth')['state_dict'], alone)
-    print(f'{processes} processes, {EPOCHS * IMAGES // BATCH} iterations: {found:.1e}')  # noqa: T201
+    print(f'{processes} processes, {EPOCHS * IMAGES // BATCH} iterations, {DTYPE}: {found:.1e}')  # noqa: T201
     assert found < TOLERANCE
 
 
-@pytest.mark.parametrize(('first', 'then'), [(PROCESSES[-1], 1)])
+@pytest.mark.parametrize(('first', 'then'), [(4, 1), (1, 2)])
 def test_resumed_with_another_number_of_processes(folder, alone, first, then):
-    train(folder, first, 'stop', work_dir='resumed')
-    work_dir = train(folder, then, 'resume', work_dir='resumed')
-    assert difference(read_checkpoint(work_dir / f'epoch_{EPOCHS}.pth')['state_dict'], alone) < TOLERANCE
+    train(folder, first, 'stop', work_dir=f'{first}-{then}')
+    work_dir = train(folder, then, 'resume', work_dir=f'{first}-{then}')
+    found = difference(read_checkpoint(work_dir / f'epoch_{EPOCHS}.pth')['state_dict'], alone)
+    print(f'{first}, then {then} processes: {found:.1e}')  # noqa: T201
+    assert found < TOLERANCE

@@ -50,6 +50,7 @@ def test_one_process_that_is_killed_ends_all(run):
                 and b'train.py' in Path(f'/proc/{rank}/cmdline').read_bytes()]
 
 
+@pytest.mark.slow
 def test_signal_to_torchrun_leaves_a_checkpoint(run, tmp_path):
     wait_for_training(run)
     run.send_signal(signal.SIGTERM)

@@ -87,6 +87,27 @@ def test_loss_that_is_no_number_stops_the_run(run_tool, config, tmp_path):
     assert (work_dir / 'epoch_1.pth').read_bytes() == before and not (work_dir / 'epoch_2.pth').exists()
 
 
+def test_start_from_a_model_of_other_classes(run_tool, config, trained, tmp_path):
+    """``load_from`` takes all weights but those of the classes, and says so; anything else that differs is refused."""
+    checkpoint = read_checkpoint(trained / 'epoch_3.pth')
+    for head in ('decode_head', 'auxiliary_head'):
+        for key in (f'{head}.conv_seg.weight', f'{head}.conv_seg.bias'):
+            checkpoint['state_dict'][key] = checkpoint['state_dict'][key][:5]
+    torch.save(checkpoint, tmp_path / 'five.pth')
+    options = ('--work-dir', tmp_path / 'run', '--cfg-options', f'load_from={tmp_path}/five.pth', 'train_cfg.max_epochs=1',
+               'optim_wrapper.optimizer.lr=0.0', 'model.decode_head.dropout_ratio=0')
+    result = run_tool('train', config, *options)
+    assert result.code == 0
+    assert re.search(r'decode_head\.conv_seg\.weight of \S+five\.pth is for 5 classes, the model has 12: it starts anew',
+                     result.out + result.err)
+    state = read_checkpoint(tmp_path / 'run/epoch_1.pth')['state_dict']
+    name = 'decode_head.bottleneck.conv.weight'
+    assert torch.equal(state[name], checkpoint['state_dict'][name])
+    del checkpoint['state_dict'][name]
+    torch.save(checkpoint, tmp_path / 'five.pth')
+    assert_mistake(run_tool('train', config, *options), rf'five\.pth does not fit the model: .*1 missing \({re.escape(name)}\)')
+
+
 def test_weights_that_are_not_finite_are_not_saved(run_tool, config, tmp_path, monkeypatch):
     """After the last iteration before a checkpoint no loss tells."""
     from repvgg_seg.engine.stopping import FiniteLossHook
