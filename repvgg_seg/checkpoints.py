@@ -1,6 +1,6 @@
 """Reading checkpoints safely, and loading them whole or not at all."""
 import io
-import os
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +12,23 @@ from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
 from .errors import ArgumentTypeError, CheckpointError, some
+from .files import write_atomically
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
 
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 # What the unpickler and the archive reader raise on damaged files.
-UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError)
+CLASSIFYING = r'(conv_seg|head\.fc)\.(weight|bias)$'  # Layers with one output a class.
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state')
+
+
+_trusted = False
+
+
+def trust_checkpoints(trusted: bool) -> None:
+    """Whether :func:`read_checkpoint` also reads files that could run code, with a warning; at first it does not."""
+    global _trusted
+    _trusted = trusted
 
 
 def read_checkpoint(source: str | Path) -> dict:
@@ -30,7 +41,8 @@ def read_checkpoint(source: str | Path) -> dict:
         What the file holds, a dict.
 
     Raises:
-        CheckpointError: no such file, no network, not a checkpoint, cut short, or a pickle that carries code.
+        CheckpointError: no such file, no network, not a checkpoint, cut short, or (see :func:`trust_checkpoints`) a pickle
+            that carries code.
     """
     source = str(source)
     path = _download(source) if re.match(r'https?://', source) else Path(source).expanduser()
@@ -39,20 +51,33 @@ def read_checkpoint(source: str | Path) -> dict:
     if not path.is_file():
         raise CheckpointError(f'checkpoint {source} does not exist')
     try:
-        with torch.serialization.safe_globals(_training_state_globals()):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        reason = re.search(r'GLOBAL \S+|Unsupported .{0,80}', str(error))
-        raise CheckpointError(
-            f'checkpoint {source} is refused: it is damaged, or holds more than tensors and plain values '
-            f'({reason.group(0) if reason else type(error).__name__}), which could run code; get an intact copy, or save '
-            'its state_dict alone') from None
+        checkpoint = _load(path, source)
     except UNREADABLE as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f'checkpoint {source} cannot be read (cut short or not a checkpoint): {first_line}') from None
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(f'checkpoint {source} holds a {type(checkpoint).__name__}, expected a dict')
     return checkpoint
+
+
+def _load(path: Path, source: str) -> object:
+    try:
+        with torch.serialization.safe_globals(_training_state_globals()):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        reason = re.search(r'GLOBAL \S+|Unsupported .{0,80}', str(error))
+        reason = reason.group(0) if reason else type(error).__name__
+    if not _trusted:
+        raise CheckpointError(
+            f'checkpoint {source} is refused: it is damaged, or holds more than tensors and plain values ({reason}), which '
+            'could run code; get an intact copy, or save its state_dict alone. If you know who made it, add '
+            '--trust-checkpoint') from None
+    print_log(f'{source} is trusted: it holds more than tensors and plain values ({reason}) and may run any code now',
+              logger='current', level=logging.WARNING)
+    try:
+        return torch.load(path, map_location='cpu', weights_only=False)
+    except UnpicklingError as error:
+        raise EOFError(f'damaged: {error}') from None
 
 
 def state_dict_of(checkpoint: Mapping, source: str | Path) -> dict[str, Tensor]:
@@ -87,9 +112,37 @@ def load_model(model: nn.Module, source: str | Path) -> dict:
         CheckpointError: unreadable, or any key or shape differs; nothing was loaded.
     """
     checkpoint = read_checkpoint(source)
-    _load_strictly(model, state_dict_of(checkpoint, source), source)
+    load_model_state(model, checkpoint, source)
     meta = checkpoint.get('meta')
     return dict(meta) if isinstance(meta, Mapping) else {}
+
+
+def load_model_state(model: nn.Module, checkpoint: Mapping, source: str | Path) -> None:
+    """Load a whole model strictly from what :func:`read_checkpoint` read from ``source``.
+
+    Raises:
+        CheckpointError: any key or shape differs; nothing was loaded.
+    """
+    _load_strictly(model, state_dict_of(checkpoint, source), source)
+
+
+def load_beginning(model: nn.Module, checkpoint: Mapping, source: str | Path) -> None:
+    """Load a whole model to train it further; layers that classify, of another number of classes, keep the weights they have.
+
+    Args:
+        model: a segmentor or classifier.
+        checkpoint: what :func:`read_checkpoint` read.
+        source: where from, for messages.
+
+    Raises:
+        CheckpointError: any key, or any other shape, differs; nothing was loaded.
+    """
+    state, wanted = state_dict_of(checkpoint, source), model.state_dict()
+    others = [key for key in state if re.search(CLASSIFYING, key) and key in wanted and state[key].shape != wanted[key].shape]
+    for key in others:
+        print_log(f'{key} of {source} is for {len(state[key])} classes, the model has {len(wanted[key])}: it starts anew',
+                  logger='current', level=logging.WARNING)
+    _load_strictly(model, {**state, **{key: wanted[key] for key in others}}, source)
 
 
 def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Path], prefix: str | None = None) -> None:
@@ -189,12 +242,7 @@ def write_checkpoint(content: Mapping, path: Path) -> None:
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        temporary.write_bytes(buffer.getbuffer())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(buffer.getbuffer(), path)
 
 
 def _first_available(sources: list[str | Path]) -> tuple[str, dict]:

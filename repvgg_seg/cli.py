@@ -3,13 +3,13 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 from urllib.error import URLError
 
 from .environment import require_mm
-from .errors import UserError, some
+from .errors import Interruption, UserError, some
 
 # Exit code of a tool that ends on a user's mistake.
 USER_MISTAKE = 2
@@ -21,11 +21,21 @@ SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
           'mmpretrain': ('a classifier', 'tools/classify_train.py and tools/classify_test.py')}
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a tool; a user's mistake or a failed download ends it with one line on stderr and exit code 2."""
+def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -> None:
+    """Run a tool; a user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
+
+    Training that a signal has stopped ends with one line too, and with the exit code that belongs to the signal.
+
+    Args:
+        main: the tool.
+        needs: import names of the OpenMMLab packages without which it cannot even start.
+    """
     try:
-        require_mm('mmengine', 'mmcv')
+        require_mm(*needs)
         main()
+    except Interruption as interruption:
+        say(str(interruption))
+        sys.exit(128 + interruption.signal)  # As a shell reports a process that the signal ended.
     except UserError as error:
         # A data loader's worker passes its whole traceback on as the message.
         message = str(error).rsplit(f'{type(error).__name__}: ', 1)[-1]
@@ -63,6 +73,7 @@ def tool_parser(description: str, checkpoint: bool, default_config: str | None =
         parser.add_argument('config', help='config file')
     if checkpoint:
         parser.add_argument('checkpoint', help='training checkpoint, or what tools/deploy.py wrote')
+    add_trust(parser)
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME-OF-CONFIG)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. train_dataloader.batch_size=4')
@@ -70,6 +81,12 @@ def tool_parser(description: str, checkpoint: bool, default_config: str | None =
                         help='how the processes were started')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     return parser
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The argument of every tool that reads checkpoints."""
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='also read checkpoints that hold more than tensors, which can run any code')
 
 
 def training_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
@@ -105,6 +122,9 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Conf
         InstallationError: the package of the config's scope is missing.
     """
     from mmengine.config import Config
+
+    from .checkpoints import trust_checkpoints
+    trust_checkpoints(args.trust_checkpoint)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
         raise UserError(f'config {args.config} does not exist; expected a file such as those in configs/')

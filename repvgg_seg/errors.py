@@ -17,7 +17,33 @@ class CheckpointError(UserError):
 
 
 class DataError(UserError):
-    """A data set is absent, incomplete or broken."""
+    """A data set is absent, incomplete or broken.
+
+    Args:
+        message: which file, what was found, what to do.
+        kind: of the fault, in two words, by which faults are counted.
+    """
+
+    def __init__(self, message: str, kind: str = 'incomplete') -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class TrainingError(UserError):
+    """Training cannot go on."""
+
+
+class Interruption(UserError):
+    """A signal asked training to stop, and it did, with a checkpoint.
+
+    Args:
+        message: what was left, and how to go on.
+        signal: its number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class InstallationError(UserError, ImportError):

@@ -1,7 +1,9 @@
 """Shared by all tests: a fixed seed before each, few threads, and the warnings of the libraries below us muted."""
 import os
 import random
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +44,15 @@ def save(tmp_path) -> Callable[..., Path]:
         torch.save(content, tmp_path / name)
         return tmp_path / name
     return save_as
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A folder on a disk of 3 MB, where this user may mount one."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', str(folder)]
+    if not shutil.which('mount') or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip('needs the right to mount a tmpfs')
+    yield folder
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)

@@ -1,6 +1,7 @@
 """Weights are loaded whole or not at all, and files that carry code are refused."""
 import os
 import pickle
+import re
 import shutil
 import urllib.error
 
@@ -10,7 +11,7 @@ import torch
 from helpers import TINY_ARCH, TINY_SE_ARCH, assert_same_state, randomize, snapshot
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from repvgg_seg.checkpoints import find_checkpoint, load_pretrained, read_checkpoint
+from repvgg_seg.checkpoints import find_checkpoint, load_pretrained, read_checkpoint, trust_checkpoints
 from repvgg_seg.errors import CheckpointError
 from repvgg_seg.models import RepVGG
 
@@ -144,6 +145,19 @@ def test_file_that_carries_code_is_refused(write, source, target, tmp_path):
     assert not trace.exists()
     torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
     assert trace.exists(), 'the file was harmless: the test shows nothing'
+
+
+def test_file_that_carries_code_is_read_when_it_is_trusted(source, target, tmp_path, capfd):
+    path = tmp_path / 'old.pth'
+    torch.save(dict(state_dict=source.state_dict(), meta=Malicious(tmp_path / 'trace')), path)
+    trust_checkpoints(True)
+    try:
+        load_pretrained(target, path)
+    finally:
+        trust_checkpoints(False)
+    assert_same_state(target, source.state_dict())
+    assert (tmp_path / 'trace').exists()
+    assert re.search(r'old\.pth is trusted: it holds more .*mkdir.* may run any code', ''.join(capfd.readouterr()))
 
 
 class Getattr:

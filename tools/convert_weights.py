@@ -10,9 +10,12 @@ def main() -> None:
     parser.add_argument('source', metavar='SRC', help='checkpoint, a file or URL')
     parser.add_argument('target', metavar='DST', help='file to write')
     parser.add_argument('--to', choices=['own', 'official'], default='own', help='layout of DST (default: own)')
+    cli.add_trust(parser)
     args = parser.parse_args()
     target = cli.ensure_writable_file(args.target)
+    from repvgg_seg.checkpoints import trust_checkpoints
     from repvgg_seg.conversion import convert_checkpoint
+    trust_checkpoints(args.trust_checkpoint)
     for line in convert_checkpoint(args.source, target, args.to):
         cli.say(line)
     cli.say(f'Wrote {target}')

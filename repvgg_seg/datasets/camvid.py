@@ -1,6 +1,7 @@
 """CamVid in the 11-class split that SegNet (arXiv:1511.00561) made the common one."""
 from ..registry import DATASETS
-from .paired import IGNORE, PairedSegDataset
+from .diagnosis import IGNORE
+from .paired import PairedSegDataset
 
 VOID = 11
 

@@ -2,7 +2,8 @@
 from mmseg.datasets import CityscapesDataset as _MMSegCityscapes
 
 from ..registry import DATASETS
-from .paired import IGNORE, PairedSegDataset
+from .diagnosis import IGNORE
+from .paired import PairedSegDataset
 
 # Label ids of the 19 evaluated classes, in the order of the train ids (cityscapesScripts, helpers/labels.py).
 TRAIN_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)

@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
 from ..registry import TRANSFORMS
+from .diagnosis import diagnose_channels, diagnose_values
 
 LISTED_VALUES = 8  # Values shown in an error.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -35,7 +36,8 @@ class LoadImage(LoadImageFromFile):
                     raise ValueError(f'mode {header.mode}, expected 8 bits per channel')
             image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         except UNREADABLE as error:
-            raise DataError(f'image {path} cannot be read ({_reason(error)}); replace or remove it') from None
+            raise DataError(f'image {path} cannot be read ({_reason(error)}); replace or remove it',
+                            'unreadable image') from None
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
 
@@ -57,23 +59,25 @@ class LoadLabels(BaseTransform):
         path, label_map = results['seg_map_path'], results['label_map']
         labels = _read(path)
         if labels.ndim != 2:
+            diagnosis = diagnose_channels(labels)
             raise DataError(f'label {path} is a color image of shape {labels.shape}; expected one channel of class '
-                            'indices: convert the colors to indices')
+                            f'indices: {diagnosis.mend}', diagnosis.kind)
         if labels.shape != results['ori_shape']:
             raise DataError(f'label {path} has height and width {labels.shape}, its image {results["ori_shape"]}; '
-                            'they must be equal')
+                            'they must be equal', 'other size')
         if labels.dtype != np.uint8:
-            raise DataError(f'label {path} has {8 * labels.itemsize} bits per pixel; expected 8: convert it')
+            raise DataError(f'label {path} has {8 * labels.itemsize} bits per pixel; expected 8: convert it',
+                            'more than 8 bits')
         table = np.full(256, -1, np.int16)
         table[list(label_map)] = list(label_map.values())
         indices = table[labels]
         if indices.min() < 0:
             wrong = [int(value) for value in np.unique(labels[indices < 0])]
             legal = sorted(label_map)
+            diagnosis = diagnose_values(np.unique(labels).tolist(), label_map)
             raise DataError(
                 f'label {path} has values outside the classes: {", ".join(map(str, wrong[:LISTED_VALUES]))}'
-                f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {_ranges(legal)}; mend the label or the '
-                'classes of the data set')
+                f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {_ranges(legal)}; {diagnosis.mend}', diagnosis.kind)
         results['gt_seg_map'] = indices.astype(np.uint8)
         results['seg_fields'].append('gt_seg_map')
         return results
@@ -84,7 +88,8 @@ def _read(path: str) -> np.ndarray:
         with Image.open(io.BytesIO(mmengine.fileio.get(path))) as image:
             return np.array(image.convert('L') if image.mode == '1' else image)  # One bit means 0 and 255.
     except UNREADABLE as error:
-        raise DataError(f'label {path} cannot be read ({_reason(error)}); replace it or remove the pair') from None
+        raise DataError(f'label {path} cannot be read ({_reason(error)}); replace it or remove the pair',
+                        'unreadable label') from None
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """Data sets of image files and label files beside them, checked when they are opened."""
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from ..environment import require_mm
 from ..errors import DataError, UserError
@@ -10,7 +9,6 @@ require_mm('mmengine', 'mmcv', 'mmseg')
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 
-IGNORE = 255
 WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
 
 
@@ -86,6 +84,12 @@ class PairedSegDataset(BaseSegDataset):
 
 
 def _files(root: str) -> list[str]:
-    """Paths below ``root``, relative to it, links to folders followed."""
-    return [str((Path(folder) / name).relative_to(root))
-            for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    """Paths below ``root``, relative to it, links to folders followed, but each folder entered once: links may form loops."""
+    found, entered = [], set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        if (place := os.path.realpath(folder)) in entered:
+            subfolders.clear()
+            continue
+        entered.add(place)
+        found += [os.path.relpath(os.path.join(folder, name), root) for name in names]
+    return found

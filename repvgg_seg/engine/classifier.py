@@ -12,6 +12,7 @@ from ..errors import UserError, some
 from .building import resolve
 from .hardware import fit_to_hardware
 from .pipelines import set_size
+from .repeatable import unwrapped
 from .testing import evaluate
 from .training import train
 
@@ -87,7 +88,7 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
     """
     training = loaders[0].dataset.metainfo
     for loader in loaders:
-        check_classes(model, loader.dataset, dict(dataset_meta=training))
+        check_classes(model, unwrapped(loader.dataset), dict(dataset_meta=training))
 
 
 def check_classes(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:

@@ -3,16 +3,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..datasets.checking import check_sample
 from ..errors import UserError
 from .building import resolve
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
 from .pipelines import without_labels
+from .repeatable import unwrapped
 from .testing import evaluate
 from .training import train
 
@@ -65,13 +67,17 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
 
 
 def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
-    """Check that the classes of a segmentor and its data sets agree, and that the pyramid's batch norm can be trained.
+    """Check that a segmentor and its data sets fit together, that these are sound, and that the pyramid's norm can be trained.
 
     Raises:
-        UserError: they do not, or a batch of one image meets the batch norm of the 1x1 pooled map.
+        UserError: the classes differ, or a batch of one image meets the batch norm of the 1x1 pooled map.
+        DataError: a sample of the images and labels shows a fault.
     """
-    for loader in loaders:
-        check_classes(model, loader.dataset)
+    for name, loader in zip(('the training set', 'the validation set'), loaders):
+        dataset = unwrapped(loader.dataset)
+        check_classes(model, dataset)
+        if is_main_process():
+            check_sample(name, dataset)
     images, batch = len(loaders[0].sampler), loaders[0].batch_size
     smallest = images % batch if images % batch and not loaders[0].drop_last else batch
     pools_to_one = 1 in getattr(getattr(model, 'decode_head', None), 'pool_scales', ())

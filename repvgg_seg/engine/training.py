@@ -5,13 +5,15 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoints import find_checkpoint, read_checkpoint
 from ..errors import UserError
 from .hardware import fit_to_hardware
+from .resuming import find_resumable
+from .runner import Runner, make_durable
+from .stopping import StopHook
 
 RESUMPTION_TOLERANCE = 0.01  # Of the iterations an epoch: shares of 256 images need not be whole.
 
@@ -29,9 +31,13 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
 
     Raises:
         UserError: data, weights, classes and batch size do not fit together; nothing was trained.
+        TrainingError: the loss or the weights are not finite any more; the checkpoints before that are kept.
+        Interruption: a signal asked to stop; a checkpoint was written.
     """
     fit_to_hardware(config)
     base = fit_batch(config)
+    make_durable(config)
+    resumed, damaged = find_what_to_resume(config)
     runner = Runner.from_cfg(config)
     if base:
         # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
@@ -45,10 +51,12 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
                         f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
     check(model, loaders, config)
-    if config.get('resume'):
-        check_resumption(runner, loaders[0])
+    for reason in damaged:
+        runner.logger.warning(f'{reason}; trying the one before it')
+    if resumed:
+        check_resumption(config.load_from, resumed, loaders[0])
     log_effective_batch(runner, loaders[0])
-    runner.train()
+    run(runner)
     barrier()  # The main process writes the checkpoints.
     return find_checkpoint(Path(runner.work_dir))
 
@@ -79,7 +87,41 @@ def fit_batch(config: Config) -> int | None:
     return base
 
 
-def check_resumption(runner: Runner, loader: DataLoader) -> None:
+def find_what_to_resume(config: Config) -> tuple[dict, list[str]]:
+    """Choose the checkpoint of a run that is to be resumed, and make the config's seed the one that it was trained with.
+
+    Returns:
+        Its ``meta``, empty where there is nothing to resume; and what is wrong with newer ones.
+
+    Raises:
+        CheckpointError: none of the checkpoints that there are can be read.
+    """
+    damaged: list[str] = []
+    if config.get('resume') and not config.get('load_from'):
+        path, damaged = find_resumable(Path(config.work_dir))
+        config.load_from = path and str(path)
+    if not (config.get('resume') and config.load_from):
+        return {}, damaged
+    meta = read_checkpoint(config.load_from)['meta']
+    if meta.get('seed') is not None:
+        config.randomness = dict(config.get('randomness') or {}, seed=int(meta['seed']))
+    return meta, damaged
+
+
+def run(runner: Runner) -> None:
+    """Train; that the workers of a loader end, because they got the signal that this process got, is part of being stopped."""
+    stopper = next(hook for hook in runner.hooks if isinstance(hook, StopHook))
+    try:
+        runner.train()
+    except RuntimeError:
+        if stopper.received is None or get_world_size() > 1:  # Processes that others wait for cannot save alone.
+            raise
+        stopper.stop(runner, runner.iter)
+    finally:
+        stopper.restore_handlers()
+
+
+def check_resumption(checkpoint: str, meta: dict, loader: DataLoader) -> None:
     """Check that the checkpoint to resume from was trained with as many iterations an epoch.
 
     The learning rates and the schedule's counts of iterations are part of a checkpoint: with other batches they would end too
@@ -88,13 +130,9 @@ def check_resumption(runner: Runner, loader: DataLoader) -> None:
     Raises:
         UserError: it was not.
     """
-    checkpoint = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
-    if not checkpoint:
-        return
-    meta = read_checkpoint(checkpoint).get('meta', {})
     if not meta.get('epoch'):
         return
-    before, now = meta['iter'] / meta['epoch'], len(loader)
+    before, now = (meta['iter'] - meta.get('into_epoch', 0)) / meta['epoch'], len(loader)
     if abs(before - now) > RESUMPTION_TOLERANCE * now:
         raise UserError(f'{checkpoint} was trained with {before:g} iterations an epoch, resuming it would take {now}; resume '
                         'with as many images a step as before, by train_dataloader.batch_size for another number of processes')

@@ -1,0 +1,65 @@
+"""What is probably wrong with a label map, told by its values, and the step that mends it."""
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+IGNORE = 255
+# Cityscapes' label ids (cityscapesScripts, helpers/labels.py), and how many classes are trained.
+LARGEST_LABEL_ID, NUM_TRAIN_IDS = 33, 19
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A kind of fault.
+
+    Args:
+        kind: its name in tables.
+        mend: what to do about it.
+    """
+    kind: str
+    mend: str
+
+
+BINARY = Diagnosis('only 0 and 255', 'these look like masks of 0 and 255, but 255 means ignored: write 1 in its place, e.g. '
+                   'np.minimum(label, 1)')
+SHIFTED = Diagnosis('off by one', 'the values look like classes that are counted from 1: subtract 1 from each, and write 255 '
+                    'where 0 meant nothing')
+LABEL_IDS = Diagnosis('label ids', 'these look like Cityscapes\' label ids, not train ids: keep them under the names '
+                      '*_gtFine_labelIds.png, which repvgg_seg.CityscapesDataset maps, or run '
+                      'cityscapesscripts/preparation/createTrainIdLabelImgs.py')
+UNKNOWN = Diagnosis('unknown values', 'mend the label or the classes of the data set')
+COLORS = Diagnosis('colors', 'convert the colors to indices, e.g. with a table from color to class')
+GRAY = Diagnosis('three equal channels', 'convert it: its channels are equal, one of them is the map, e.g. label[..., 0]')
+
+
+def diagnose_values(values: Iterable[int], label_map: Mapping[int, int]) -> Diagnosis | None:
+    """What is wrong with the values of a label map.
+
+    Args:
+        values: that occur in it.
+        label_map: for each legal value its class index, or 255.
+
+    Returns:
+        None if they are all legal.
+    """
+    values = set(values)
+    strange = values - set(label_map)
+    classes = {raw for raw, index in label_map.items() if index != IGNORE}
+    if not strange:
+        return None
+    if values == {0, IGNORE}:
+        return BINARY
+    plain = sorted(set(label_map) - {IGNORE})
+    counted_from_zero = plain == [*range(len(plain))] and all(label_map[raw] in (raw, IGNORE) for raw in plain)
+    if counted_from_zero and len(values) > 1 and 0 not in values and strange == {plain[-1] + 1}:
+        return SHIFTED
+    if len(classes) == NUM_TRAIN_IDS == plain[-1] + 1 and max(strange) <= LARGEST_LABEL_ID:
+        return LABEL_IDS
+    return UNKNOWN
+
+
+def diagnose_channels(labels: np.ndarray) -> Diagnosis:
+    """What a label file of several channels, (H, W, C), holds."""
+    colors = labels[..., :3] if labels.shape[2] != 2 else labels[..., :1]
+    return GRAY if (colors == colors[..., :1]).all() else COLORS

@@ -1,0 +1,80 @@
+"""MMEngine's runner and loop, with which a run can be stopped anywhere and go on as if it had not been."""
+from collections.abc import Callable
+
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
+from mmengine.runner import Runner as _MMEngineRunner
+from torch.utils.data import DataLoader
+
+from ..checkpoints import load_beginning, load_model_state, read_checkpoint
+from ..registry import LOOPS
+from .repeatable import make_repeatable
+
+# MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
+DURABLE = {'CheckpointHook': 'repvgg_seg.CheckpointHook', 'EpochBasedTrainLoop': 'repvgg_seg.EpochBasedTrainLoop'}
+HOOKS = ('repvgg_seg.FiniteLossHook', 'repvgg_seg.StopHook')
+
+
+def make_durable(config: Config) -> None:
+    """Put our hooks and loop into a config, in the place of MMEngine's or beside them."""
+    if config.train_cfg.pop('by_epoch', False):
+        config.train_cfg.type = 'EpochBasedTrainLoop'
+    for part in (config.train_cfg, (config.get('default_hooks') or {}).get('checkpoint') or {}):
+        if part.get('type') in DURABLE:
+            part.type = DURABLE[part.type]
+    config.custom_hooks = [*(config.get('custom_hooks') or []), *(dict(type=name) for name in HOOKS)]
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(_MMEngineLoop):
+    """MMEngine's, which can also start in the middle of an epoch.
+
+    Attributes:
+        into_epoch: iterations of the next epoch that were done before the run was interrupted.
+    """
+    into_epoch = 0
+
+    def run_epoch(self) -> None:
+        """Do what is left of an epoch."""
+        if self.into_epoch:
+            self.dataloader.sampler.skip(self.into_epoch * self.dataloader.batch_size)
+        super().run_epoch()
+        self.into_epoch = 0
+
+    def run_iter(self, idx: int, data_batch) -> None:
+        """Do an iteration, counted from the beginning of the epoch."""
+        super().run_iter(self.into_epoch + idx, data_batch)
+
+
+class Runner(_MMEngineRunner):
+    """MMEngine's, with data that do not depend on processes, workers and interruptions, and safe loading of checkpoints."""
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """Build a loader; see :func:`repvgg_seg.engine.repeatable.make_repeatable`."""
+        return make_repeatable(_MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
+
+    def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
+                        revise_keys: list = ()) -> dict:
+        """Load weights to go on from, or (``load_from`` without ``resume``) to start from.
+
+        MMEngine reads a file that is refused here all the same, with whatever code is in it, and loads what happens to fit.
+
+        Args:
+            filename: path or URL.
+            map_location, strict, revise_keys: without effect; of MMEngine's method.
+
+        Returns:
+            The checkpoint, on the CPU.
+
+        Raises:
+            CheckpointError: unreadable, or it does not fit the model.
+        """
+        checkpoint = read_checkpoint(filename)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        (load_model_state if self._resume else load_beginning)(model, checkpoint, filename)
+        self._has_loaded = True
+        self.logger.info(f'Loaded {filename}')
+        return checkpoint

@@ -1,0 +1,121 @@
+"""Ending training early: because a signal asks for it, or because the loss is no number any more."""
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..errors import Interruption, TrainingError
+from ..registry import HOOKS
+from .checkpointing import CheckpointHook
+from .resuming import INTERRUPTED, advice
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stop when the loss is infinite or no number, before such weights are saved."""
+    priority = 'ABOVE_NORMAL'
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        """Look at the loss of an iteration.
+
+        Raises:
+            TrainingError: it is not finite, in this process or in another.
+        """
+        loss = float(torch.as_tensor((outputs or {}).get('loss', 0.0)).detach())
+        if anywhere(not math.isfinite(loss)):
+            where = f'{loss:g}' if not math.isfinite(loss) else 'not finite in another process'
+            raise TrainingError(
+                f'the loss is {where} in iteration {runner.iter + 1}; its weights were not saved. '
+                f'{advice(Path(runner.work_dir))}. Lower optim_wrapper.optimizer.lr, warm it up, or clip gradients '
+                '(optim_wrapper.clip_grad.max_norm=1), or train without --amp')
+
+
+@HOOKS.register_module()
+class StopHook(Hook):
+    """On Ctrl-C or SIGTERM finish the iteration, save a checkpoint and stop; a second signal ends at once.
+
+    Processes that train together stop after the same iteration.
+    """
+    priority = 'LOWEST'  # After schedulers have taken their steps and the regular checkpoint is written.
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.into_epoch = 0
+        self.handlers: dict[int, Callable | int | None] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        """Listen for signals."""
+        self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def after_run(self, runner: Runner) -> None:
+        """Listen no more."""
+        self.restore_handlers()
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Note where in the epoch the run stands."""
+        self.into_epoch = runner.train_loop.into_epoch
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        """Stop if a signal asked for it.
+
+        Raises:
+            Interruption: it did; a checkpoint was written.
+        """
+        self.into_epoch = batch_idx + 1
+        if anywhere(self.received is not None):
+            self.stop(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Note where in the epoch the run stands."""
+        self.into_epoch = 0
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: list | None = None) -> None:
+        """As after an iteration of training."""
+        if anywhere(self.received is not None):
+            self.stop(runner, runner.iter)
+
+    def stop(self, runner: Runner, iterations: int) -> None:
+        """Save a checkpoint and end the run.
+
+        Args:
+            runner: of the run.
+            iterations: that were done.
+
+        Raises:
+            Interruption: always.
+        """
+        saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if saver is not None:
+            saver.save_interrupted(runner, iterations, self.into_epoch)
+            left = f'go on from {Path(saver.out_dir, INTERRUPTED)} with --resume'
+        else:
+            left = 'this config saves no checkpoints'
+        number = self.received or signal.SIGTERM
+        raise Interruption(f'stopped by {signal.Signals(number).name} after iteration {iterations}; {left}', number)
+
+    def restore_handlers(self) -> None:
+        """Give signals back the meaning that they had."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+
+    def _receive(self, number: int, frame) -> None:
+        self.received = number
+        self.restore_handlers()
+        # The workers of a loader may get the signal too; that they end must not break into the iteration.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def anywhere(condition: bool) -> bool:
+    """Whether it holds in any of the processes that train together."""
+    flag = torch.tensor(int(condition), device=get_device())
+    all_reduce(flag, op='max')
+    return bool(flag)

@@ -1,0 +1,33 @@
+"""Check images and labels before training: python tools/check_data.py CONFIG"""
+import json
+from pathlib import Path
+
+from repvgg_seg import cli
+from repvgg_seg.errors import DataError
+
+
+def main() -> None:
+    parser = cli.tool_parser('Check every image and label of the data sets of a config: files, sizes, values, classes',
+                             checkpoint=False)
+    parser.add_argument('--sets', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val'],
+                        help='which of them (default: train val)')
+    parser.add_argument('--sample', type=cli.positive, metavar='N', help='only N pairs of each, spread evenly')
+    parser.add_argument('--out', metavar='FILE.json', help='write everything that was counted')
+    args = parser.parse_args()
+    config = cli.load_config(args, 'mmseg')
+    if args.out:
+        cli.ensure_writable_file(args.out)
+    from repvgg_seg.engine.data_check import check_sets, show
+    reports = check_sets(config, args.sets, args.sample)
+    if args.out:
+        Path(args.out).write_text(json.dumps([report.as_dict() for report in reports], indent=2))
+    show(reports)
+    errors = sum(sum(report.errors.values()) for report in reports)
+    images = sum(report.images for report in reports)
+    if errors:
+        raise DataError(f'{errors} faults in {images} pairs, see above')
+    cli.say(f'No fault in {images} pairs' + (f'; written to {args.out}' if args.out else ''))
+
+
+if __name__ == '__main__':
+    cli.run(main)
