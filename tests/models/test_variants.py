@@ -164,6 +164,13 @@ def test_number_of_parameters(name, arch):
     assert sum(parameter.numel() for parameter in backbone.parameters()) == expected
 
 
+@pytest.mark.parametrize('name', FORMULAS)
+def test_a_checkpoint_holds_parameters_and_statistics_only(name):
+    part = make_part(name, 8, 8)
+    others = set(part.state_dict()) - {key for key, _ in part.named_parameters()}
+    assert {key.rpartition('.')[2] for key in others} == {'running_mean', 'running_var', 'num_batches_tracked'}
+
+
 def test_default_is_the_papers_block():
     ours, named = RepVGG(TINY_ARCH), RepVGG(TINY_ARCH, block=dict(type='RepConv'))
     named.load_state_dict(ours.state_dict(), strict=True)
