@@ -1,4 +1,7 @@
 """Each variant of the block: what it computes, by its formula, and that fusing it changes nothing."""
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -99,6 +102,11 @@ def test_every_variant_is_tested():
     registered = {name for name, kind in MODELS.module_dict.items() if isinstance(kind, type) and issubclass(kind, LinearPart)}
     assert registered == set(FORMULAS)
     assert set(variants.__all__) == registered - {'RepConv'} | {'ResidualRepVGG'}
+
+
+def test_a_variant_is_found_where_nobody_imported_it():
+    command = "from repvgg_seg.models import RepVGG; RepVGG('A0', block=dict(type='PlainConv'))"
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', command], check=True, timeout=300)
 
 
 @pytest.mark.parametrize('geometry', [(8, 8), (8, 8, 2), (4, 8), (8, 4), (8, 8, 1, 2, 2), (4, 8, 2, 4, 4)], ids=str)
