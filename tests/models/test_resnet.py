@@ -18,14 +18,15 @@ def block_of(model, stage=2, index=1):
 
 @pytest.mark.parametrize('style', ['caffe', 'pytorch'])
 def test_every_3x3_layer_is_a_repvgg_block(style):
-    model, peer = ResNetRepVGG(50, style=style, **NARROW), ResNet(50, style=style, **NARROW)
+    model, peer = (kind(50, style=style, dilations=(1, 1, 2, 4), **NARROW) for kind in (ResNetRepVGG, ResNet))
     found = {name: module for name, module in model.named_modules() if isinstance(module, RepConv)}
     wanted = {name: module for name, module in peer.named_modules() if getattr(module, 'kernel_size', None) == (3, 3)
               and isinstance(module, nn.Conv2d)}
     assert list(found) == list(wanted) and len(found) == 16
     for name, conv in wanted.items():
         part = found[name]
-        assert (part.in_channels, part.out_channels, (part.stride, ) * 2) == (conv.in_channels, conv.out_channels, conv.stride)
+        assert (part.in_channels, part.out_channels) == (conv.in_channels, conv.out_channels)
+        assert ((part.stride, ) * 2, (part.dilation, ) * 2) == (conv.stride, conv.dilation)
     # Strides in the first 1x1 convolutions leave an identity branch in every block.
     assert [part.branch_identity is None for part in found.values()].count(True) == (0 if style == 'caffe' else 3)
     added = sum(part.in_channels * part.out_channels + (2 if part.branch_identity is None else 4) * part.out_channels
