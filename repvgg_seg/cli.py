@@ -20,6 +20,8 @@ BROKEN_CONFIG = (SyntaxError, OSError, NameError, TypeError, KeyError, Attribute
 SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
           'mmpretrain': ('a classifier', 'tools/classify_train.py and tools/classify_test.py')}
 
+AMP_HELP = 'mixed precision: bfloat16 on CPUs and newer GPUs, else float16'
+
 
 def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -> None:
     """Run a tool; a user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
@@ -93,7 +95,7 @@ def training_parser(description: str, default_config: str | None = None) -> argp
     """The arguments of the tools that train."""
     parser = tool_parser(description, checkpoint=False, default_config=default_config)
     parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 on CPUs and newer GPUs, else float16')
+    parser.add_argument('--amp', action='store_true', help=AMP_HELP)
     return parser
 
 

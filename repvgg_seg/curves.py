@@ -9,6 +9,7 @@ from .errors import UserError
 
 METRICS = ('mIoU', 'accuracy/top1')
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # Told apart by the color-blind too (Okabe, Ito).
+STYLES = ('-', '--', ':')
 
 
 def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
@@ -19,19 +20,20 @@ def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
         out: picture to write, in the format of its suffix.
 
     Raises:
-        UserError: a run has logged nothing, there are more runs than colors, or the suffix is unknown.
+        UserError: a run has logged nothing, there are more runs than looks of a line, or the suffix is unknown.
     """
-    if len(work_dirs) > len(COLORS):
-        raise UserError(f'got {len(work_dirs)} runs, can draw at most {len(COLORS)} in one picture')
+    looks = [dict(color=color, linestyle=style) for style in STYLES for color in COLORS]
+    if len(work_dirs) > len(looks):
+        raise UserError(f'got {len(work_dirs)} runs, can draw at most {len(looks)} in one picture')
     if not out.suffix:
         raise UserError(f'cannot write {out}: it has no suffix; expected one such as .png or .pdf')
-    figure = Figure(figsize=(10, 4), layout='constrained')
+    figure = Figure(figsize=(10, 4 + 0.12 * len(work_dirs)), layout='constrained')
     left, right = figure.subplots(1, 2)
     drawn = []
     unit = 'epoch'
-    for color, work_dir in zip(COLORS, work_dirs):
+    for look, work_dir in zip(looks, work_dirs):
         records = read_log(work_dir)
-        style = dict(color=color, label=str(work_dir))
+        style = dict(look, label=str(work_dir))
         losses = {record['step']: record['loss'] for record in records if 'loss' in record}
         left.plot(losses.keys(), losses.values(), **style)
         metric = next((name for name in METRICS if any(name in record for record in records)), None)
@@ -45,8 +47,8 @@ def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
     right.set(xlabel=unit, ylabel=f'validation {" and ".join(dict.fromkeys(drawn))} (%)')
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
+    if left.lines:
+        figure.legend(handles=left.lines, loc='outside lower center', ncols=2)
     try:
         figure.savefig(out, dpi=120)
     except ValueError as error:

@@ -22,7 +22,7 @@ def _registry(name: str, parent: root.Registry, *locations: str) -> root.Registr
     return root.Registry(name, parent=parent, scope='repvgg_seg', locations=list(locations))
 
 
-MODELS = _registry('model', root.MODELS, 'repvgg_seg.models.repvgg', *SEGMENTATION['models'])
+MODELS = _registry('model', root.MODELS, 'repvgg_seg.models.repvgg', 'repvgg_seg.models.variants', *SEGMENTATION['models'])
 DATASETS = _registry('dataset', root.DATASETS, 'repvgg_seg.datasets.image_folder', *SEGMENTATION['datasets'])
 TRANSFORMS = _registry('transform', root.TRANSFORMS, 'repvgg_seg.datasets.loading', 'repvgg_seg.datasets.transforms')
 METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'repvgg_seg.engine.prediction_writer')

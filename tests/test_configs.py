@@ -13,9 +13,11 @@ from PIL import Image
 from torch import nn
 
 from repvgg_seg.datasets import ImageFolder
+from repvgg_seg.models.linear_part import LinearPart
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+CONFIGS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
+                 for folder in ('.', 'ablations') for path in (ROOT / 'configs' / folder).glob('*.py'))
 SEGMENTORS = [name for name in CONFIGS if name.startswith('pspnet_')]
 # Paper, Table 8, and what follows from its architectures: arch, dilation, channels of stages 4 and 5.
 REPVGG = {
@@ -34,6 +36,14 @@ CLASSIFIERS = {
     'repvgg_b1g4_imagenet': ('B1g4', 39966056), 'repvgg_b2_imagenet': ('B2', 89022376),
     'repvgg_b2g4_imagenet': ('B2g4', 61758376), 'repvgg_b2g4_imagenet_200e': ('B2g4', 61758376),
     'repvgg_b3g4_imagenet_200e': ('B3g4', 83825128), 'repvgg_b3_imagenet_200e': ('B3', 123085288)}
+# Paper, Tables 6 and 7 and section 4.2, and QARepVGG: block or backbone, top-1 in the paper.
+ABLATIONS = {
+    'b0_plain': ('PlainConv', '72.39'), 'b0_identity_only': ('IdentityOnly', '74.79'),
+    'b0_1x1_only': ('PointwiseOnly', '73.15'), 'b0_identity_without_norm': ('IdentityWithoutNorm', '74.18'),
+    'b0_norm_after_sum': ('NormAfterSum', '73.52'), 'b0_relu_in_branches': ('ReLUInBranches', '75.69'),
+    'b0_dirac': ('DiracConv', '73.97'), 'b0_trivial': ('TrivialConv', '73.51'), 'b0_asymmetric': ('AsymmetricConv', '73.58'),
+    'b0_residual': ('PlainConv', '74.56'), 'b0_qarepvgg': ('QARepConv', 'not in'), 'resnet50': (None, '76.31'),
+    'resnet50_repvgg': ('RepConv', '76.34')}
 
 
 def load(name: str) -> Config:
@@ -122,6 +132,30 @@ def test_classifiers(name):
     assert config.auto_scale_lr.base_batch_size == 256 and config.train_dataloader.batch_size is None
 
 
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablations(name):
+    """Each differs from B0's config in its block, or is the ResNet-50 beside it."""
+    block, accuracy = ABLATIONS[name]
+    name = f'ablations/{name}_imagenet'
+    assert f'paper {accuracy}' in (ROOT / 'configs' / f'{name}.py').read_text() or accuracy == 'not in'
+    config, companion = load(name), load('repvgg_b0_imagenet')
+    init_default_scope(config.default_scope)
+    model = MODELS.build(config.model)
+    assert model(torch.empty(2, 3, 32, 32)).shape == (2, 1000)
+    blocks = {type(module).__name__ for module in model.modules() if isinstance(module, LinearPart)} - {'Projection'}
+    assert blocks == ({block} if block else set())
+    for key in set(companion) - {'model', 'optim_wrapper', 'custom_imports'}:
+        assert config[key] == companion[key], key
+    assert config.optim_wrapper.optimizer == companion.optim_wrapper.optimizer
+
+
+def test_every_ablation_has_a_config():
+    from repvgg_seg.models import variants
+    assert set(ABLATIONS) == {name.removeprefix('ablations/').removesuffix('_imagenet') for name in CONFIGS
+                              if name.startswith('ablations/') and name.endswith('imagenet')}
+    assert {block for block, _ in ABLATIONS.values()} | {'ResidualRepVGG'} == {*variants.__all__, 'RepConv', None}
+
+
 def test_the_segmentors_start_from_what_the_companions_leave():
     for name in REPVGG:
         companion = Path(load(name).model.backbone.init_cfg.checkpoint[0])
@@ -167,6 +201,19 @@ def test_only_kernels_decay(name):
     layers = 1 + sum(model.backbone.stages[index].__len__() for index in range(4))
     assert counted == {'kernel': 2 * layers + 1, 'norm': 4 * layers, 'identity norm': 2 * (layers - 5), 'linear bias': 1}
     assert len(decays) == sum(counted.values())
+
+
+@pytest.mark.parametrize('name', [name for name in ABLATIONS if name.startswith('b0')])
+def test_only_kernels_decay_in_the_ablations(name):
+    config = load(f'ablations/{name}_imagenet')
+    config.model.backbone.arch = TINY_ARCH
+    config.model.head.in_channels = 48
+    model = build(config)
+    groups = build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
+    decays = {id(parameter): group['weight_decay'] for group in groups for parameter in group['params']}
+    kernels = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+    assert all(decay == (1e-4 if parameter in kernels else 0) for parameter, decay in decays.items())
+    assert len(decays) == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize('name', ['repvgg_a0_imagenet', 'repvgg_b2g4_imagenet_200e', 'repvgg_a0_cifar10'])

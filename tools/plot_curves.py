@@ -7,7 +7,7 @@ from repvgg_seg import cli
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Draw training loss and validation metric of runs into one picture')
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', type=Path, help='work dirs of up to six runs')
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', type=Path, help='work dirs of up to 18 runs')
     parser.add_argument('--out', required=True, type=Path, metavar='FILE', help='picture to write')
     args = parser.parse_args()
     cli.ensure_writable_file(args.out)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..deploy.fusing import fuse_for_inference
 from ..deploy.undilation import undilate
 from ..errors import UserError
-from ..models.blocks import RepConv
+from ..models.linear_part import LinearPart
 from .classifiers import NAMES, model_config
 from .complexity import MultiplicationCounter
 from .runtimes import RUNTIMES, LastMap
@@ -203,6 +203,8 @@ def stock_config(config: ConfigDict) -> ConfigDict:
     config = copy.deepcopy(config)
     backbone, head = config.backbone, config.get('decode_head')
     if backbone.type == 'repvgg_seg.RepVGG':
+        if backbone.get('block'):
+            raise UserError(f"MMPretrain's RepVGG has the paper's block only, not {backbone.block.type}; leave stock: out")
         dilation = backbone.pop('dilation', None)
         if dilation == 'fast' or not isinstance(backbone.arch, str) or backbone.get('dilations'):
             raise UserError("MMPretrain's RepVGG has one dilation a stage, which cannot express dilation='fast'; leave stock: "
@@ -226,7 +228,7 @@ def deployed(model: nn.Module) -> nn.Module:
     """
     from mmcv.cnn import fuse_conv_bn
     model = fuse_conv_bn(fuse_for_inference(model))
-    left = [name for name, module in model.named_modules() if isinstance(module, (RepConv, _BatchNorm))]
+    left = [name for name, module in model.named_modules() if isinstance(module, (LinearPart, _BatchNorm))]
     if left:
         raise UserError(f'{left[0]} and {len(left) - 1} more are not fused, so this is not the deployed form; time it as '
                         'training:NAME')

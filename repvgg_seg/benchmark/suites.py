@@ -44,7 +44,10 @@ SUITES = {
     'figure3': Suite('Figure 3: memory of a plain and a residual block', ('plain-block', 'residual-block'), 32, (56, 56)),
     'table4': Suite('Tables 4 and 5: classifiers', ('ResNet-50', *(name for name in PAPER if name != 'ResNet-50')), 128,
                     (224, 224)),
-    'table6': Suite('Table 6: fused against training form', ('training:RepVGG-B0', 'RepVGG-B0'), 128, (224, 224)),
+    'table6': Suite('Table 6: training forms with fewer branches, and what all of them become', (
+        'training:RepVGG-B0', *(f'training:{CONFIGS}/ablations/b0_{name}_imagenet.py' for name in ('plain', 'identity_only',
+                                                                                                   '1x1_only')),
+        'RepVGG-B0'), 128, (224, 224)),
     'table8': Suite('Table 8: PSPNets, the ResNets under the stock head', (
         f'stock:{config("r50")}', f'stock:{config("r101")}', *map(config, SEGMENTORS)), 16, (713, 713)),
     'peers': Suite('PSPNets and heads against those of MMPretrain and MMSegmentation', tuple(

@@ -96,7 +96,7 @@ def is_undilated(entry: Format, request: ExportRequest, fused: nn.Module) -> boo
     """Whether a format is written without dilated convolutions; without being asked only where there are some."""
     if request.undilate is not None:
         return request.undilate
-    return entry.undilate and isinstance(fused.backbone, RepVGG) and any(
+    return entry.undilate and type(fused.backbone) is RepVGG and any(
         isinstance(module, nn.Conv2d) and module.dilation != (1, 1) for module in fused.backbone.modules())
 
 

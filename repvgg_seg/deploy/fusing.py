@@ -5,8 +5,8 @@ from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..models.blocks import RepConv
 from ..models.fusion import conv_with, fold_norm
+from ..models.linear_part import LinearPart
 from ..models.repvgg import RepVGG
 
 
@@ -27,11 +27,11 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         The fused model.
 
     Raises:
-        ArgumentTypeError: a norm in a RepVGG block, or a batch norm without running statistics, cannot be fused;
-            nothing was changed.
+        ArgumentTypeError: a variant of the RepVGG block, a norm in one, or a batch norm without running statistics cannot be
+            fused; nothing was changed.
     """
     model = model if inplace else copy.deepcopy(model)
-    if isinstance(model, RepConv):
+    if isinstance(model, LinearPart):
         return model.fuse()
     # What re-parameterizes itself in another package must find its branches as they were.
     for module in list(model.modules()):
@@ -41,7 +41,7 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     fused: dict[nn.Module, nn.Module] = {}
     conv_modules = [module for module in model.modules() if _is_conv_module(module)]
     for module in model.modules():
-        if isinstance(module, RepConv):
+        if isinstance(module, LinearPart):
             fused[module] = module.fuse()
         elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             for conv, norm in zip(module, list(module)[1:]):
@@ -83,7 +83,7 @@ def fused_model_config(config: Config) -> Config:
         config.pop(key, None)
     model = config.model
     model.backbone.init_cfg = None
-    if model.backbone.type.rpartition('.')[2] == 'RepVGG':
+    if model.backbone.type.endswith('RepVGG'):  # Also ResidualRepVGG and ResNetRepVGG.
         model.backbone.deploy = True
     if 'decode_head' in model:
         for head in model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..models.blocks import RepConv, RepVGGBlock, SqueezeExcitation
+from ..models.blocks import RepVGGBlock, SqueezeExcitation
+from ..models.linear_part import LinearPart
 from ..models.repvgg import RepVGG
 
 
@@ -26,7 +27,7 @@ def undilate(model: nn.Module) -> nn.Module:
         model: a fused backbone, or a model with one.
 
     Raises:
-        UserError: there is no RepVGG in it, or one that is not fused.
+        UserError: there is no RepVGG in it, or one that has shortcuts or is not fused.
     """
     model = copy.deepcopy(model)
     if isinstance(model, RepVGG):
@@ -89,7 +90,9 @@ class UndilatedRepVGG(nn.Module):
 
     def __init__(self, backbone: RepVGG) -> None:
         super().__init__()
-        if any(isinstance(module, RepConv) for module in backbone.modules()):
+        if not all(isinstance(block, RepVGGBlock) for stage in backbone.stages for block in stage):
+            raise UserError(f'{type(backbone).__name__} is no plain stack of blocks, whose dilation could be removed')
+        if any(isinstance(module, LinearPart) for module in backbone.modules()):
             raise UserError('the backbone is not fused; give undilate() what repvgg_seg.deploy.fuse() returns')
         self.stem, self.stages = backbone.stem, backbone.stages
         self.out_indices, self.out_channels = backbone.out_indices, backbone.out_channels

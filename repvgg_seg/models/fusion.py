@@ -51,9 +51,34 @@ def fold_norm(kernel: Tensor, bias: Tensor | None, norm: nn.Module) -> tuple[Ten
     return kernel.double() * scale.view(-1, 1, 1, 1), shift
 
 
-def pad_1x1_to_3x3(kernel: Tensor) -> Tensor:
-    """Put a (O, I, 1, 1) kernel in the centre of a (O, I, 3, 3) kernel of zeros."""
-    return F.pad(kernel, (1, 1, 1, 1))
+def fold_branch(branch: nn.Module, channels: int, groups: int = 1,
+                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """One branch of a block as a 3x3 kernel and a bias.
+
+    Args:
+        branch: a convolution of 1 or 3 rows and columns, a batch norm, one after the other in a ``Sequential``, or
+            ``nn.Identity``.
+        channels: O, of its output.
+        groups: of its convolution, and of the kernel that stands for an identity.
+        device: of what is returned.
+
+    Returns:
+        kernel (O, I / groups, 3, 3) and bias (O,), float64.
+    """
+    parts = list(branch) if isinstance(branch, nn.Sequential) else [branch]
+    bias = torch.zeros(channels, dtype=torch.float64, device=device)
+    has_conv = isinstance(parts[0], nn.Conv2d)
+    kernel = parts[0].weight.double() if has_conv else identity_kernel(channels, groups, device)
+    for part in parts[has_conv:]:
+        if not isinstance(part, nn.Identity):
+            kernel, bias = fold_norm(kernel, bias, part)
+    return pad_to_3x3(kernel), bias
+
+
+def pad_to_3x3(kernel: Tensor) -> Tensor:
+    """Put a kernel of 1 or 3 rows and columns, (O, I, kH, kW), in the centre of a (O, I, 3, 3) kernel of zeros."""
+    rows, columns = ((3 - length) // 2 for length in kernel.shape[2:])
+    return F.pad(kernel, (columns, columns, rows, rows))
 
 
 def identity_kernel(channels: int, groups: int = 1, device: torch.device | None = None) -> Tensor:

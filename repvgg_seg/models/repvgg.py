@@ -12,7 +12,9 @@ from ..errors import ArgumentTypeError, UserError
 from ..registry import MODELS, root
 from .archs import get_arch
 from .blocks import RepConv, RepVGGBlock, frozen_statistics
+from .branches import BranchSum
 from .dilation import resolve_dilation
+from .linear_part import fuse_linear_parts, get_linear_part
 
 
 @root.MODELS.register_module()
@@ -47,6 +49,8 @@ class RepVGG(BaseModule):
         with_cp: to save memory, True: recompute each block in the backward pass; '1x1': only the 1x1 branches, which costs
             far less time.
         deploy: build the fused form, a plain stack of 3x3 convolutions and ReLUs.
+        block: what a block trains before its ReLU, e.g. ``dict(type='AsymmetricConv')``; see
+            :mod:`repvgg_seg.models.variants`. None: the paper's :class:`~repvgg_seg.models.blocks.RepConv`.
         init_cfg: MMEngine's initialization config. By default layers keep PyTorch's, as in the official code.
 
     Raises:
@@ -64,7 +68,7 @@ class RepVGG(BaseModule):
                  in_channels: int = 3, strides: Sequence[int] | None = None,
                  dilations: Sequence[int | Sequence[int]] | None = None, frozen_stages: int = -1,
                  norm_cfg: dict = dict(type='BN'), norm_eval: bool = False, with_cp: bool | str = False,
-                 deploy: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
+                 deploy: bool = False, block: Mapping | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         spec = get_arch(arch)
         strides, dilations = resolve_dilation(spec.num_blocks, dilation, strides, dilations)
@@ -85,7 +89,8 @@ class RepVGG(BaseModule):
         self.frozen_stages, self.norm_eval, self.with_cp, self.deploy = frozen_stages, norm_eval, with_cp, deploy
 
         groups = spec.layer_groups()
-        shared = dict(norm_cfg=norm_cfg, use_se=spec.use_se, deploy=deploy)
+        shared = dict(norm_cfg=norm_cfg, use_se=spec.use_se, deploy=deploy,
+                      linear_part=RepConv if block is None else get_linear_part(block))
         self.stem = RepVGGBlock(in_channels, spec.stem_width, stride=2, groups=next(groups), **shared)
         self.stages = nn.ModuleList()
         channels = spec.stem_width
@@ -97,7 +102,7 @@ class RepVGG(BaseModule):
                 channels = width
             self.stages.append(nn.Sequential(*blocks))
         for module in self.modules():
-            if isinstance(module, RepConv):
+            if isinstance(module, BranchSum):
                 module.recompute_1x1 = with_cp == '1x1'
         self._freeze()
 
@@ -153,12 +158,9 @@ class RepVGG(BaseModule):
         """Fuse every block in place; a second call does nothing.
 
         Raises:
-            ArgumentTypeError: a norm cannot be fused; nothing was changed.
+            ArgumentTypeError: a norm or a variant of the block cannot be fused; nothing was changed.
         """
-        convs = [(block, block.conv.fuse()) for block in self.modules()
-                 if isinstance(block, RepVGGBlock) and isinstance(block.conv, RepConv)]
-        for block, conv in convs:
-            block.conv = conv
+        fuse_linear_parts(self)
         self.deploy = True
         return self
 

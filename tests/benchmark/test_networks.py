@@ -64,6 +64,7 @@ def test_a_resnet_is_fused_as_well():
 
 @pytest.mark.parametrize(('change', 'message'), [
     (dict(backbone=dict(dilation='fast')), "cannot express dilation='fast'; leave stock: out"),
+    (dict(backbone=dict(block=dict(type='PlainConv'))), "has the paper's block only, not PlainConv; leave stock: out"),
     (dict(decode_head=dict(pool_channels=320)), r'has 512 channels .* use --cfg-options model.decode_head.pool_channels=512')])
 def test_what_the_peer_cannot_be(change, message):
     config = Config.fromfile(A0)
@@ -148,6 +149,22 @@ def test_forms_of_a_classifier():
     names = ('RepVGG-A0', 'body:RepVGG-A0', 'training:RepVGG-A0')
     whole, body, training = (make(name, setting).info['flops'] for name in names)
     assert whole - body == 1280 * 1000 and 1.05 * whole < training < 1.2 * whole
+
+
+def test_variants_of_the_block():
+    setting = Setting(size=(64, 64))
+    names = [str(ROOT / f'configs/ablations/{name}_imagenet.py') for name in ('b0_plain', 'b0_identity_only', 'b0_1x1_only')]
+    plain, identity_only, pointwise_only = (make(f'training:{name}', setting).info['flops'] for name in names)
+    fused = make('RepVGG-B0', setting).info['flops']
+    assert plain == identity_only == fused == make(names[2], setting).info['flops'] < pointwise_only
+    resnet, with_blocks = (make(str(ROOT / f'configs/ablations/{name}_imagenet.py'), setting).info
+                           for name in ('resnet50', 'resnet50_repvgg'))
+    assert resnet == with_blocks
+
+
+def test_a_variant_that_cannot_be_deployed():
+    with pytest.raises(UserError, match='cannot fuse ReLUInBranches'):
+        make(str(ROOT / 'configs/ablations/b0_relu_in_branches_imagenet.py'), Setting(size=(32, 32)))
 
 
 def test_head_alone():

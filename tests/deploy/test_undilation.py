@@ -14,6 +14,7 @@ from repvgg_seg.deploy.fusing import fuse_for_inference
 from repvgg_seg.errors import UserError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS
+from repvgg_seg.models.variants import ResidualRepVGG
 
 SIZES = [(65, 97), (90, 90), (45, 61), (7, 9)]
 TOLERANCE = 1e-10  # In float64, relative to the largest output.
@@ -78,8 +79,9 @@ def test_a_segmentor():
 
 @pytest.mark.parametrize(('model', 'message'), [
     (RepVGG(TINY_ARCH, 'full'), r'not fused; give undilate\(\) what repvgg_seg.deploy.fuse\(\) returns'),
+    (ResidualRepVGG(TINY_ARCH, 'full', deploy=True), 'ResidualRepVGG is no plain stack of blocks'),
     (nn.Sequential(nn.Conv2d(3, 4, 3)), 'Sequential has no RepVGG backbone whose dilation could be removed')],
-    ids=['training form', 'another'])
+    ids=['training form', 'shortcuts', 'another'])
 def test_what_cannot_be_rewritten(model, message):
     with pytest.raises(UserError, match=message):
         undilate(model)

@@ -5,7 +5,8 @@ from helpers import randomize, snapshot
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
-from repvgg_seg.models.blocks import RepConv, RepVGGBlock, SqueezeExcitation, conv3x3
+from repvgg_seg.models.blocks import RepConv, RepVGGBlock, SqueezeExcitation
+from repvgg_seg.models.linear_part import padded_conv
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
 BRANCH_KEYS = {'3x3.conv.weight', '1x1.conv.weight'}
@@ -143,10 +144,13 @@ def test_squeeze_and_excitation_pools_the_whole_map():
     assert (se.reduce.out_channels, se.expand.out_channels) == (1, 16)
 
 
+@pytest.mark.parametrize('kernel_size', [(3, 3), (1, 1), (1, 3), (3, 1)], ids=str)
 @pytest.mark.parametrize('dilation', [1, 2, 4])
 @pytest.mark.parametrize('stride', [1, 2])
-def test_conv_pads_by_its_dilation(stride, dilation):
-    conv = conv3x3(4, 8, stride, dilation, 2, bias=True)
-    assert (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups) == (
-        (3, 3), (stride, stride), (dilation, dilation), (dilation, dilation), 2)
+def test_conv_pads_by_its_dilation_where_it_is_wide(stride, dilation, kernel_size):
+    conv = padded_conv(4, 8, stride, dilation, 2, bias=True, kernel_size=kernel_size)
+    rows, columns = kernel_size
+    assert (conv.kernel_size, conv.stride, conv.groups) == (kernel_size, (stride, stride), 2)
+    assert conv.padding == (dilation if rows == 3 else 0, dilation if columns == 3 else 0)
+    assert conv.dilation == (dilation if rows == 3 else 1, dilation if columns == 3 else 1)
     assert conv.bias is not None

@@ -7,7 +7,7 @@ from mmengine.model.utils import _BatchNormXd
 from torch import nn
 
 from repvgg_seg.errors import UserError
-from repvgg_seg.models.fusion import fold_norm, identity_kernel, norm_scale_shift, pad_1x1_to_3x3
+from repvgg_seg.models.fusion import fold_norm, identity_kernel, norm_scale_shift, pad_to_3x3
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
 CHANNELS = 8
@@ -68,7 +68,7 @@ def test_algebra_is_in_float64_whatever_the_dtype(dtype):
 @pytest.mark.parametrize('groups', [1, 2, 4])
 def test_padded_1x1_kernel_equals_the_1x1_kernel(groups):
     kernel = torch.randn(CHANNELS, 4 // groups, 1, 1).double()
-    padded = pad_1x1_to_3x3(kernel)
+    padded = pad_to_3x3(kernel)
     assert padded.shape == (CHANNELS, 4 // groups, 3, 3)
     assert padded.count_nonzero() == kernel.numel()
     x = torch.randn(2, 4, 5, 7).double()

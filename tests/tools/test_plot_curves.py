@@ -33,6 +33,7 @@ def test_curves_of_each_run(runs, monkeypatch):
     lines = [[(line.get_label(), list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
              for axes in (left, right)]
     assert lines == [[(a, [20, 40], [3.0, 2.0]), (b, [20], [1.0])], [(a, [1, 2], [10.0, 20.0]), (b, [1], [30.0])]]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [a, b]
     assert right.get_xlabel() == 'epoch'
     assert right.get_ylabel() == 'validation mIoU and accuracy/top1 (%)'
 
@@ -47,7 +48,7 @@ def test_one_line_for_a_mistake(run_tool, runs, run, out, message):
 
 
 def test_too_many_runs(run_tool, runs):
-    assert_mistake(run_tool('plot_curves', *[runs / 'a'] * 7, '--out', runs / 'c.png'), 'got 7 runs, can draw at most 6')
+    assert_mistake(run_tool('plot_curves', *[runs / 'a'] * 19, '--out', runs / 'c.png'), 'got 19 runs, can draw at most 18')
 
 
 def test_a_run_that_began_anew_replaces_the_one_before(runs):

@@ -1,0 +1,73 @@
+"""Variants of RepVGG's block that have one branch, whose kernel is computed from other parameters."""
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...registry import MODELS
+from ..fusion import conv_with, fold_norm
+from ..linear_part import LinearPart, build_norm, padded_conv
+
+
+class KernelConv(LinearPart):
+    """BN(x * K), where * is convolution and the kernel K is computed from the parameter W and the Dirac kernel I.
+
+    x * I is x, or of x what the shape of the convolution leaves: every second value where stride is 2; the first channels where
+    there are less than in x, and no more than x has where there are more; per group.
+
+    Args:
+        in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,
+                 norm_cfg: dict = dict(type='BN')) -> None:
+        super().__init__(in_channels, out_channels, stride, dilation, groups)
+        conv = padded_conv(in_channels, out_channels, stride, dilation, groups, bias=False)
+        self.branch_3x3 = nn.Sequential(OrderedDict(conv=conv, norm=build_norm(norm_cfg, out_channels)))
+        self.register_buffer('identity', nn.init.dirac_(torch.empty_like(conv.weight), groups), persistent=False)
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """K, in the shape and dtype of W: (C_out, C_in / groups, 3, 3)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        conv, norm = self.branch_3x3
+        return norm(F.conv2d(x, self.kernel(conv.weight), None, conv.stride, conv.padding, conv.dilation, conv.groups))
+
+    @torch.no_grad()
+    def fuse(self) -> nn.Conv2d:
+        """See :meth:`LinearPart.fuse`."""
+        conv, norm = self.branch_3x3
+        return conv_with(conv, *fold_norm(self.kernel(conv.weight.double()), None, norm))
+
+
+@MODELS.register_module()
+class TrivialConv(KernelConv):
+    """K = I + W (Table 7, "trivial re-param": 73.51)."""
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """See :meth:`KernelConv.kernel`."""
+        return self.identity + weight
+
+
+@MODELS.register_module()
+class DiracConv(KernelConv):
+    """K = diag(a) I + diag(b) W / |W|: the layer of DiracNets (arXiv:1706.00388; Table 7, "DiracNet": 73.97).
+
+    Every filter of W is divided by its own norm. a (``identity_scale``) and b (``weight_scale``) scale the output channels;
+    they are 1 and 0.1 at first, and should not decay, for near 0 the layer degenerates.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,
+                 norm_cfg: dict = dict(type='BN')) -> None:
+        super().__init__(in_channels, out_channels, stride, dilation, groups, norm_cfg)
+        self.identity_scale = nn.Parameter(torch.full((out_channels, 1, 1, 1), 1.0))
+        self.weight_scale = nn.Parameter(torch.full((out_channels, 1, 1, 1), 0.1))
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """See :meth:`KernelConv.kernel`."""
+        identity_scale, weight_scale = self.identity_scale.to(weight.dtype), self.weight_scale.to(weight.dtype)
+        normalized = F.normalize(weight.flatten(1)).view_as(weight)
+        return identity_scale * self.identity + weight_scale * normalized

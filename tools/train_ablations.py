@@ -1,0 +1,34 @@
+"""Train the paper's ablations one after another: python tools/train_ablations.py [CONFIG] [--variants NAME ...]"""
+from pathlib import Path
+
+from repvgg_seg import cli
+from repvgg_seg.environment import require_mm
+
+RECIPE = 'ablations/b0_cifar10.py'
+
+
+def main() -> None:
+    require_mm('mmpretrain')
+    from repvgg_seg.engine.ablations import ABLATIONS, train_ablations, write_results
+    parser = cli.tool_parser("Train the paper's ablations (Tables 6 and 7) one after another, and compare; the command given "
+                             'again goes on where it was interrupted', checkpoint=False, default_config=RECIPE)
+    parser.add_argument('--amp', action='store_true', help=cli.AMP_HELP)
+    parser.add_argument('--variants', nargs='+', choices=list(ABLATIONS), default=list(ABLATIONS), metavar='NAME',
+                        help=f'default: all of {", ".join(ABLATIONS)}')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED', help='default: 0')
+    args = parser.parse_args()
+    config = cli.load_config(args, 'mmpretrain')
+    cli.ensure_writable(config.work_dir)
+    if args.amp:
+        from repvgg_seg.engine.hardware import enable_amp
+        enable_amp(config)
+    runs = []
+    for run in train_ablations(config, args.variants, args.seeds):
+        runs.append(run)
+        cli.say(f'{len(runs)} of {len(args.variants) * len(args.seeds)}: {run.name}, seed {run.seed}: top-1 {run.top1:.2f}')
+    cli.say(write_results(runs, Path(config.work_dir)))
+    cli.say(f'Wrote results.md, results.json and curves.png to {config.work_dir}')
+
+
+if __name__ == '__main__':
+    cli.run(main)
