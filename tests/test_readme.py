@@ -35,10 +35,18 @@ def test_configs_files_and_links_exist(document):
     text = document.read_text()
     configs = re.findall(r'^\| `(\w+\.py)`', text, re.MULTILINE)
     paths = re.findall(r'`((?:configs|tools|tests|repvgg_seg)/[\w/.]+\.\w+)', text)
-    links = re.findall(r'\]\((?!http)(\S+?)\)', text)
+    links = re.findall(r'\]\((?!http)([^)\s#]+)#?([^)\s]*)\)', text)
     wanted = [*(ROOT / 'configs' / name for name in configs), *(ROOT / path for path in paths),
-              *(document.parent / link for link in links)]
+              *(document.parent / file for file, _ in links)]
     assert wanted and not [path for path in wanted if not path.exists()]
+    for file, heading in links:
+        assert not heading or heading in anchors((document.parent / file).read_text())
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a document, as GitHub makes them."""
+    headings = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
 def test_example_builds():

@@ -131,7 +131,7 @@ def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, random_s
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (['--formats', 'onnx', '--precision', 'bf16'], r'onnx cannot be written in bf16; --formats openvino or pt2 can'),
+    (['--formats', 'onnx', '--precision', 'bf16'], r'onnx cannot be written in bf16; --formats openvino or pt2 or ncnn can'),
     (['--formats', 'pth', 'openvino', '--precision', 'bf16'], r'pth can be written in fp32, not in bf16'),
     (['--formats', 'onnx', '--size', '40', '64'], r'--size 40 64 is too small for the head.s pyramid; expected at least 41'),
 ])
