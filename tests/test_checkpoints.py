@@ -11,7 +11,8 @@ import torch
 from helpers import TINY_ARCH, TINY_SE_ARCH, assert_same_state, randomize, snapshot
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from repvgg_seg.checkpoints import find_checkpoint, load_pretrained, read_checkpoint, trust_checkpoints
+from repvgg_seg import checkpoints
+from repvgg_seg.checkpoints import find_checkpoint, load_pretrained, read_checkpoint
 from repvgg_seg.errors import CheckpointError
 from repvgg_seg.models import RepVGG
 
@@ -147,17 +148,17 @@ def test_file_that_carries_code_is_refused(write, source, target, tmp_path):
     assert trace.exists(), 'the file was harmless: the test shows nothing'
 
 
-def test_file_that_carries_code_is_read_when_it_is_trusted(source, target, tmp_path, capfd):
+def test_file_that_carries_code_is_read_when_it_is_trusted(source, target, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(checkpoints, 'print_log', lambda message, **_: said.append(message))
+    monkeypatch.setattr(checkpoints, '_trusted', False)
     path = tmp_path / 'old.pth'
     torch.save(dict(state_dict=source.state_dict(), meta=Malicious(tmp_path / 'trace')), path)
-    trust_checkpoints(True)
-    try:
-        load_pretrained(target, path)
-    finally:
-        trust_checkpoints(False)
+    checkpoints.trust_checkpoints(True)
+    load_pretrained(target, path)
     assert_same_state(target, source.state_dict())
     assert (tmp_path / 'trace').exists()
-    assert re.search(r'old\.pth is trusted: it holds more .*mkdir.* may run any code', ''.join(capfd.readouterr()))
+    assert re.search(r'old\.pth is trusted: it holds more .*mkdir.* may run any code', said[0])
 
 
 class Getattr:
