@@ -10,6 +10,7 @@ from urllib.error import URLError
 
 from .environment import require_mm
 from .errors import Interruption, UserError, some
+from .files import FULL
 
 # Exit code of a tool that ends on a user's mistake.
 USER_MISTAKE = 2
@@ -45,6 +46,11 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -
     except URLError as error:
         stop(f'a download failed ({error.reason}); give the file instead, e.g. with --cfg-options '
              'model.backbone.init_cfg.checkpoint=PATH')
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        stop(f'{error.filename or "a file"} cannot be written: the disk is full or the quota spent; checkpoints are unharmed. '
+             'Make room, then go on with --resume')
     except RuntimeError as error:
         if type(error).__name__ != 'OutOfMemoryError':  # PyTorch's; it is imported by the tools, not here.
             raise

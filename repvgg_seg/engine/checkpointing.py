@@ -62,13 +62,13 @@ class CheckpointHook(_MMEngineCheckpointHook):
         self.is_local = self.backend_args is None and '://' not in str(self.out_dir)
         if self.is_local:
             self.backend_args = dict(backend=ATOMIC)
-        self.resumed: dict | None = None
+        self.resumed_states: list[dict] | None = None  # Until training goes on.
         self.random_states: list[dict] | None = None  # While a checkpoint to resume from is written.
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note where the run that is resumed stood."""
         if runner._resume:
-            self.resumed = checkpoint
+            self.resumed_states = checkpoint.get(RANDOM_STATES, [])
             runner.train_loop.into_epoch = checkpoint['meta'].get('into_epoch', 0)
 
     def before_train(self, runner: Runner) -> None:
@@ -78,11 +78,10 @@ class CheckpointHook(_MMEngineCheckpointHook):
             self.file_backend = PatientBackend()
             if is_main_process():
                 remove_temporaries(Path(self.out_dir), '*.pth')
-        if self.resumed:
-            states = self.resumed.get(RANDOM_STATES, [])
-            if get_rank() < len(states):  # Of more processes than before the others start from the seed.
-                restore_random_state(states[get_rank()])
-            self.resumed = None
+        if self.resumed_states is not None:
+            if get_rank() < len(self.resumed_states):  # Of more processes than before the others start from the seed.
+                restore_random_state(self.resumed_states[get_rank()])
+            self.resumed_states = None
             if validation_is_due(runner):
                 runner.logger.info('The validation after the last checkpoint was cut off; it is done now')
                 runner.val_loop.run()

@@ -20,10 +20,12 @@ def make_durable(config: Config) -> None:
     """Put our hooks and loop into a config, in the place of MMEngine's or beside them."""
     if config.train_cfg.pop('by_epoch', False):
         config.train_cfg.type = 'EpochBasedTrainLoop'
-    for part in (config.train_cfg, (config.get('default_hooks') or {}).get('checkpoint') or {}):
+    config.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # As MMEngine.
+    for part in (config.train_cfg, config.default_hooks.checkpoint or {}):
         if part.get('type') in DURABLE:
-            part.type = DURABLE[part.type]
-    config.custom_hooks = [*(config.get('custom_hooks') or []), *(dict(type=name) for name in HOOKS)]
+            part['type'] = DURABLE[part['type']]
+    present = config.get('custom_hooks') or []
+    config.custom_hooks = [*present, *(dict(type=name) for name in HOOKS if name not in [hook.get('type') for hook in present])]
 
 
 @LOOPS.register_module()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -61,7 +61,7 @@ class StopHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Note where in the epoch the run stands."""
-        self.into_epoch = runner.train_loop.into_epoch
+        self.into_epoch = getattr(runner.train_loop, 'into_epoch', 0)  # A loop of iterations has no epochs.
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         """Stop if a signal asked for it.
@@ -116,6 +116,8 @@ class StopHook(Hook):
 
 def anywhere(condition: bool) -> bool:
     """Whether it holds in any of the processes that train together."""
+    if get_world_size() == 1:
+        return condition
     flag = torch.tensor(int(condition), device=get_device())
     all_reduce(flag, op='max')
     return bool(flag)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 EPOCHS = 10
 IMAGES, BATCH = 40, 8
 # Sums in another order, relative to the largest weight of a tensor. In float32 a rounded value that passes zero before a ReLU
-# switches a gradient, now and then, which is no fault: so float64 is compared. DTYPE=float32 prints what that gives.
+# can switch a gradient, which is no fault: so float64 is compared. DTYPE=float32 prints what that gives.
 DTYPE = os.environ.get('DTYPE', 'float64')
 TOLERANCE = dict(float64=1e-8, float32=1e-2)[DTYPE]
 # Each process divides its loss by its own pixels, so only a loss over all pixels is the same for any division of a batch.

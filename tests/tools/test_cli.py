@@ -1,4 +1,5 @@
 """How the tools treat what goes wrong outside the package."""
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ def failing(error: Exception):
                '  ...\nrepvgg_seg.errors.DataError: image a.png cannot be read'), 'error: image a.png cannot be read'),
     (OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has'),
      'error: the memory of the GPU is full (CUDA out of memory); use smaller images or batches'),
+    (OSError(errno.ENOSPC, 'No space left on device', 'run.log'),
+     'error: run.log cannot be written: the disk is full or the quota spent; checkpoints are unharmed. Make room'),
     (URLError('no network'), 'error: a download failed (no network); give the file instead'),
 ])
 def test_mistakes_end_in_one_line(capsys, error, line):
@@ -35,7 +38,7 @@ def test_mistakes_end_in_one_line(capsys, error, line):
     assert capsys.readouterr().err.startswith(line)
 
 
-@pytest.mark.parametrize('bug', [ZeroDivisionError, RuntimeError])
+@pytest.mark.parametrize('bug', [ZeroDivisionError, RuntimeError, OSError])
 def test_bugs_keep_their_traceback(bug):
     with pytest.raises(bug):
         cli.run(failing(bug()))

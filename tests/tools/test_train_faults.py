@@ -15,6 +15,7 @@ from mistakes import assert_mistake
 from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.engine.resuming import damage
+from repvgg_seg.engine.stopping import FiniteLossHook
 
 EPOCHS = ('train_cfg.max_epochs=3', 'param_scheduler.0.end=3')
 
@@ -46,6 +47,28 @@ def test_damaged_newest_is_skipped_and_the_run_ends_the_same(run_tool, config, t
     assert result.code == 0 and re.search(r'checkpoint \S+epoch_3\.pth .*; trying the one before it', text)
     assert 'resumed epoch: 2, iter: 4' in text
     assert same_weights(newest, trained / 'epoch_3.pth')
+
+
+def test_loop_of_iterations_goes_on_the_same(run_tool, config, tmp_path, monkeypatch):
+    """As the schedules of MMSegmentation are, with a sampler that has no end."""
+    path = tmp_path / 'iterations.py'
+    path.write_text(f"""
+_base_ = '{config}'
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=6, val_interval=4)
+train_dataloader = dict(sampler=dict(type='InfiniteSampler', shuffle=True))
+param_scheduler = [dict(type='PolyLR', power=0.9, by_epoch=False, end=6)]
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2, max_keep_ckpts=9))
+log_processor = dict(by_epoch=False)
+""")
+    assert run_tool('train', path, '--work-dir', tmp_path / 'run').code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(FiniteLossHook, 'after_train_iter',
+                      lambda self, runner, **_: runner.iter == 2 and signal.raise_signal(signal.SIGTERM))
+        stopped = run_tool('train', path, '--work-dir', tmp_path / 'resumed')
+    assert stopped.code == 143 and 'stopped by SIGTERM after iteration 3; go on from' in stopped.out
+    result = run_tool('train', path, '--work-dir', tmp_path / 'resumed', '--resume')
+    assert result.code == 0 and 'iter: 3' in result.out + result.err
+    assert same_weights(tmp_path / 'resumed/iter_6.pth', tmp_path / 'run/iter_6.pth')
 
 
 def test_validation_that_was_cut_off_is_made_up_for(run_tool, config, trained, tmp_path):
@@ -110,8 +133,6 @@ def test_start_from_a_model_of_other_classes(run_tool, config, trained, tmp_path
 
 def test_weights_that_are_not_finite_are_not_saved(run_tool, config, tmp_path, monkeypatch):
     """After the last iteration before a checkpoint no loss tells."""
-    from repvgg_seg.engine.stopping import FiniteLossHook
-
     def poison(hook, runner, **_):
         if runner.iter == 3:
             next(runner.model.parameters()).data[0] = torch.inf
