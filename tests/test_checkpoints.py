@@ -153,8 +153,11 @@ def test_file_that_carries_code_is_read_when_it_is_trusted(source, target, tmp_p
     monkeypatch.setattr(checkpoints, 'print_log', lambda message, **kwargs: said.append(message))
     path = tmp_path / 'old.pth'
     torch.save(dict(state_dict=source.state_dict(), meta=Malicious(tmp_path / 'trace')), path)
-    checkpoints.trust_checkpoints(True)
-    load_pretrained(target, path)
+    trust_checkpoints(True)
+    try:
+        load_pretrained(target, path)
+    finally:
+        trust_checkpoints(False)
     assert_same_state(target, source.state_dict())
     assert (tmp_path / 'trace').exists()
     assert re.search(r'old\.pth is trusted: it holds more .*mkdir.* may run any code', said[0])
