@@ -11,6 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
+from .config_types import type_name
 from .errors import ArgumentTypeError, CheckpointError, some
 from .files import write_atomically
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
@@ -220,7 +221,7 @@ def pretrained_config(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping |
     """
     configs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
     for config in configs:
-        if config.get('type') == 'Pretrained' or getattr(config.get('type'), '__name__', None) == 'PretrainedInit':
+        if type_name(config) in ('Pretrained', 'PretrainedInit'):
             if not config.get('checkpoint'):
                 raise ArgumentTypeError(f'init_cfg of type Pretrained needs a checkpoint, got {dict(config)}; '
                                         'for random weights use init_cfg=None')

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..config_types import type_name
 from ..deploy.fusing import fuse_for_inference
 from ..deploy.undilation import undilate
 from ..errors import UserError
@@ -202,9 +203,10 @@ def stock_config(config: ConfigDict) -> ConfigDict:
     """
     config = copy.deepcopy(config)
     backbone, head = config.backbone, config.get('decode_head')
-    if backbone.type == 'repvgg_seg.RepVGG':
+    if type_name(backbone) in ('repvgg_seg.RepVGG', 'RepVGG'):
         if backbone.get('block'):
-            raise UserError(f"MMPretrain's RepVGG has the paper's block only, not {backbone.block.type}; leave stock: out")
+            raise UserError(f"MMPretrain's RepVGG has the paper's block only, not {type_name(backbone.block)}; "
+                            'leave stock: out')
         dilation = backbone.pop('dilation', None)
         if dilation == 'fast' or not isinstance(backbone.arch, str) or backbone.get('dilations'):
             raise UserError("MMPretrain's RepVGG has one dilation a stage, which cannot express dilation='fast'; leave stock: "
@@ -212,7 +214,7 @@ def stock_config(config: ConfigDict) -> ConfigDict:
         backbone.type = 'mmpretrain.RepVGG'
         if dilation == 'full':
             backbone.update(strides=(2, 2, 1, 1), dilations=(1, 1, 2, 4))
-    if head and head.type == 'repvgg_seg.FactorizedPSPHead':
+    if head and type_name(head) in ('repvgg_seg.FactorizedPSPHead', 'FactorizedPSPHead'):
         head.type = 'PSPHead'
         if head.pop('pool_channels', head.channels) != head.channels:
             raise UserError(f"MMSegmentation's PSPHead has {head.channels} channels in its pyramid branches as everywhere; to "

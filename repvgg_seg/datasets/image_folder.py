@@ -1,5 +1,6 @@
 """Classification data sets of image files in one folder per class, checked when they are opened."""
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
@@ -7,6 +8,7 @@ from mmengine.dataset import BaseDataset
 from ..errors import DataError, some
 from ..images import IMAGE_SUFFIXES, image_files
 from ..registry import DATASETS
+from .loading import checked
 
 
 @DATASETS.register_module()
@@ -16,12 +18,16 @@ class ImageFolder(BaseDataset):
     Args:
         data_root: folder before ``data_prefix``.
         data_prefix: ``img_path`` is the folder that holds the class folders.
+        pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMPretrain's name for it.
         **kwargs: of MMEngine's ``BaseDataset``.
 
     Raises:
         DataError: the folder is missing, holds no two class folders, a class has no image, or ``metainfo`` has others.
     """
     LAYOUT = 'one folder per class with its images'
+
+    def __init__(self, *, pipeline: Sequence = (), **kwargs) -> None:
+        super().__init__(pipeline=checked(pipeline), **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the samples, sorted by class and path: dicts of ``img_path`` and ``gt_label``."""

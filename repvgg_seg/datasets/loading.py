@@ -1,5 +1,6 @@
 """Loading images and labels, with an error that names the file when something is wrong with it."""
 import io
+from collections.abc import Sequence
 
 import mmcv
 import mmengine.fileio
@@ -7,12 +8,38 @@ import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import DataError
+from ..config_types import type_name
+from ..errors import DataError, UserError
 from ..registry import TRANSFORMS
 from .diagnosis import diagnose_channels, diagnose_values
 
 LISTED_VALUES = 8  # Values shown in an error.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# Steps as MMSegmentation's and MMPretrain's own tools look for them in a pipeline -> ours, which check what they read.
+CHECKED = {'LoadImageFromFile': 'repvgg_seg.LoadImage', 'LoadAnnotations': 'repvgg_seg.LoadLabels'}
+
+
+def checked(pipeline: Sequence) -> list:
+    """A pipeline whose loading steps are those of this module, in test-time augmentation as well.
+
+    Args:
+        pipeline: steps as in a config; those in ``CHECKED`` are replaced, names with a scope (mmcv.LoadImageFromFile) stay.
+
+    Raises:
+        UserError: one of these has arguments for labels, whose meaning is known by the data set.
+    """
+    steps = []
+    for step in pipeline:
+        kind = type_name(step) if isinstance(step, dict) else None
+        if kind == 'LoadAnnotations' and len(step) > 1:
+            raise UserError(f'LoadAnnotations has {", ".join(sorted(set(step) - {"type"}))}, which would have no effect: the '
+                            'data set knows what its labels mean; remove it from the pipeline')
+        if kind in CHECKED:
+            step = dict(step, type=CHECKED[kind])
+        elif kind == 'TestTimeAug':
+            step = dict(step, transforms=[checked(branches) for branches in step['transforms']])
+        steps.append(step)
+    return steps
 
 
 @TRANSFORMS.register_module()
@@ -55,7 +82,9 @@ class LoadLabels(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Read ``seg_map_path`` into ``gt_seg_map``, uint8 (H, W) of class indices and 255."""
+        """Read ``seg_map_path``, where there is one, into ``gt_seg_map``, uint8 (H, W) of class indices and 255."""
+        if 'seg_map_path' not in results:  # An image without labels, to be predicted.
+            return results
         path, label_map = results['seg_map_path'], results['label_map']
         labels = _read(path)
         if labels.ndim != 2:

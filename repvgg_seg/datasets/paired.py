@@ -9,6 +9,8 @@ require_mm('mmengine', 'mmcv', 'mmseg')
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 
+from .loading import checked  # noqa: E402
+
 WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
 
 
@@ -23,6 +25,7 @@ class PairedSegDataset(BaseSegDataset):
         seg_map_suffixes: endings of label files after the same part of the name, in order of preference.
         data_prefix: folders of images and labels; without ``seg_map_path``, or where it is None, the samples have no
             labels.
+        pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMSegmentation's names for it.
         **kwargs: of MMSegmentation's ``BaseSegDataset``, those in ``WITHOUT_EFFECT`` excepted.
 
     Raises:
@@ -32,12 +35,13 @@ class PairedSegDataset(BaseSegDataset):
     LAYOUT = 'images, and label PNG files of the same names'
 
     def __init__(self, *, img_suffixes: Sequence[str], seg_map_suffixes: Sequence[str],
-                 data_prefix: Mapping[str, str | None], **kwargs) -> None:
+                 data_prefix: Mapping[str, str | None], pipeline: Sequence = (), **kwargs) -> None:
         if useless := [name for name in WITHOUT_EFFECT if kwargs.get(name)]:
             raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
         # MMEngine refuses to join None with data_root.
-        super().__init__(data_prefix={name: path for name, path in data_prefix.items() if path is not None}, **kwargs)
+        super().__init__(data_prefix={name: path for name, path in data_prefix.items() if path is not None},
+                         pipeline=checked(pipeline), **kwargs)
 
     def raw_label_map(self, label_path: str) -> dict[int, int]:
         """For each legal value in a label file the class index it stands for, or 255 for ignored.

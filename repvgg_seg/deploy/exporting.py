@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from ..config_types import type_name
 from ..engine.prediction import dataset_metainfo
 from ..errors import UserError
 from ..models.repvgg import RepVGG
@@ -65,7 +66,7 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
     backbone = config.model.backbone
     info = dict(
         channels=request.channels, min_size=smallest, mean=preprocessor.get('mean'),
-        std=preprocessor.get('std'), backbone=backbone.type, arch=backbone.get('arch'), dilation=backbone.get('dilation'),
+        std=preprocessor.get('std'), backbone=type_name(backbone), arch=backbone.get('arch'), dilation=backbone.get('dilation'),
         align_corners=fused.align_corners)
     checker = Checker(trained, pictures, request, {**dataset_metainfo(config), **info}, evaluation, miou)
     size = pictures[0].shape[:2]

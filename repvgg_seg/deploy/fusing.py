@@ -5,9 +5,12 @@ from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..config_types import type_name
 from ..models.fusion import conv_with, fold_norm
 from ..models.linear_part import LinearPart
 from ..models.repvgg import RepVGG
+
+BATCH_NORMS = ('BN', 'BatchNorm2d', 'BatchNorm')  # Ends of their names: BN, SyncBN, MMSyncBN, nn.SyncBatchNorm ...
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -83,11 +86,11 @@ def fused_model_config(config: Config) -> Config:
         config.pop(key, None)
     model = config.model
     model.backbone.init_cfg = None
-    if model.backbone.type.endswith('RepVGG'):  # Also ResidualRepVGG and ResNetRepVGG.
+    if type_name(model.backbone).endswith('RepVGG'):  # Also ResidualRepVGG and ResNetRepVGG.
         model.backbone.deploy = True
     if 'decode_head' in model:
         for head in model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]:
-            if (head.get('norm_cfg') or {}).get('type', '').endswith('BN'):  # BN, SyncBN, MMSyncBN
+            if type_name(head.get('norm_cfg') or {}).endswith(BATCH_NORMS):
                 head.norm_cfg = None
         model.auxiliary_head = None
     return config

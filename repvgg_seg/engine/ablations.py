@@ -11,6 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from scipy.stats import rankdata, spearmanr
 
 from ..benchmark import tables
+from ..config_types import type_name
 from ..curves import draw_curves
 from ..errors import UserError
 from .classifier import test_classifier, train_classifier
@@ -76,8 +77,8 @@ def variant_of(recipe: Config, name: str) -> Config:
     Raises:
         UserError: the recipe is for another backbone.
     """
-    if not recipe.model.backbone.type.endswith('RepVGG'):
-        raise UserError(f'the ablations are of RepVGG, but the recipe has the backbone {recipe.model.backbone.type}; give a '
+    if not (found := type_name(recipe.model.backbone)).endswith('RepVGG'):
+        raise UserError(f'the ablations are of RepVGG, but the recipe has the backbone {found}; give a '
                         'config such as configs/ablations/b0_cifar10.py')
     config, theirs = copy.deepcopy(recipe), Config.fromfile(CONFIGS / ABLATIONS[name].config)
     config.model.backbone.update({key: theirs.model.backbone[key] for key in ('type', 'block') if key in theirs.model.backbone})

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from torch import distributed as dist
 from torch import nn
 
+from ..config_types import type_name
 from ..errors import UserError
 from ..registry import OPTIM_WRAPPERS
 
@@ -78,7 +79,7 @@ def enable_amp(config: Config) -> None:
     Raises:
         UserError: the config already has an optimizer wrapper of its own.
     """
-    kind = config.optim_wrapper.get('type', 'OptimWrapper')
+    kind = type_name(config.optim_wrapper) or 'OptimWrapper'
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'repvgg_seg.BFloat16OptimWrapper'):
         raise UserError(f'--amp needs optim_wrapper.type OptimWrapper, the config has {kind}')
     if get_device() == 'cpu' or (get_device() == 'cuda' and torch.cuda.is_bf16_supported()):

@@ -10,11 +10,11 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
 from torch import nn
 
+from ..datasets.loading import checked
 from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
 from .exported import check_classes_of_export, exported_config, is_exported
-from .pipelines import without_labels
 
 
 def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Path]:
@@ -40,7 +40,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         check_classes_of_export(model, metainfo['classes'])
     else:
         model = build_trained(config, checkpoint)[0].to(get_device())
-    pipeline = Compose(without_labels(config.test_dataloader.dataset.pipeline))
+    pipeline = Compose(checked(config.test_dataloader.dataset.pipeline))
     overlays = []
     for name, path in track(images.items(), description='Predicting'):
         labels, image = segment(model, pipeline, path)
@@ -63,5 +63,6 @@ def dataset_metainfo(config: Config) -> dict:
     """Classes and palette of the config's test set, without opening its files."""
     from mmseg.registry import DATASETS
     dataset = config.test_dataloader.dataset
-    metainfo = {**DATASETS.get(dataset.type).METAINFO, **(dataset.get('metainfo') or {})}
+    kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
+    metainfo = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
     return dict(classes=list(metainfo['classes']), palette=[list(color) for color in metainfo['palette']])

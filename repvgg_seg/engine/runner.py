@@ -8,6 +8,7 @@ from mmengine.runner import Runner as _MMEngineRunner
 from torch.utils.data import DataLoader
 
 from ..checkpoints import load_beginning, load_model_state, read_checkpoint
+from ..config_types import type_name
 from ..registry import LOOPS
 from .repeatable import make_repeatable
 
@@ -22,10 +23,10 @@ def make_durable(config: Config) -> None:
         config.train_cfg.type = 'EpochBasedTrainLoop'
     config.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # As MMEngine.
     for part in (config.train_cfg, config.default_hooks.checkpoint or {}):
-        if part.get('type') in DURABLE:
-            part['type'] = DURABLE[part['type']]
+        if type_name(part) in DURABLE:
+            part['type'] = DURABLE[type_name(part)]
     present = config.get('custom_hooks') or []
-    config.custom_hooks = [*present, *(dict(type=name) for name in HOOKS if name not in [hook.get('type') for hook in present])]
+    config.custom_hooks = [*present, *(dict(type=name) for name in HOOKS if name not in map(type_name, present))]
 
 
 @LOOPS.register_module()

@@ -13,7 +13,6 @@ from ..errors import UserError
 from .building import resolve
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
-from .pipelines import without_labels
 from .repeatable import unwrapped
 from .testing import evaluate
 from .training import train
@@ -58,7 +57,6 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
     if submit:
         dataset = config.test_dataloader.dataset
         dataset.data_prefix.seg_map_path = None
-        dataset.pipeline = without_labels(dataset.pipeline)
         config.test_evaluator = writers
     elif writers:
         config.test_evaluator = [config.test_evaluator, *writers]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from ..config_types import type_name
 from ..environment import require_mm
 from ..errors import ArgumentTypeError, UserError
 from ..registry import MODELS
@@ -76,17 +77,17 @@ def get_linear_part(config: Mapping) -> type[LinearPart]:
         ArgumentTypeError: the config is no dict with a type.
         UserError: an unknown type, or more than a type.
     """
-    if not isinstance(config, Mapping) or not isinstance(config.get('type'), str):
+    if not isinstance(config, Mapping) or not isinstance(config.get('type'), (str, type)):
         raise ArgumentTypeError(f"block must be None or a dict with a type, e.g. dict(type='PlainConv'), got {config!r}")
     try:
-        kind = MODELS.get(config['type'])
+        kind = MODELS.get(config['type']) if isinstance(config['type'], str) else config['type']
     except RuntimeError:  # What the registry raises where there is no such name.
         kind = None
     if not _is_linear_part(kind):
         known = sorted(name for name, kind in MODELS.module_dict.items() if _is_linear_part(kind))
-        raise UserError(f'unknown block {config["type"]!r}, expected one of {", ".join(known)}')
+        raise UserError(f'unknown block {type_name(config)!r}, expected one of {", ".join(known)}')
     if len(config) > 1:
-        raise UserError(f'block {config["type"]} takes no arguments, got {", ".join(sorted(set(config) - {"type"}))}')
+        raise UserError(f'block {type_name(config)} takes no arguments, got {", ".join(sorted(set(config) - {"type"}))}')
     return kind
 
 

@@ -5,7 +5,8 @@ import torch
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from repvgg_seg.errors import DataError
+from repvgg_seg.datasets.loading import LoadLabels, checked
+from repvgg_seg.errors import DataError, UserError
 
 UNREADABLE_IMAGE = r'^image .*{} cannot be read \(.+\); replace or remove it$'
 UNREADABLE_LABEL = r'^label .*{} cannot be read \(.+\); replace it or remove the pair$'
@@ -164,3 +165,34 @@ def test_error_passes_through_a_worker(camvid, test_mode):
     assert next(items) == 1
     with pytest.raises(DataError, match=r'image .*train/b\.png cannot be read \(.+\); replace or remove it\s*\Z'):
         next(items)
+
+
+def test_loading_is_checked_under_the_usual_names(camvid):
+    for name in 'ab':
+        camvid.add_image(name)
+        camvid.add_label(name)
+    dataset = camvid.build(pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')])
+    assert dataset[1]['gt_seg_map'].shape == (24, 32)
+    damage(camvid.image_path('b'), 'half')
+    with pytest.raises(DataError, match='^image .* cannot be read'):
+        dataset[1]
+
+
+def test_checked_replaces_the_usual_names_and_nothing_else():
+    branches = [[dict(type='RandomFlip', prob=0.0)], [dict(type='LoadAnnotations')]]
+    pipeline = [dict(type='LoadImageFromFile', color_type='color'), dict(type='mmseg.LoadAnnotations'), abs,
+                dict(type='TestTimeAug', transforms=branches)]
+    assert checked(pipeline) == [
+        dict(type='repvgg_seg.LoadImage', color_type='color'), dict(type='mmseg.LoadAnnotations'), abs,
+        dict(type='TestTimeAug', transforms=[branches[0], [dict(type='repvgg_seg.LoadLabels')]])]
+    assert pipeline[0]['type'] == 'LoadImageFromFile'
+
+
+def test_arguments_for_labels_are_refused():
+    with pytest.raises(UserError, match='LoadAnnotations has reduce_zero_label, which would have no effect'):
+        checked([dict(type='LoadAnnotations', reduce_zero_label=True)])
+
+
+def test_an_image_without_labels_stays_without():
+    results = dict(img_path='a.png', label_map=None)
+    assert LoadLabels()(dict(results)) == results

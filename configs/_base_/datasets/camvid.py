@@ -4,8 +4,8 @@ dataset_type = 'repvgg_seg.CamVidDataset'
 data_root = 'data/camvid'
 crop_size = (192, 256)
 train_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
-    dict(type='repvgg_seg.LoadLabels'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(480, 360), ratio_range=(0.6, 1.3), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),

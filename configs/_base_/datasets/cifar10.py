@@ -3,14 +3,14 @@ _base_ = './imagenet.py'
 dataset_type = 'repvgg_seg.ImageFolder'
 data_root = 'data/cifar10'
 train_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='RandomCrop', crop_size=32, padding=4),
     dict(type='RandomFlip', prob=0.5),
     dict(type='Resize', scale=64),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=64),
     dict(type='PackInputs'),
 ]

@@ -3,8 +3,8 @@ dataset_type = 'repvgg_seg.CityscapesDataset'
 data_root = 'data/cityscapes'
 crop_size = (713, 713)  # 8 k + 1, for align_corners=True
 train_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
-    dict(type='repvgg_seg.LoadLabels'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(2048, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomRotate', prob=0.5, degree=10, pad_val=(103.53, 116.28, 123.675), seg_pad_val=255),
     dict(type='repvgg_seg.RandomGaussianBlur', prob=0.5),
@@ -13,17 +13,17 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
-    dict(type='repvgg_seg.LoadLabels'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 # The paper's protocol averages over the image and its mirror.
 tta_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='TestTimeAug', transforms=[
         [dict(type='RandomFlip', prob=0.0, direction='horizontal'),
          dict(type='RandomFlip', prob=1.0, direction='horizontal')],
-        [dict(type='repvgg_seg.LoadLabels')],
+        [dict(type='LoadAnnotations')],
         [dict(type='PackSegInputs')],
     ]),
 ]

@@ -2,13 +2,13 @@
 dataset_type = 'repvgg_seg.ImageNet'
 data_root = 'data/imagenet'
 train_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=224),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=256, edge='short'),
     dict(type='CenterCrop', crop_size=224),
     dict(type='PackInputs'),

@@ -1,6 +1,6 @@
 _base_ = './imagenet.py'
 train_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=224),
     dict(type='RandomFlip', prob=0.5),
     dict(type='AutoAugment', policies='imagenet'),

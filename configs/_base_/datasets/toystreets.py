@@ -4,8 +4,8 @@ dataset_type = 'repvgg_seg.ToyStreets'
 data_root = 'data/toystreets'
 crop_size = (128, 256)
 train_pipeline = [
-    dict(type='repvgg_seg.LoadImage'),
-    dict(type='repvgg_seg.LoadLabels'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
