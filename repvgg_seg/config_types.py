@@ -3,6 +3,6 @@ from collections.abc import Mapping
 
 
 def type_name(part: Mapping) -> str:
-    """The ``type`` of a part as it was written, or the name of the class; empty where it has none."""
+    """The name of a part's ``type``, without scope or module, as in ``repvgg_seg.RepVGG``; empty where there is none."""
     kind = part.get('type', '')
-    return kind if isinstance(kind, str) else kind.__name__
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__

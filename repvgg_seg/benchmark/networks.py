@@ -203,7 +203,7 @@ def stock_config(config: ConfigDict) -> ConfigDict:
     """
     config = copy.deepcopy(config)
     backbone, head = config.backbone, config.get('decode_head')
-    if type_name(backbone) in ('repvgg_seg.RepVGG', 'RepVGG'):
+    if type_name(backbone) == 'RepVGG':
         if backbone.get('block'):
             raise UserError(f"MMPretrain's RepVGG has the paper's block only, not {type_name(backbone.block)}; "
                             'leave stock: out')
@@ -214,7 +214,7 @@ def stock_config(config: ConfigDict) -> ConfigDict:
         backbone.type = 'mmpretrain.RepVGG'
         if dilation == 'full':
             backbone.update(strides=(2, 2, 1, 1), dilations=(1, 1, 2, 4))
-    if head and type_name(head) in ('repvgg_seg.FactorizedPSPHead', 'FactorizedPSPHead'):
+    if head and type_name(head) == 'FactorizedPSPHead':
         head.type = 'PSPHead'
         if head.pop('pool_channels', head.channels) != head.channels:
             raise UserError(f"MMSegmentation's PSPHead has {head.channels} channels in its pyramid branches as everywhere; to "

@@ -23,7 +23,7 @@ def checked(pipeline: Sequence) -> list:
     """A pipeline whose loading steps are those of this module, in test-time augmentation as well.
 
     Args:
-        pipeline: steps as in a config; those in ``CHECKED`` are replaced, names with a scope (mmcv.LoadImageFromFile) stay.
+        pipeline: steps as in a config; those named in ``CHECKED``, in whatever scope, are replaced.
 
     Raises:
         UserError: one of these has arguments for labels, whose meaning is known by the data set.

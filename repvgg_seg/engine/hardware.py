@@ -80,7 +80,7 @@ def enable_amp(config: Config) -> None:
         UserError: the config already has an optimizer wrapper of its own.
     """
     kind = type_name(config.optim_wrapper) or 'OptimWrapper'
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'repvgg_seg.BFloat16OptimWrapper'):
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):
         raise UserError(f'--amp needs optim_wrapper.type OptimWrapper, the config has {kind}')
     if get_device() == 'cpu' or (get_device() == 'cuda' and torch.cuda.is_bf16_supported()):
         config.optim_wrapper.type = 'repvgg_seg.BFloat16OptimWrapper'

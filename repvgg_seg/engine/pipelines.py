@@ -7,18 +7,13 @@ from ..errors import UserError
 SIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}  # Steps, and their arguments in pixels.
 
 
-def unscoped(step: dict) -> str:
-    """Type of a step without the registry's scope."""
-    return type_name(step).rpartition('.')[2]
-
-
 def set_size(pipeline: Sequence[dict], size: int) -> None:
     """Make a test pipeline give square images of another size, the proportions of its resizing and cropping kept.
 
     Raises:
         UserError: it has no step that determines the size.
     """
-    steps = [(step, SIZES[unscoped(step)]) for step in pipeline if unscoped(step) in SIZES]
+    steps = [(step, SIZES[type_name(step)]) for step in pipeline if type_name(step) in SIZES]
     if not steps or any(not isinstance(step[key], int) for step, key in steps):
         raise UserError(f'--size needs a test pipeline with {", ".join(SIZES)} to a single number, got '
                         f'{", ".join(map(type_name, pipeline))}')

@@ -14,7 +14,7 @@ from .repeatable import make_repeatable
 
 # MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
 DURABLE = {'CheckpointHook': 'repvgg_seg.CheckpointHook', 'EpochBasedTrainLoop': 'repvgg_seg.EpochBasedTrainLoop'}
-HOOKS = ('repvgg_seg.FiniteLossHook', 'repvgg_seg.StopHook')
+HOOKS = ('FiniteLossHook', 'StopHook')
 
 
 def make_durable(config: Config) -> None:
@@ -25,8 +25,9 @@ def make_durable(config: Config) -> None:
     for part in (config.train_cfg, config.default_hooks.checkpoint or {}):
         if type_name(part) in DURABLE:
             part['type'] = DURABLE[type_name(part)]
-    present = config.get('custom_hooks') or []
-    config.custom_hooks = [*present, *(dict(type=name) for name in HOOKS if name not in map(type_name, present))]
+    hooks = config.get('custom_hooks') or []
+    absent = [name for name in HOOKS if name not in map(type_name, hooks)]
+    config.custom_hooks = [*hooks, *(dict(type=f'repvgg_seg.{name}') for name in absent)]
 
 
 @LOOPS.register_module()

@@ -181,9 +181,9 @@ def test_loading_is_checked_under_the_usual_names(camvid):
 def test_checked_replaces_the_usual_names_and_nothing_else():
     branches = [[dict(type='RandomFlip', prob=0.0)], [dict(type='LoadAnnotations')]]
     pipeline = [dict(type='LoadImageFromFile', color_type='color'), dict(type='mmseg.LoadAnnotations'), abs,
-                dict(type='TestTimeAug', transforms=branches)]
+                dict(type='RandomFlip'), dict(type='TestTimeAug', transforms=branches)]
     assert checked(pipeline) == [
-        dict(type='repvgg_seg.LoadImage', color_type='color'), dict(type='mmseg.LoadAnnotations'), abs,
+        dict(type='repvgg_seg.LoadImage', color_type='color'), dict(type='repvgg_seg.LoadLabels'), abs, dict(type='RandomFlip'),
         dict(type='TestTimeAug', transforms=[branches[0], [dict(type='repvgg_seg.LoadLabels')]])]
     assert pipeline[0]['type'] == 'LoadImageFromFile'
 

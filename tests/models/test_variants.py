@@ -247,11 +247,17 @@ def test_relu_in_branches_cannot_be_fused(part, inplace):
     (dict(name='PlainConv'), ArgumentTypeError, "got {'name': 'PlainConv'}"),
     (dict(type='RepConvolution'), UserError, "unknown block 'RepConvolution', expected one of AsymmetricConv, .*, TrivialConv"),
     (dict(type='RepVGG'), UserError, "unknown block 'RepVGG', expected"),
+    (dict(type=RepVGG), UserError, "unknown block 'RepVGG', expected"),
     (dict(type='PlainConv', bias=True, kernel=5), UserError, 'block PlainConv takes no arguments, got bias, kernel'),
 ], ids=str)
 def test_wrong_block(block, error, message):
     with pytest.raises(error, match=message):
         RepVGG(TINY_ARCH, block=block)
+
+
+def test_block_by_its_class():
+    model = RepVGG(TINY_ARCH, block=dict(type=MODELS.get('repvgg_seg.PlainConv')))
+    assert list(model.state_dict()) == list(RepVGG(TINY_ARCH, block=dict(type='PlainConv')).state_dict())
 
 
 @pytest.mark.parametrize('name', FORMULAS)
