@@ -284,6 +284,7 @@ def _download(url: str) -> Path:
 
 def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     wanted = model.state_dict()
+    state = _by_names_of(wanted, state)
     if parts := differences(state, wanted):
         found, expected = describe_arch(state, 'backbone.'), describe_arch(wanted, 'backbone.')
         _, _, layout = to_own_layout({key.removeprefix('backbone.'): value for key, value in state.items()})
@@ -300,6 +301,16 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | 
             reason = 'it was trained for another number of classes; '
         raise CheckpointError(f'checkpoint {source} does not fit the model: {reason}tensors {parts}; {remedy}')
     model.load_state_dict(state)
+
+
+def _by_names_of(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Whole models as they are, unless it is ours that is wanted and the backbone has the names of another code base."""
+    prefix = 'backbone.'
+    layout = to_own_layout({key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)})[2]
+    if layout is None or layout.name == 'own':
+        return state
+    ours = {key: f'{prefix}{name}' for key in state if key.startswith(prefix) and (name := layout.to_own(key[len(prefix):]))}
+    return {ours.get(key, key): value for key, value in state.items()} if wanted.keys() & ours.values() else state
 
 
 def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

@@ -14,7 +14,7 @@ from mmengine import registry as root  # noqa: E402
 # These modules need MMSegmentation; classification and detection do without it.
 SEGMENTATION = {
     'models': ['repvgg_seg.models.psp_head', 'repvgg_seg.engine.exported'],
-    'datasets': [f'repvgg_seg.datasets.{name}' for name in ('camvid', 'cityscapes', 'toy_streets')],
+    'datasets': [f'repvgg_seg.datasets.{name}' for name in ('paired', 'camvid', 'cityscapes', 'toy_streets')],
 } if find_spec('mmseg') else {'models': [], 'datasets': []}
 
 

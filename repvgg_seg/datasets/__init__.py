@@ -2,7 +2,8 @@ from importlib import import_module
 
 _MODULES = {
     'CamVidDataset': 'camvid', 'CityscapesDataset': 'cityscapes', 'ImageFolder': 'image_folder', 'ImageNet': 'image_folder',
-    'LoadImage': 'loading', 'LoadLabels': 'loading', 'RandomGaussianBlur': 'transforms', 'ToyStreets': 'toy_streets'}
+    'LoadImage': 'loading', 'LoadLabels': 'loading', 'PairedSegDataset': 'paired', 'RandomGaussianBlur': 'transforms',
+    'ToyStreets': 'toy_streets'}
 __all__ = list(_MODULES)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from ..environment import require_mm
 from ..errors import DataError, UserError
+from ..registry import DATASETS
+from .diagnosis import IGNORE
 
 require_mm('mmengine', 'mmcv', 'mmseg')
 
@@ -14,11 +16,13 @@ from .loading import checked  # noqa: E402
 WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
 
 
+@DATASETS.register_module()
 class PairedSegDataset(BaseSegDataset):
     """Images under ``data_prefix['img_path']``, and for each one label map under ``data_prefix['seg_map_path']``.
 
-    Sub-classes say which files belong together and what the values in the label files mean. Every sample gets a
-    ``label_map`` that knows all legal values, which :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces.
+    As it is, for your own data: labels are PNGs of class indices, and 255 where a pixel is ignored. Sub-classes say which
+    files belong together and what the values in the label files mean. Every sample gets a ``label_map`` that knows all legal
+    values, which :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces.
 
     Args:
         img_suffixes: endings of image files, with the dot; the part of the name before it identifies the image.
@@ -26,16 +30,17 @@ class PairedSegDataset(BaseSegDataset):
         data_prefix: folders of images and labels; without ``seg_map_path``, or where it is None, the samples have no
             labels.
         pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMSegmentation's names for it.
-        **kwargs: of MMSegmentation's ``BaseSegDataset``, those in ``WITHOUT_EFFECT`` excepted.
+        **kwargs: of MMSegmentation's ``BaseSegDataset``, those in ``WITHOUT_EFFECT`` excepted; for your own data with
+            ``metainfo=dict(classes=[...], palette=[...])``.
 
     Raises:
         DataError: a folder is missing or holds no image, or an image has no label.
-        UserError: an argument would have no effect.
+        UserError: an argument would have no effect, or the classes are unknown.
     """
     LAYOUT = 'images, and label PNG files of the same names'
 
-    def __init__(self, *, img_suffixes: Sequence[str], seg_map_suffixes: Sequence[str],
-                 data_prefix: Mapping[str, str | None], pipeline: Sequence = (), **kwargs) -> None:
+    def __init__(self, *, data_prefix: Mapping[str, str | None], img_suffixes: Sequence[str] = ('.jpg', '.jpeg', '.png'),
+                 seg_map_suffixes: Sequence[str] = ('.png', ), pipeline: Sequence = (), **kwargs) -> None:
         if useless := [name for name in WITHOUT_EFFECT if kwargs.get(name)]:
             raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
@@ -49,7 +54,11 @@ class PairedSegDataset(BaseSegDataset):
         Args:
             label_path: the file, in case several kinds may occur.
         """
-        raise NotImplementedError
+        classes = self.metainfo.get('classes')
+        if not classes:
+            raise UserError(f'{type(self).__name__} does not know its classes; add metainfo=dict(classes=[...], '
+                            'palette=[...]) to the data set')
+        return {**{index: index for index in range(len(classes))}, IGNORE: IGNORE}
 
     def load_data_list(self) -> list[dict]:
         """List the samples, sorted by image path."""

@@ -11,6 +11,7 @@ from rich.progress import track
 from torch import nn
 
 from ..datasets.loading import checked
+from ..errors import UserError
 from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
@@ -60,9 +61,16 @@ def segment(model: nn.Module, pipeline: Compose, path: Path) -> tuple[np.ndarray
 
 
 def dataset_metainfo(config: Config) -> dict:
-    """Classes and palette of the config's test set, without opening its files."""
+    """Classes and palette of the config's test set, without opening its files.
+
+    Raises:
+        UserError: it does not say them.
+    """
     from mmseg.registry import DATASETS
     dataset = config.test_dataloader.dataset
     kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
     metainfo = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
+    if absent := [name for name in ('classes', 'palette') if not metainfo.get(name)]:
+        raise UserError(f'the test set has no {" and no ".join(absent)}; add metainfo=dict(classes=[...], '
+                        'palette=[[red, green, blue], ...]) to test_dataloader.dataset')
     return dict(classes=list(metainfo['classes']), palette=[list(color) for color in metainfo['palette']])
