@@ -18,7 +18,7 @@ from repvgg_seg.models.linear_part import LinearPart
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
                  for folder in ('.', 'ablations') for path in (ROOT / 'configs' / folder).glob('*.py'))
-SEGMENTORS = [name for name in CONFIGS if name.startswith('pspnet_')]
+SEGMENTORS = [name for name in CONFIGS if not name.startswith(('repvgg_', 'ablations/'))]
 # Paper, Table 8, and what follows from its architectures: arch, dilation, channels of stages 4 and 5.
 REPVGG = {
     'pspnet_repvgg_b2_cityscapes': ('B2', 'full', 640, 2560),
@@ -27,6 +27,11 @@ REPVGG = {
     'pspnet_repvgg_b1g2_fast_cityscapes': ('B1g2', 'fast', 512, 2048),
     'pspnet_repvgg_a0_cityscapes': ('A0', 'full', 192, 1280),
     'pspnet_repvgg_a1_cityscapes': ('A1', 'full', 256, 1280),
+}
+# Ours, with other heads than PSPNet's: arch, dilation, output strides of the backbone, head.
+OTHER_HEADS = {
+    'upernet_repvgg_b1g2_cityscapes': ('B1g2', None, (4, 8, 16, 32), 'UPerHead'),
+    'deeplabv3plus_repvgg_b1g2_cityscapes': ('B1g2', 'fast', (4, 8, 8), 'DepthwiseSeparableASPPHead'),
 }
 
 # Paper, Tables 4 and 5: arch, parameters of the training form with 1000 classes.
@@ -62,15 +67,16 @@ def test_the_published_rows_are_there():
 
 
 @pytest.mark.parametrize('name', SEGMENTORS)
-def test_model_builds_at_output_stride_8(name):
+def test_model_builds_at_its_output_strides(name):
     config = load(name)
     model = build(config)
     height, width = config.model.data_preprocessor.size
     features = model.extract_feat(torch.empty(2, 3, height, width, device='meta'))
-    size = (-(-height // 8), -(-width // 8))
-    assert [tuple(feature.shape[2:]) for feature in features] == [size, size]
-    assert model.decode_head(features).shape == (2, len(dataset_classes(config)), *size)
-    assert model.auxiliary_head.in_channels == features[0].shape[1]
+    *_, strides, _ = OTHER_HEADS.get(name, (None, None, (8, 8), None))
+    sizes = [(-(-height // stride), -(-width // stride)) for stride in strides]
+    assert [tuple(feature.shape[2:]) for feature in features] == sizes
+    assert model.decode_head(features).shape == (2, len(dataset_classes(config)), *sizes[0])
+    assert model.auxiliary_head(features).shape == (2, len(dataset_classes(config)), *sizes[-2])
     assert model.auxiliary_head.loss_decode.loss_weight == pytest.approx(0.4) or 'camvid' in name
 
 
@@ -90,6 +96,20 @@ def test_repvgg_rows(name):
     assert (head.pool_channels, head.channels, head.pool_scales, head.align_corners) == (stage5 // 4, 512, (1, 2, 3, 6), True)
     companion, url = config.model.backbone.init_cfg.checkpoint
     assert companion == f'work_dirs/repvgg_{arch.lower()}_imagenet' and f'/repvgg-{arch}_' in url
+
+
+@pytest.mark.parametrize('name', OTHER_HEADS)
+def test_other_heads_stand_on_the_same_recipe(name):
+    arch, dilation, _, head = OTHER_HEADS[name]
+    config, pspnet = load(name), load('pspnet_repvgg_b1g2_cityscapes')
+    assert (config.model.backbone.arch, config.model.backbone.dilation, config.model.decode_head.type) == (arch, dilation, head)
+    for key in set(pspnet) - {'model'}:
+        assert config[key] == pspnet[key], key
+    for key in set(pspnet.model) - {'backbone', 'decode_head'}:
+        assert config.model[key] == pspnet.model[key], key
+    for key in ('channels', 'num_classes', 'dropout_ratio', 'norm_cfg', 'align_corners', 'loss_decode'):
+        assert config.model.decode_head[key] == pspnet.model.decode_head[key], key
+    assert config.model.backbone.init_cfg == pspnet.model.backbone.init_cfg
 
 
 @pytest.mark.parametrize(('name', 'blocks'), [('pspnet_r50_cityscapes', (3, 4, 6, 3)),

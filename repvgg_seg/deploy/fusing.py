@@ -1,16 +1,20 @@
 """Fuse every convolution + batch norm of a model into single convolutions."""
 import copy
+from itertools import pairwise
 
 from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..config_types import type_name
+from ..errors import ArgumentTypeError
 from ..models.fusion import conv_with, fold_norm
 from ..models.linear_part import LinearPart
 from ..models.repvgg import RepVGG
 
 BATCH_NORMS = ('BN', 'BatchNorm2d', 'BatchNorm')  # Ends of their names: BN, SyncBN, MMSyncBN, nn.SyncBatchNorm ...
+# MMCV's, of dict(type='Conv'), differs from PyTorch's on empty inputs only.
+PLAIN_CONVS = ('torch.nn.modules.conv.Conv2d', 'mmcv.cnn.bricks.wrappers.Conv2d')
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -20,7 +24,8 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
 
     The result equals the model in eval mode, up to the rounding of its dtype; the algebra is done in float64. It has the
     keys that the same model has when it is built with ``deploy=True`` in the backbone and ``norm_cfg=None`` in the heads.
-    Fusing twice does nothing more.
+    Fusing twice does nothing more. A convolution that several norms share becomes one for each of them; subclasses that compute
+    something else than a plain convolution or batch norm stay as they are.
 
     Args:
         model: any model; dtype, device, mode and ``requires_grad`` are kept.
@@ -30,32 +35,35 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         The fused model.
 
     Raises:
-        ArgumentTypeError: a variant of the RepVGG block, a norm in one, or a batch norm without running statistics cannot be
-            fused; nothing was changed.
+        ArgumentTypeError: a variant of the RepVGG block, a norm in one, a batch norm without running statistics, or
+            MMPretrain's D2se cannot be fused; nothing was changed.
     """
     model = model if inplace else copy.deepcopy(model)
     if isinstance(model, LinearPart):
         return model.fuse()
     # What re-parameterizes itself in another package must find its branches as they were.
-    for module in list(model.modules()):
-        if hasattr(module, 'switch_to_deploy') and not isinstance(module, RepVGG):
-            module.switch_to_deploy()
-    # Everything is computed before anything is replaced, so that an error leaves the model as it was.
-    fused: dict[nn.Module, nn.Module] = {}
+    others = [module for module in model.modules() if hasattr(module, 'switch_to_deploy') and not isinstance(module, RepVGG)]
+    for module in others:
+        _check_other(module)
+    for module in others:
+        module.switch_to_deploy()
+    # Everything is computed before anything is replaced, so that an error leaves the model as it was. A place is replaced, not
+    # a module: a convolution may be shared by places with norms of their own, as in RetinaNet's head with separate ones.
+    parts = {module: module.fuse() for module in model.modules() if isinstance(module, LinearPart)}
+    replacements = {(parent, name): parts[child] for parent in model.modules() for name, child in parent._modules.items()
+                    if child in parts}
     conv_modules = [module for module in model.modules() if _is_conv_module(module)]
-    for module in model.modules():
-        if isinstance(module, LinearPart):
-            fused[module] = module.fuse()
-        elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
-            for conv, norm in zip(module, list(module)[1:]):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
-                    fused.update({conv: _fuse_conv_norm(conv, norm), norm: nn.Identity()})
     for module in conv_modules:
-        fused[module.conv] = _fuse_conv_norm(module.conv, module.norm)
+        replacements[module, 'conv'] = _fuse_conv_norm(module.conv, module.norm)
+    for module in model.modules():
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            for (name, conv), (norm_name, norm) in pairwise(module._modules.items()):
+                if _can_be_folded(conv, norm):
+                    replacements[module, name] = _fuse_conv_norm(conv, norm)
+                    replacements[module, norm_name] = nn.Identity()
 
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            module._modules[name] = fused.get(child, child)
+    for (parent, name), module in replacements.items():
+        setattr(parent, name, module)
     for module in conv_modules:
         delattr(module, module.norm_name)
         module.norm_name, module.with_norm = None, False
@@ -96,10 +104,26 @@ def fused_model_config(config: Config) -> Config:
     return config
 
 
+def _check_other(model: nn.Module) -> None:
+    """Refuse MMPretrain's RepVGG where its own fusing gives another function.
+
+    Raises:
+        ArgumentTypeError: it has squeeze-and-excitation, which is left out when it is fused.
+    """
+    if any(hasattr(block, 'branch_3x3') and getattr(block, 'se_layer', None) is not None for block in model.modules()):
+        raise ArgumentTypeError("MMPretrain's RepVGG loses its squeeze-and-excitation when it is fused; use "
+                                "type='repvgg_seg.RepVGG', which takes its checkpoints (docs/use-in-your-project.md)")
+
+
 def _is_conv_module(module: nn.Module) -> bool:
     """Whether a module is an MMCV ``ConvModule`` that runs its convolution, then its batch norm."""
-    return (getattr(module, 'order', None) == ('conv', 'norm', 'act') and isinstance(module.conv, nn.Conv2d)
-            and isinstance(module.norm, _BatchNorm))
+    return getattr(module, 'order', None) == ('conv', 'norm', 'act') and _can_be_folded(module.conv, module.norm)
+
+
+def _can_be_folded(conv: nn.Module, norm: nn.Module) -> bool:
+    """Whether both compute what their base classes do: not, say, a convolution that pads in its own way."""
+    return (f'{type(conv).__module__}.{type(conv).__qualname__}' in PLAIN_CONVS and isinstance(norm, _BatchNorm)
+            and type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward))
 
 
 def _fuse_conv_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:

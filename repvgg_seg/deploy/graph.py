@@ -1,6 +1,7 @@
 """What is exported: a segmentor from the pixels of an image file to class indices, as one graph."""
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -83,13 +84,19 @@ class GraphExporter:
         return SegmentorGraph(copy.deepcopy(self.segmentor), self.preprocessor, self.channels, output, dtype).eval()
 
     def program(self, output: str, dtype: torch.dtype = torch.float32) -> ExportedProgram:
-        """As PyTorch's exported program."""
+        """As PyTorch's exported program.
+
+        Raises:
+            UserError: any H and W are asked for, but the segmentor computes with those of the example as constants.
+        """
         if (output, dtype) not in self.programs:
             graph = self.graph(output, dtype)
             example = torch.zeros(2, *self.size, 3, dtype=torch.uint8)  # A batch of 1 would be taken for a constant.
             shape = dict.fromkeys(range(3) if self.dynamic else [0], Dim.DYNAMIC)
-            with torch.no_grad():
+            with torch.no_grad(), open_sizes():
                 self.programs[output, dtype] = torch.export.export(graph, (example, ), dynamic_shapes=(shape, ))
+                if self.dynamic:
+                    check_open(self.programs[output, dtype], example, self.segmentor)
         return self.programs[output, dtype]
 
     def onnx(self, output: str) -> ONNXProgram:
@@ -123,6 +130,32 @@ class FloatPixels(nn.Module):
         return self.graph.logits(pixels)
 
 
+@contextmanager
+def open_sizes() -> Iterator[None]:
+    """Keep MMSegmentation's ``resize`` from looking whether to warn of sizes, which makes them constants of what is traced."""
+    from mmseg.models.utils import resize
+    defaults = resize.__defaults__
+    resize.__defaults__ = (*defaults[:-1], False)  # Of its last parameter, ``warning``.
+    try:
+        yield
+    finally:
+        resize.__defaults__ = defaults
+
+
+def check_open(program: ExportedProgram, example: Tensor, segmentor: nn.Module) -> None:
+    """Check that a program takes images of another size than the example's, (N, H, W, 3).
+
+    Raises:
+        UserError: it does not.
+    """
+    height, width = example.shape[1:3]
+    try:
+        program.module()(example.new_zeros(2, 2 * height, 2 * width, 3))
+    except AssertionError as error:  # What is asserted of sizes stands in front of the program.
+        raise UserError(f'{type(segmentor.decode_head).__name__} computes with the size of the image as a constant ({error}), '
+                        'so it can be exported for one size only; give --size H W') from None
+
+
 def check_exportable(segmentor: nn.Module, preprocessor: Mapping) -> None:
     """Check that :class:`SegmentorGraph` computes what a segmentor and its preprocessor do.
 
@@ -153,8 +186,9 @@ def check_dynamic(segmentor: nn.Module) -> None:
     for hook in hooks:
         hook.remove()
     if any(size not in (1, (1, 1)) for size in used):
-        raise UserError(f'{type(segmentor.decode_head).__name__} pools adaptively, which can be exported for one size only; '
-                        'give --size H W, or in the place of PSPHead use repvgg_seg.FactorizedPSPHead, which takes its weights')
+        name = type(segmentor.decode_head).__name__
+        instead = ', or use repvgg_seg.FactorizedPSPHead in its place, which takes its weights' if name == 'PSPHead' else ''
+        raise UserError(f'{name} pools adaptively, which can be exported for one size only; give --size H W{instead}')
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_world_size, is_main_process
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from ..datasets.checking import check_sample
@@ -78,12 +79,18 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
             check_sample(name, dataset)
     images, batch = len(loaders[0].sampler), loaders[0].batch_size
     smallest = images % batch if images % batch and not loaders[0].drop_last else batch
-    pools_to_one = 1 in getattr(getattr(model, 'decode_head', None), 'pool_scales', ())
     synchronised = bool(config.get('sync_bn')) and get_world_size() > 1
-    if smallest == 1 and pools_to_one and not synchronised:
+    if smallest == 1 and normalises_global_pool(model) and not synchronised:
         raise UserError('a training batch has one image, but the pyramid pools to 1x1, whose batch norm needs at least two '
                         'values a channel; use train_dataloader.batch_size=2 or more, with '
                         'train_dataloader.drop_last=True')
+
+
+def normalises_global_pool(model: nn.Module) -> bool:
+    """Whether something pools to 1x1 and has a batch norm after that, as the pyramids of PSPNet, UPerNet and DeepLabV3+."""
+    return any(isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size in (1, (1, 1)) and
+               any(isinstance(module, _BatchNorm) for module in parent.modules())
+               for parent in model.modules() if isinstance(parent, nn.Sequential) for part in parent)
 
 
 def check_classes(model: nn.Module, dataset) -> None:

@@ -204,6 +204,38 @@ def test_unusual_structures(make):
     assert not any(isinstance(module, RepConv) for module in fused.modules())
 
 
+class AffineOfAbsolute(nn.BatchNorm2d):
+    """A batch norm whose own forward does more than the base class's, as timm's with activation."""
+
+    def forward(self, x):
+        return super().forward(x).abs()
+
+
+def sharing_conv_modules():
+    """As mmdet's RetinaSepBNHead: one kernel, a norm for each level of the pyramid."""
+    first, second = (ConvModule(4, 4, 3, padding=1, norm_cfg=dict(type='BN')) for _ in range(2))
+    second.conv = first.conv
+    return nn.Sequential(first, second)
+
+
+@pytest.mark.parametrize(('make', 'norms_left'), [
+    (lambda: (lambda conv: nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), conv, nn.BatchNorm2d(4)))(nn.Conv2d(4, 4, 1)), 0),
+    (lambda: (lambda norm: nn.Sequential(nn.Conv2d(4, 4, 1), norm, nn.ReLU(), norm))(nn.BatchNorm2d(4)), 1),
+    (sharing_conv_modules, 0),
+    (lambda: nn.Sequential(nn.Conv2d(4, 4, 1), AffineOfAbsolute(4)), 1),
+    (lambda: ConvModule(4, 4, 3, conv_cfg=dict(type='Conv'), norm_cfg=dict(type='BN')), 0),
+    (lambda: ConvModule(4, 4, 3, conv_cfg=dict(type='ConvAWS'), norm_cfg=dict(type='BN')), 1),
+    (lambda: ConvModule(4, 4, 3, 2, conv_cfg=dict(type='Conv2dAdaptivePadding'), norm_cfg=dict(type='BN')), 1),
+], ids=['one convolution with two norms', 'one norm at two places', 'one convolution in two modules', 'norm of its own kind',
+        "MMCV's plain convolution", 'convolution that standardises its weights', 'convolution that pads by itself'])
+def test_what_is_shared_or_of_its_own_kind(make, norms_left):
+    model = randomize(make()).double().eval()
+    x = torch.randn(2, 4, 9, 11).double()
+    fused = fuse(model)
+    assert len(norms_of(fused)) == norms_left
+    assert_relatively_close(fused(x), model(x), EXACT)
+
+
 def test_an_error_leaves_everything_as_it_was():
     model = nn.Sequential(ConvModule(3, 16, 3, norm_cfg=dict(type='BN')),
                           RepConv(16, 16, norm_cfg=dict(type='GN', num_groups=4)))
@@ -218,6 +250,16 @@ def test_fusing_draws_no_random_numbers():
     state = torch.get_rng_state()
     fuse(model)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_another_package_that_would_fuse_wrongly_is_refused():
+    """MMPretrain's D2se; with its checkpoint in ours, tests/test_layouts.py."""
+    from mmpretrain.models.backbones import RepVGG as Peer
+    arch = dict(num_blocks=[1, 1, 1, 1], width_factor=[0.25] * 4, group_layer_map=None, se_cfg=dict(ratio=16, divisor=1))
+    model = nn.Sequential(Peer(arch, out_indices=(3, )))
+    with pytest.raises(ArgumentTypeError, match=r"loses its squeeze-and-excitation .* type='repvgg_seg\.RepVGG'"):
+        fuse(model, inplace=True)
+    assert norms_of(model)
 
 
 def test_a_module_of_another_package_fuses_itself():
