@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from repvgg_seg.deploy import fuse
+from repvgg_seg.errors import ArgumentTypeError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.blocks import RepConv
 
