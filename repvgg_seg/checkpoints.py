@@ -7,13 +7,18 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from mmengine.dist import barrier, is_main_process
-from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
+from .environment import require_mm
 from .errors import ArgumentTypeError, CheckpointError, some
 from .files import write_atomically
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
+
+try:
+    from mmengine.logging import HistoryBuffer, print_log
+except ModuleNotFoundError:
+    require_mm('mmengine')
+    raise
 
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 # What the unpickler and the archive reader raise on damaged files.
@@ -264,6 +269,7 @@ def _first_available(sources: list[str | Path]) -> tuple[str, dict]:
 
 
 def _download(url: str) -> Path:
+    from mmengine.dist import barrier, is_main_process
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     path = folder / url.rsplit('/', 1)[-1]
     error = None

@@ -1,13 +1,16 @@
 """Fuse every convolution + batch norm of a model into single convolutions."""
 import copy
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..models.fusion import conv_with, fold_norm
 from ..models.linear_part import LinearPart
 from ..models.repvgg import RepVGG
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -76,7 +79,7 @@ def fuse_for_inference(model: nn.Module) -> nn.Module:
     return model
 
 
-def fused_model_config(config: Config) -> Config:
+def fused_model_config(config: 'Config') -> 'Config':
     """The config that builds what :func:`fuse_for_inference` returns: ``deploy=True``, no norms in the head."""
     config = copy.deepcopy(config)
     for key in ('work_dir', 'launcher', 'resume', 'load_from'):

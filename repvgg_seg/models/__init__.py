@@ -1,8 +1,4 @@
-from ..environment import require_mm
-
-require_mm('mmengine')
-
-from .repvgg import RepVGG  # noqa: E402
+from .repvgg import RepVGG
 
 __all__ = ['FactorizedPSPHead', 'RepVGG']
 

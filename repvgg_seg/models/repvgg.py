@@ -1,9 +1,9 @@
 """The RepVGG backbone: https://arxiv.org/abs/2101.03697."""
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch.utils.checkpoint
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -19,7 +19,7 @@ from .linear_part import fuse_linear_parts, get_linear_part
 
 @root.MODELS.register_module()
 @MODELS.register_module()
-class RepVGG(BaseModule):
+class RepVGG(nn.Module):
     """RepVGG body of five stages, with the dilation that segmentation needs (paper, Table 2 and section 4.3).
 
     ======== ================== ============= =========================================================
@@ -69,7 +69,7 @@ class RepVGG(BaseModule):
                  dilations: Sequence[int | Sequence[int]] | None = None, frozen_stages: int = -1,
                  norm_cfg: dict = dict(type='BN'), norm_eval: bool = False, with_cp: bool | str = False,
                  deploy: bool = False, block: Mapping | None = None, init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         spec = get_arch(arch)
         strides, dilations = resolve_dilation(spec.num_blocks, dilation, strides, dilations)
         if not isinstance(out_indices, (tuple, list)):
@@ -87,6 +87,7 @@ class RepVGG(BaseModule):
         self.out_indices = tuple(out_indices)
         self.out_channels = tuple(spec.stage_widths[index] for index in out_indices)
         self.frozen_stages, self.norm_eval, self.with_cp, self.deploy = frozen_stages, norm_eval, with_cp, deploy
+        self.init_cfg, self.is_init = copy.deepcopy(init_cfg), False
 
         groups = spec.layer_groups()
         shared = dict(norm_cfg=norm_cfg, use_se=spec.use_se, deploy=deploy,
@@ -107,17 +108,20 @@ class RepVGG(BaseModule):
         self._freeze()
 
     def init_weights(self) -> None:
-        """Initialize by ``init_cfg``. Pretrained weights are loaded strictly.
+        """Initialize by ``init_cfg``, the first time. Pretrained weights are loaded strictly.
 
         Raises:
             CheckpointError: the weights cannot be read or do not fit this backbone.
         """
-        pretrained = pretrained_config(self.init_cfg)
-        if pretrained is None or self.is_init:
-            super().init_weights()
-        else:
+        if self.is_init:
+            return
+        if pretrained := pretrained_config(self.init_cfg):
             load_pretrained(self, pretrained['checkpoint'], pretrained.get('prefix'))
-            self.is_init = True
+        elif self.init_cfg:
+            # Loads MMEngine's optimizers, for ten times as long as this package takes; so would its BaseModule as a base.
+            from mmengine.model import initialize
+            initialize(self, self.init_cfg)
+        self.is_init = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute feature maps.

@@ -1,11 +1,15 @@
 """ResNet with RepVGG blocks: the paper's double check in section 4.2. Needs MMPretrain, so configs import it by themselves."""
-from mmcv.cnn import fuse_conv_bn
-from mmpretrain.models.backbones.resnet import Bottleneck, ResNet
 from torch import nn
 
+from ...environment import require_mm
 from ...registry import MODELS
 from ..blocks import RepConv
 from ..linear_part import fuse_linear_parts
+
+require_mm('mmcv', 'mmpretrain')
+
+from mmcv.cnn import fuse_conv_bn  # noqa: E402
+from mmpretrain.models.backbones.resnet import Bottleneck, ResNet  # noqa: E402
 
 
 class RepVGGBottleneck(Bottleneck):
