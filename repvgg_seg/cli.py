@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.error import URLError
 
+from .configs import CONFIGS, existing_config
 from .environment import require_mm
 from .errors import Interruption, UserError, some
 from .files import FULL
@@ -75,8 +76,8 @@ def tool_parser(description: str, checkpoint: bool, default_config: str | None =
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description=description)
     if default_config:
-        default = Path(__file__).parents[1] / 'configs' / default_config
-        parser.add_argument('config', nargs='?', default=str(default), help=f'config file (default: {default_config})')
+        parser.add_argument('config', nargs='?', default=str(CONFIGS / default_config),
+                            help=f'config file (default: {default_config})')
     else:
         parser.add_argument('config', help='config file')
     if checkpoint:
@@ -134,10 +135,9 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Conf
     from .checkpoints import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise UserError(f'config {args.config} does not exist; expected a file such as those in configs/')
+    path = existing_config(args.config)
     try:
-        config = Config.fromfile(args.config)
+        config = Config.fromfile(path)
     except BROKEN_CONFIG as error:
         raise UserError(f'config {args.config} cannot be read: {error}') from None
     for key in ('model', 'train_dataloader', 'val_dataloader'):
