@@ -5,13 +5,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
 from .configs import CONFIGS, existing_config
 from .environment import require_mm
 from .errors import Interruption, UserError, some
 from .files import FULL
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # Exit code of a tool that ends on a user's mistake.
 USER_MISTAKE = 2
@@ -106,7 +109,7 @@ def training_parser(description: str, default_config: str | None = None) -> argp
     return parser
 
 
-def prepare_training(config: 'mmengine.config.Config', args: argparse.Namespace) -> None:  # noqa: F821
+def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
     """Put the arguments of :func:`training_parser` into a config.
 
     Raises:
@@ -119,7 +122,7 @@ def prepare_training(config: 'mmengine.config.Config', args: argparse.Namespace)
         enable_amp(config)
 
 
-def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Config':  # noqa: F821
+def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
     """The ``mmengine.Config`` of a tool's arguments.
 
     Args:

@@ -39,6 +39,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     found = {name for name in wheel.namelist() if not name.startswith(f'{NAME}.dist-info/')}
     assert found == {str(path.relative_to(ROOT)) for path in (ROOT / 'repvgg_seg').rglob('*')
                      if path.is_file() and '__pycache__' not in path.parts}
+    assert 'repvgg_seg/py.typed' in found
 
 
 def test_wheel_leaves_torch_and_openmmlab_to_the_extra(wheel):

@@ -1,6 +1,6 @@
 """Fuse every convolution + batch norm of a model into single convolutions."""
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,6 +11,16 @@ from ..models.repvgg import RepVGG
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+Model = TypeVar('Model', bound=nn.Module)
+
+
+@overload
+def fuse(model: LinearPart, inplace: bool = ...) -> nn.Conv2d: ...
+
+
+@overload
+def fuse(model: Model, inplace: bool = ...) -> Model: ...
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -38,11 +48,12 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         return model.fuse()
     # What re-parameterizes itself in another package must find its branches as they were.
     for module in list(model.modules()):
-        if hasattr(module, 'switch_to_deploy') and not isinstance(module, RepVGG):
-            module.switch_to_deploy()
+        switch_to_deploy = getattr(module, 'switch_to_deploy', None)
+        if switch_to_deploy is not None and not isinstance(module, RepVGG):
+            switch_to_deploy()
     # Everything is computed before anything is replaced, so that an error leaves the model as it was.
-    fused: dict[nn.Module, nn.Module] = {}
-    conv_modules = [module for module in model.modules() if _is_conv_module(module)]
+    fused: dict[nn.Module | None, nn.Module] = {}
+    conv_modules: list[Any] = [module for module in model.modules() if _is_conv_module(module)]
     for module in model.modules():
         if isinstance(module, LinearPart):
             fused[module] = module.fuse()
@@ -50,33 +61,33 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
             for conv, norm in zip(module, list(module)[1:]):
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
                     fused.update({conv: _fuse_conv_norm(conv, norm), norm: nn.Identity()})
-    for module in conv_modules:
-        fused[module.conv] = _fuse_conv_norm(module.conv, module.norm)
+    for conv_module in conv_modules:
+        fused[conv_module.conv] = _fuse_conv_norm(conv_module.conv, conv_module.norm)
 
     for module in list(model.modules()):
         for name, child in module._modules.items():
             module._modules[name] = fused.get(child, child)
-    for module in conv_modules:
-        delattr(module, module.norm_name)
-        module.norm_name, module.with_norm = None, False
+    for conv_module in conv_modules:
+        delattr(conv_module, conv_module.norm_name)
+        conv_module.norm_name, conv_module.with_norm = None, False
     for module in model.modules():
         if isinstance(module, RepVGG):
             module.switch_to_deploy()  # Whose blocks are fused already.
     return model
 
 
-def fuse_for_inference(model: nn.Module) -> nn.Module:
+def fuse_for_inference(model: nn.Module) -> Any:
     """A fused copy of a segmentor, without its auxiliary head, or of a classifier.
 
     Backbones other than RepVGG are left as they are.
     """
-    model = copy.deepcopy(model).eval()
-    if hasattr(model.backbone, 'switch_to_deploy'):
-        fuse(model.backbone, inplace=True)
-    if hasattr(model, 'decode_head'):
-        fuse(model.decode_head, inplace=True)
-        model.auxiliary_head = None
-    return model
+    fused: Any = copy.deepcopy(model).eval()
+    if hasattr(fused.backbone, 'switch_to_deploy'):
+        fuse(fused.backbone, inplace=True)
+    if hasattr(fused, 'decode_head'):
+        fuse(fused.decode_head, inplace=True)
+        fused.auxiliary_head = None
+    return fused
 
 
 def fused_model_config(config: 'Config') -> 'Config':
