@@ -14,6 +14,7 @@ test: setup lint
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # The editable install is per clone: a shared VENV must point at the clone that uses it.
 setup: $(SETUP)

@@ -26,9 +26,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['repvgg_seg', 'repvgg_seg.*']),
+    package_data={'repvgg_seg': ['py.typed']},
     install_requires=BASE,
     extras_require={
         'mm': MM_PACKAGES,
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
-        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'timm', 'ruff'],
+        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'timm', 'ruff', 'mypy'],
     })

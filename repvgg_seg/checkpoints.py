@@ -2,19 +2,24 @@
 import io
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from mmengine.dist import barrier, is_main_process
-from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
 from .config_types import type_name
+from .environment import require_mm
 from .errors import ArgumentTypeError, CheckpointError, some
 from .files import write_atomically
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
+
+try:
+    from mmengine.logging import HistoryBuffer, print_log
+except ModuleNotFoundError:
+    require_mm('mmengine')
+    raise
 
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 # What the unpickler and the archive reader raise on damaged files.
@@ -32,7 +37,7 @@ def trust_checkpoints(trusted: bool) -> None:
     _trusted = trusted
 
 
-def read_checkpoint(source: str | Path) -> dict:
+def read_checkpoint(source: str | Path) -> Mapping:
     """Read a checkpoint from a file or URL onto the CPU, with ``weights_only=True``.
 
     Args:
@@ -66,8 +71,8 @@ def _load(path: Path, source: str) -> object:
         with torch.serialization.safe_globals(_training_state_globals()):
             return torch.load(path, map_location='cpu', weights_only=True)
     except UnpicklingError as error:
-        reason = re.search(r'GLOBAL \S+|Unsupported .{0,80}', str(error))
-        reason = reason.group(0) if reason else type(error).__name__
+        found = re.search(r'GLOBAL \S+|Unsupported .{0,80}', str(error))
+        reason = found.group(0) if found else type(error).__name__
     if not _trusted:
         raise CheckpointError(
             f'checkpoint {source} is refused: it is damaged, or holds more than tensors and plain values ({reason}), which '
@@ -231,9 +236,8 @@ def pretrained_config(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping |
 
 def find_checkpoint(folder: Path) -> Path | None:
     """The best, else the last checkpoint that a run left in its work dir; None where there is none."""
-    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
-    last = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime)
-    return (best or last or [None])[-1]
+    found = list(folder.glob('best_*.pth')) or list(folder.glob('*.pth'))
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def write_checkpoint(content: Mapping, path: Path) -> None:
@@ -246,7 +250,7 @@ def write_checkpoint(content: Mapping, path: Path) -> None:
     write_atomically(buffer.getbuffer(), path)
 
 
-def _first_available(sources: list[str | Path]) -> tuple[str, dict]:
+def _first_available(sources: list[str | Path]) -> tuple[str, Mapping]:
     reasons = []
     for source in sources:
         found = find_checkpoint(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
@@ -265,6 +269,7 @@ def _first_available(sources: list[str | Path]) -> tuple[str, dict]:
 
 
 def _download(url: str) -> Path:
+    from mmengine.dist import barrier, is_main_process
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     path = folder / url.rsplit('/', 1)[-1]
     error = None
@@ -335,7 +340,7 @@ def _training_state_globals() -> list:
             (_history_method, 'builtins.getattr')]
 
 
-def _history_method(owner: type, name: str):
+def _history_method(owner: type, name: str) -> Callable:
     """Stands in for ``getattr``, with which a pickle could reach anything: MMEngine's histories refer to their methods."""
     if owner is HistoryBuffer and name in HISTORY_METHODS:
         return getattr(owner, name)

@@ -5,12 +5,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
+from .configs import CONFIGS, existing_config
 from .environment import require_mm
 from .errors import Interruption, UserError, some
 from .files import FULL
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # Exit code of a tool that ends on a user's mistake.
 USER_MISTAKE = 2
@@ -75,8 +79,8 @@ def tool_parser(description: str, checkpoint: bool, default_config: str | None =
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description=description)
     if default_config:
-        default = Path(__file__).parents[1] / 'configs' / default_config
-        parser.add_argument('config', nargs='?', default=str(default), help=f'config file (default: {default_config})')
+        parser.add_argument('config', nargs='?', default=str(CONFIGS / default_config),
+                            help=f'config file (default: {default_config})')
     else:
         parser.add_argument('config', help='config file')
     if checkpoint:
@@ -105,7 +109,7 @@ def training_parser(description: str, default_config: str | None = None) -> argp
     return parser
 
 
-def prepare_training(config: 'mmengine.config.Config', args: argparse.Namespace) -> None:  # noqa: F821
+def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
     """Put the arguments of :func:`training_parser` into a config.
 
     Raises:
@@ -118,7 +122,7 @@ def prepare_training(config: 'mmengine.config.Config', args: argparse.Namespace)
         enable_amp(config)
 
 
-def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Config':  # noqa: F821
+def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
     """The ``mmengine.Config`` of a tool's arguments.
 
     Args:
@@ -134,10 +138,9 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'mmengine.config.Conf
     from .checkpoints import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise UserError(f'config {args.config} does not exist; expected a file such as those in configs/')
+    path = existing_config(args.config)
     try:
-        config = Config.fromfile(args.config)
+        config = Config.fromfile(path)
     except BROKEN_CONFIG as error:
         raise UserError(f'config {args.config} cannot be read: {error}') from None
     for key in ('model', 'train_dataloader', 'val_dataloader'):

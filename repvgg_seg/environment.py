@@ -1,5 +1,6 @@
 """Which OpenMMLab packages are installed, and whether they can work together."""
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 
 from .errors import InstallationError
@@ -14,7 +15,8 @@ MM_DISTRIBUTIONS = {
 }
 
 
-def installed_distributions() -> set[str]:
+@cache  # Each norm layer that is built asks.
+def installed_distributions() -> frozenset[str]:
     """Those of :data:`MM_DISTRIBUTIONS` that are installed."""
     installed = set()
     for maintained, original in MM_DISTRIBUTIONS.values():
@@ -22,7 +24,7 @@ def installed_distributions() -> set[str]:
             with suppress(metadata.PackageNotFoundError):
                 metadata.distribution(name)
                 installed.add(name)
-    return installed
+    return frozenset(installed)
 
 
 def require_mm(*packages: str) -> None:

@@ -10,7 +10,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 MEGABYTE = 2**20
 
 
-def write_atomically(data: bytes, path: Path) -> None:
+def write_atomically(data: bytes | memoryview, path: Path) -> None:
     """Write a file under a temporary name, force it onto the disk, then rename it.
 
     Args:
@@ -40,7 +40,7 @@ def remove_temporaries(folder: Path, pattern: str) -> None:
             file.unlink(missing_ok=True)
 
 
-def _write(data: bytes, path: Path) -> None:
+def _write(data: bytes | memoryview, path: Path) -> None:
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         with open(temporary, 'wb') as file:
@@ -61,4 +61,4 @@ def _write(data: bytes, path: Path) -> None:
 def _reason(error: OSError, folder: Path) -> str:
     if error.errno in FULL:
         return f'the disk is full ({shutil.disk_usage(folder).free / MEGABYTE:.1f} MB free) or the quota spent'
-    return error.strerror
+    return error.strerror or str(error)

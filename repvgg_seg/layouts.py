@@ -45,8 +45,14 @@ class Layout:
         return f'{block}.{ours}.{tensor}'
 
     def from_own(self, key: str) -> str:
-        """Their name of one of our keys."""
+        """Their name of one of our keys.
+
+        Raises:
+            KeyError: it is none of ours.
+        """
         match = LAYOUTS['own'].pattern.fullmatch(key)
+        if match is None:
+            raise KeyError(key)
         module, _, tensor = match['rest'].rpartition('.')
         theirs = self.fused if module == 'conv' else {ours: name for name, ours in self.modules.items()}[module]
         block = self.stem if match['stage'] is None else self.stage.format(

@@ -7,9 +7,11 @@ from importlib.util import find_spec
 
 from .environment import require_mm
 
-require_mm('mmengine')
-
-from mmengine import registry as root  # noqa: E402
+try:
+    from mmengine import registry as root
+except ModuleNotFoundError:
+    require_mm('mmengine')
+    raise
 
 # These modules need MMSegmentation; classification and detection do without it.
 SEGMENTATION = {

@@ -69,4 +69,4 @@ def test_installed_distributions_are_those_with_metadata(monkeypatch):
         if name not in {'mmcv', 'onedl-mmengine', 'torch'}:
             raise metadata.PackageNotFoundError(name)
     monkeypatch.setattr(metadata, 'distribution', distribution)
-    assert installed_distributions() == {'mmcv', 'onedl-mmengine'}
+    assert installed_distributions.__wrapped__() == {'mmcv', 'onedl-mmengine'}

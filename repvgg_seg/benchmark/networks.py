@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..config_types import type_name
+from ..configs import existing_config
 from ..deploy.fusing import fuse_for_inference
 from ..deploy.undilation import undilate
 from ..errors import UserError
@@ -118,7 +119,9 @@ def split_name(text: str) -> tuple[set[str], str]:
     if unknown := set(forms) - set(FORMS):
         raise UserError(f'{text}: unknown {", ".join(sorted(unknown))}; expected {", ".join(FORMS)}')
     single = name in OPERATIONS or name == MATRIX_PRODUCT
-    if not (single or name in NAMES or Path(name).is_file()):
+    if name.endswith('.py'):
+        existing_config(name)
+    elif not (single or name in NAMES or Path(name).is_file()):
         raise UserError(f'{name} is neither a config nor one of {", ".join((*NAMES, *OPERATIONS, MATRIX_PRODUCT))}')
     runtimes = set(forms) & set(RUNTIMES)
     if (single and set(forms) - runtimes) or {'body', 'head'} <= set(forms) or len(runtimes) > 1 or (

@@ -3,6 +3,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..configs import CONFIGS
 from . import speed, tables
 from .classifiers import PAPER
 from .figure import draw
@@ -10,7 +11,6 @@ from .networks import Setting, possible
 from .rounds import measure
 from .runtimes import RUNTIMES
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 SAME_PYRAMID = {'model.decode_head.pool_channels': 512}  # Which MMSegmentation's PSPHead ties to its other channels.
 
 

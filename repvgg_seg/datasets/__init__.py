@@ -7,7 +7,7 @@ _MODULES = {
 __all__ = list(_MODULES)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> type:
     # Those for segmentation need MMSegmentation, those for classification do not: imported when asked for (PEP 562).
     if name in _MODULES:
         return getattr(import_module(f'.{_MODULES[name]}', __name__), name)

@@ -1,9 +1,12 @@
 """Cityscapes as it is downloaded: https://www.cityscapes-dataset.com."""
-from mmseg.datasets import CityscapesDataset as _MMSegCityscapes
-
+from ..environment import require_mm
 from ..registry import DATASETS
 from .diagnosis import IGNORE
 from .paired import PairedSegDataset
+
+require_mm('mmengine', 'mmcv', 'mmseg')
+
+from mmseg.datasets import CityscapesDataset as _MMSegCityscapes  # noqa: E402
 
 # Label ids of the 19 evaluated classes, in the order of the train ids (cityscapesScripts, helpers/labels.py).
 TRAIN_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)

@@ -2,16 +2,20 @@
 import io
 from collections.abc import Sequence
 
-import mmcv
-import mmengine.fileio
 import numpy as np
-from mmcv.transforms import BaseTransform, LoadImageFromFile
 from PIL import Image, UnidentifiedImageError
 
 from ..config_types import type_name
+from ..environment import require_mm
 from ..errors import DataError, UserError
 from ..registry import TRANSFORMS
 from .diagnosis import diagnose_channels, diagnose_values
+
+require_mm('mmengine', 'mmcv')
+
+import mmcv  # noqa: E402
+import mmengine.fileio  # noqa: E402
+from mmcv.transforms import BaseTransform, LoadImageFromFile  # noqa: E402
 
 LISTED_VALUES = 8  # Values shown in an error.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

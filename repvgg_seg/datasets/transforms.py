@@ -1,10 +1,14 @@
 """Augmentation that MMSegmentation lacks."""
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
+from ..environment import require_mm
 from ..errors import UserError
 from ..registry import TRANSFORMS
+
+require_mm('mmengine', 'mmcv')
+
+from mmcv.transforms import BaseTransform  # noqa: E402
 
 
 @TRANSFORMS.register_module()

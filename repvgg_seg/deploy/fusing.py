@@ -1,8 +1,8 @@
 """Fuse every convolution + batch norm of a model into single convolutions."""
 import copy
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from mmengine.config import Config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,6 +15,18 @@ from ..models.repvgg import RepVGG
 BATCH_NORMS = ('BN', 'BatchNorm2d', 'BatchNorm')  # Ends of their names: BN, SyncBN, MMSyncBN, nn.SyncBatchNorm ...
 # MMCV's, of dict(type='Conv'), differs from PyTorch's on empty inputs only.
 PLAIN_CONVS = ('torch.nn.modules.conv.Conv2d', 'mmcv.cnn.bricks.wrappers.Conv2d')
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+Model = TypeVar('Model', bound=nn.Module)
+
+
+@overload
+def fuse(model: LinearPart, inplace: bool = ...) -> nn.Conv2d: ...
+
+
+@overload
+def fuse(model: Model, inplace: bool = ...) -> Model: ...
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -42,7 +54,8 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     if isinstance(model, LinearPart):
         return model.fuse()
     # What re-parameterizes itself in another package must find its branches as they were.
-    others = [module for module in model.modules() if hasattr(module, 'switch_to_deploy') and not isinstance(module, RepVGG)]
+    others: list[Any] = [module for module in model.modules()
+                         if hasattr(module, 'switch_to_deploy') and not isinstance(module, RepVGG)]
     for module in others:
         _check_other(module)
     for module in others:
@@ -50,11 +63,11 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     # Everything is computed before anything is replaced, so that an error leaves the model as it was. A place is replaced, not
     # a module: a convolution may be shared by places with norms of their own, as in RetinaNet's head with separate ones.
     parts = {module: module.fuse() for module in model.modules() if isinstance(module, LinearPart)}
-    replacements = {(parent, name): parts[child] for parent in model.modules() for name, child in parent._modules.items()
-                    if child in parts}
-    conv_modules = [module for module in model.modules() if _is_conv_module(module)]
-    for module in conv_modules:
-        replacements[module, 'conv'] = _fuse_conv_norm(module.conv, module.norm)
+    replacements: dict[tuple[nn.Module, str], nn.Module] = {
+        (parent, name): parts[child] for parent in model.modules() for name, child in parent._modules.items() if child in parts}
+    conv_modules: list[Any] = [module for module in model.modules() if _is_conv_module(module)]
+    for conv_module in conv_modules:
+        replacements[conv_module, 'conv'] = _fuse_conv_norm(conv_module.conv, conv_module.norm)
     for module in model.modules():
         if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             for (name, conv), (norm_name, norm) in pairwise(module._modules.items()):
@@ -64,30 +77,30 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
 
     for (parent, name), module in replacements.items():
         setattr(parent, name, module)
-    for module in conv_modules:
-        delattr(module, module.norm_name)
-        module.norm_name, module.with_norm = None, False
+    for conv_module in conv_modules:
+        delattr(conv_module, conv_module.norm_name)
+        conv_module.norm_name, conv_module.with_norm = None, False
     for module in model.modules():
         if isinstance(module, RepVGG):
             module.switch_to_deploy()  # Whose blocks are fused already.
     return model
 
 
-def fuse_for_inference(model: nn.Module) -> nn.Module:
+def fuse_for_inference(model: nn.Module) -> Any:
     """A fused copy of a segmentor, without its auxiliary head, or of a classifier.
 
     Backbones other than RepVGG are left as they are.
     """
-    model = copy.deepcopy(model).eval()
-    if hasattr(model.backbone, 'switch_to_deploy'):
-        fuse(model.backbone, inplace=True)
-    if hasattr(model, 'decode_head'):
-        fuse(model.decode_head, inplace=True)
-        model.auxiliary_head = None
-    return model
+    fused: Any = copy.deepcopy(model).eval()
+    if hasattr(fused.backbone, 'switch_to_deploy'):
+        fuse(fused.backbone, inplace=True)
+    if hasattr(fused, 'decode_head'):
+        fuse(fused.decode_head, inplace=True)
+        fused.auxiliary_head = None
+    return fused
 
 
-def fused_model_config(config: Config) -> Config:
+def fused_model_config(config: 'Config') -> 'Config':
     """The config that builds what :func:`fuse_for_inference` returns: ``deploy=True``, no norms in the head."""
     config = copy.deepcopy(config)
     for key in ('work_dir', 'launcher', 'resume', 'load_from'):
@@ -115,16 +128,16 @@ def _check_other(model: nn.Module) -> None:
                                 "type='repvgg_seg.RepVGG', which takes its checkpoints (docs/use-in-your-project.md)")
 
 
-def _is_conv_module(module: nn.Module) -> bool:
+def _is_conv_module(module: Any) -> bool:
     """Whether a module is an MMCV ``ConvModule`` that runs its convolution, then its batch norm."""
     return getattr(module, 'order', None) == ('conv', 'norm', 'act') and _can_be_folded(module.conv, module.norm)
 
 
-def _can_be_folded(conv: nn.Module, norm: nn.Module) -> bool:
+def _can_be_folded(conv: Any, norm: Any) -> bool:
     """Whether both compute what their base classes do: not, say, a convolution that pads in its own way."""
     return (f'{type(conv).__module__}.{type(conv).__qualname__}' in PLAIN_CONVS and isinstance(norm, _BatchNorm)
             and type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward))
 
 
-def _fuse_conv_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+def _fuse_conv_norm(conv: Any, norm: Any) -> nn.Conv2d:
     return conv_with(conv, *fold_norm(conv.weight, conv.bias, norm))

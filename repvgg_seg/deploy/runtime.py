@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -44,6 +44,14 @@ class Predictor:
         self.size = tuple(artefact['size']) if artefact['size'] else None
         self.min_size = info['min_size']
 
+    @overload
+    def __call__(self, images: np.ndarray, tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
+                 batch_size: int = ...) -> np.ndarray: ...
+
+    @overload
+    def __call__(self, images: Sequence[np.ndarray], tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
+                 batch_size: int = ...) -> list[np.ndarray]: ...
+
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
                  overlap: int | tuple[int, int] = 64, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
         """Segment an image, or some.
@@ -65,9 +73,9 @@ class Predictor:
         if batch_size < 1:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
         overlap = (overlap, overlap) if isinstance(overlap, int) else overlap
-        single = isinstance(images, np.ndarray)
-        outputs = [self._segment(image, tile or self.size, overlap, batch_size) for image in ([images] if single else images)]
-        return outputs[0] if single else outputs
+        if isinstance(images, np.ndarray):
+            return self._segment(images, tile or self.size, overlap, batch_size)
+        return [self._segment(image, tile or self.size, overlap, batch_size) for image in images]
 
     def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: tuple[int, int],
                  batch_size: int) -> np.ndarray:
@@ -76,11 +84,10 @@ class Predictor:
         rows, columns = (list(windows(size, min(size, limit), shared))
                          for size, limit, shared in zip((height, width), tile or (height, width), overlap))
         pairs = [(row, column) for row in rows for column in columns]
-        whole = None
         for first in range(0, len(pairs), batch_size):
             chosen = pairs[first:first + batch_size]
             outputs = self.run(np.stack([image[row.start:row.stop, column.start:column.stop] for row, column in chosen]))
-            if whole is None:
+            if first == 0:
                 whole = np.empty((*outputs.shape[1:-2], height, width), outputs.dtype)
             for output, (row, column) in zip(outputs, chosen):
                 whole[..., row.first:row.end, column.first:column.end] = output[
@@ -93,7 +100,7 @@ class Predictor:
             raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
         if tile is not None and not (isinstance(tile, (tuple, list)) and len(tile) == 2 and min(tile) >= self.min_size):
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
-        if self.size and tuple(tile) != self.size:
+        if self.size and tile is not None and tuple(tile) != self.size:
             raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
                             'with --dynamic for other sizes')
         smallest = self.size or (self.min_size, self.min_size)
@@ -190,7 +197,7 @@ def _onnxruntime(onnxruntime: ModuleType, path: Path, precision: str, threads: i
 
 def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
     # Otherwise OpenVINO takes bf16 wherever the CPU has it, also for what was exported and checked in fp32.
-    settings = {'INFERENCE_PRECISION_HINT': OPENVINO_PRECISION[precision], 'PERFORMANCE_HINT': 'LATENCY'}
+    settings: dict[str, str | int] = {'INFERENCE_PRECISION_HINT': OPENVINO_PRECISION[precision], 'PERFORMANCE_HINT': 'LATENCY'}
     if threads:
         settings['INFERENCE_NUM_THREADS'] = threads
     model = openvino.Core().compile_model(path, 'CPU', settings)
@@ -204,8 +211,8 @@ def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -
     return lambda images: module(torch.from_numpy(images)).numpy()
 
 
-def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> 'ncnn.Net':  # noqa: F821
-    """Load the two files of an ncnn network.
+def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Any:
+    """Load the two files of an ncnn network into an ``ncnn.Net``.
 
     Raises:
         UserError: it cannot be read.

@@ -12,11 +12,11 @@ from scipy.stats import rankdata, spearmanr
 
 from ..benchmark import tables
 from ..config_types import type_name
+from ..configs import CONFIGS, existing_config
 from ..curves import draw_curves
 from ..errors import UserError
 from .classifier import test_classifier, train_classifier
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 TESTED, SETTINGS = 'test.json', 'settings.py'
 
 
@@ -75,12 +75,12 @@ def variant_of(recipe: Config, name: str) -> Config:
         name: key of ``ABLATIONS``.
 
     Raises:
-        UserError: the recipe is for another backbone.
+        UserError: the recipe is for another backbone, or the ablation's config is not there.
     """
     if not (found := type_name(recipe.model.backbone)).endswith('RepVGG'):
         raise UserError(f'the ablations are of RepVGG, but the recipe has the backbone {found}; give a '
                         'config such as configs/ablations/b0_cifar10.py')
-    config, theirs = copy.deepcopy(recipe), Config.fromfile(CONFIGS / ABLATIONS[name].config)
+    config, theirs = copy.deepcopy(recipe), Config.fromfile(existing_config(CONFIGS / ABLATIONS[name].config))
     config.model.backbone.update({key: theirs.model.backbone[key] for key in ('type', 'block') if key in theirs.model.backbone})
     config.merge_from_dict({'optim_wrapper.paramwise_cfg': theirs.optim_wrapper.paramwise_cfg})
     return config

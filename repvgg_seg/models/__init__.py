@@ -1,13 +1,14 @@
-from ..environment import require_mm
+from typing import TYPE_CHECKING
 
-require_mm('mmengine')
+from .repvgg import RepVGG
 
-from .repvgg import RepVGG  # noqa: E402
+if TYPE_CHECKING:
+    from .psp_head import FactorizedPSPHead
 
 __all__ = ['FactorizedPSPHead', 'RepVGG']
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # The head needs MMSegmentation, the backbone does not: it is imported when asked for (PEP 562).
     if name == 'FactorizedPSPHead':
         from .psp_head import FactorizedPSPHead

@@ -21,8 +21,8 @@ class RepVGGArch:
     Neighbouring stages should differ in width, as in the paper: between equal ones a stage of stride 1 has an identity
     branch more than one of stride 2, so that weights do not carry over to another ``dilation``.
     """
-    num_blocks: tuple[int, int, int, int]
-    width_factors: tuple[float, float, float, float]
+    num_blocks: tuple[int, ...]
+    width_factors: tuple[float, ...]
     groups: int = 1
     use_se: bool = False
 

@@ -15,16 +15,16 @@ from .linear_part import LinearPart
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics, as they must not when a forward pass is recomputed."""
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
+    before = [(norm, norm.momentum, counter, counter.clone()) for norm in module.modules()
+              if isinstance(norm, _BatchNorm) and (counter := norm.num_batches_tracked) is not None]
+    for norm, *_ in before:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, (momentum, batches) in zip(norms, before):
+        for norm, momentum, counter, batches in before:
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+            counter.copy_(batches)
 
 
 @MODELS.register_module()

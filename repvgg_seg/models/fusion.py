@@ -65,13 +65,15 @@ def fold_branch(branch: nn.Module, channels: int, groups: int = 1,
     Returns:
         kernel (O, I / groups, 3, 3) and bias (O,), float64.
     """
-    parts = list(branch) if isinstance(branch, nn.Sequential) else [branch]
+    first, *norms = branch if isinstance(branch, nn.Sequential) else [branch]
+    if isinstance(first, nn.Conv2d):
+        kernel = first.weight.double()
+    else:
+        kernel, norms = identity_kernel(channels, groups, device), [first, *norms]
     bias = torch.zeros(channels, dtype=torch.float64, device=device)
-    has_conv = isinstance(parts[0], nn.Conv2d)
-    kernel = parts[0].weight.double() if has_conv else identity_kernel(channels, groups, device)
-    for part in parts[has_conv:]:
-        if not isinstance(part, nn.Identity):
-            kernel, bias = fold_norm(kernel, bias, part)
+    for norm in norms:
+        if not isinstance(norm, nn.Identity):
+            kernel, bias = fold_norm(kernel, bias, norm)
     return pad_to_3x3(kernel), bias
 
 

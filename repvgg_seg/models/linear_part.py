@@ -21,9 +21,21 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
 def padded_conv(in_channels: int, out_channels: int, stride: int, dilation: int, groups: int, bias: bool,
                 kernel_size: tuple[int, int] = (3, 3)) -> nn.Conv2d:
     """A convolution of one or three rows and columns; where there are three, padding equals dilation to keep the size."""
-    dilations = tuple(dilation if length == 3 else 1 for length in kernel_size)
-    paddings = tuple(dilation if length == 3 else 0 for length in kernel_size)
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, paddings, dilations, groups, bias)
+    rows, columns = (dilation if length == 3 else 0 for length in kernel_size)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(rows, columns),
+                     dilation=(max(rows, 1), max(columns, 1)), groups=groups, bias=bias)
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution, and a norm after it, or none."""
+    conv: nn.Conv2d
+    norm: nn.Module
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None) -> None:
+        super().__init__()
+        self.conv = conv
+        if norm is not None:
+            self.norm = norm
 
 
 class LinearPart(nn.Module):
@@ -37,10 +49,11 @@ class LinearPart(nn.Module):
         stride: 1 or 2.
         dilation: of the 3x3 convolution, in pixels of its input; its padding is the same.
         groups: of all convolutions.
-        norm_cfg: MMCV config of the norm layers, an argument of every kind.
+        norm_cfg: MMCV config of the norm layers, which every kind builds by itself.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,
+                 norm_cfg: dict = dict(type='BN')) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride, self.dilation, self.groups = stride, dilation, groups

@@ -1,5 +1,6 @@
 """PSPNet's head (arXiv:1612.01105) without the upsampled concatenation."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class FactorizedPSPHead(BaseDecodeHead):
         UserError: ``conv_cfg`` is given, or pool scales or channels are not positive integers.
     """
 
-    def __init__(self, pool_scales: Sequence[int] = (1, 2, 3, 6), pool_channels: int | None = None, **kwargs) -> None:
+    def __init__(self, pool_scales: Sequence[int] = (1, 2, 3, 6), pool_channels: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.conv_cfg is not None:
             raise UserError(f'FactorizedPSPHead has plain convolutions only: expected conv_cfg=None, got {self.conv_cfg}')
@@ -79,13 +80,13 @@ class FactorizedPSPHead(BaseDecodeHead):
             (N, channels, H, W).
         """
         height, width = x.shape[2:]
-        rows, row_weights = [], []
+        spread, row_weights = [], []
         for scale, branch, slice_ in zip(self.pool_scales, self.psp_modules, taps):
             cells = branch[1](_pool(x, scale))
             products = _tap_products(cells, slice_)
-            rows.append(products @ self._spread(scale, width, x).to(products.dtype))
+            spread.append(products @ self._spread(scale, width, x).to(products.dtype))
             row_weights.append(self._spread(scale, height, x))
-        rows = torch.cat(rows, dim=2)
+        rows = torch.cat(spread, dim=2)
         return torch.cat(row_weights).t().to(rows.dtype) @ rows
 
     def _spread(self, scale: int, size: int, like: Tensor) -> Tensor:

@@ -1,16 +1,17 @@
 """The RepVGG backbone: https://arxiv.org/abs/2101.03697."""
+import copy
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch.utils.checkpoint
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..checkpoints import load_pretrained, pretrained_config
 from ..errors import ArgumentTypeError, UserError
 from ..registry import MODELS, root
-from .archs import get_arch
+from .archs import RepVGGArch, get_arch
 from .blocks import RepConv, RepVGGBlock, frozen_statistics
 from .branches import BranchSum
 from .dilation import resolve_dilation
@@ -19,7 +20,7 @@ from .linear_part import fuse_linear_parts, get_linear_part
 
 @root.MODELS.register_module()
 @MODELS.register_module()
-class RepVGG(BaseModule):
+class RepVGG(nn.Module):
     """RepVGG body of five stages, with the dilation that segmentation needs (paper, Table 2 and section 4.3).
 
     ======== ================== ============= =========================================================
@@ -64,12 +65,12 @@ class RepVGG(BaseModule):
         [(1, 192, 9, 13), (1, 1280, 9, 13)]
     """
 
-    def __init__(self, arch: str | Mapping = 'B2', dilation: str | None = None, out_indices: Sequence[int] = (3, ),
+    def __init__(self, arch: str | Mapping | RepVGGArch = 'B2', dilation: str | None = None, out_indices: Sequence[int] = (3, ),
                  in_channels: int = 3, strides: Sequence[int] | None = None,
                  dilations: Sequence[int | Sequence[int]] | None = None, frozen_stages: int = -1,
                  norm_cfg: dict = dict(type='BN'), norm_eval: bool = False, with_cp: bool | str = False,
                  deploy: bool = False, block: Mapping | None = None, init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         spec = get_arch(arch)
         strides, dilations = resolve_dilation(spec.num_blocks, dilation, strides, dilations)
         if not isinstance(out_indices, (tuple, list)):
@@ -87,37 +88,40 @@ class RepVGG(BaseModule):
         self.out_indices = tuple(out_indices)
         self.out_channels = tuple(spec.stage_widths[index] for index in out_indices)
         self.frozen_stages, self.norm_eval, self.with_cp, self.deploy = frozen_stages, norm_eval, with_cp, deploy
+        self.init_cfg, self.is_init = copy.deepcopy(init_cfg), False
 
         groups = spec.layer_groups()
-        shared = dict(norm_cfg=norm_cfg, use_se=spec.use_se, deploy=deploy,
-                      linear_part=RepConv if block is None else get_linear_part(block))
-        self.stem = RepVGGBlock(in_channels, spec.stem_width, stride=2, groups=next(groups), **shared)
+        make_block = partial(RepVGGBlock, norm_cfg=norm_cfg, use_se=spec.use_se, deploy=deploy,
+                             linear_part=RepConv if block is None else get_linear_part(block))
+        self.stem = make_block(in_channels, spec.stem_width, stride=2, groups=next(groups))
         self.stages = nn.ModuleList()
         channels = spec.stem_width
         for width, stride, block_dilations in zip(spec.stage_widths, strides, dilations):
             blocks = []
             for index, block_dilation in enumerate(block_dilations):
-                blocks.append(RepVGGBlock(channels, width, stride if index == 0 else 1, block_dilation, next(groups),
-                                          **shared))
+                blocks.append(make_block(channels, width, stride if index == 0 else 1, block_dilation, next(groups)))
                 channels = width
-            self.stages.append(nn.Sequential(*blocks))
+            self.stages.append(self._make_stage(blocks, norm_cfg))
         for module in self.modules():
             if isinstance(module, BranchSum):
                 module.recompute_1x1 = with_cp == '1x1'
         self._freeze()
 
     def init_weights(self) -> None:
-        """Initialize by ``init_cfg``. Pretrained weights are loaded strictly.
+        """Initialize by ``init_cfg``, the first time. Pretrained weights are loaded strictly.
 
         Raises:
             CheckpointError: the weights cannot be read or do not fit this backbone.
         """
-        pretrained = pretrained_config(self.init_cfg)
-        if pretrained is None or self.is_init:
-            super().init_weights()
-        else:
+        if self.is_init:
+            return
+        if pretrained := pretrained_config(self.init_cfg):
             load_pretrained(self, pretrained['checkpoint'], pretrained.get('prefix'))
-            self.is_init = True
+        elif self.init_cfg:
+            # Loads MMEngine's optimizers, for ten times as long as this package takes; so would its BaseModule as a base.
+            from mmengine.model import initialize
+            initialize(self, self.init_cfg)
+        self.is_init = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute feature maps.
@@ -132,10 +136,10 @@ class RepVGG(BaseModule):
         x = self.stem(x)
         outputs = []
         for index, stage in enumerate(self.stages):
-            for block in stage:
+            for block in stage.children():
                 if self.with_cp is True and x.requires_grad:
-                    x = torch.utils.checkpoint.checkpoint(
-                        block, x, use_reentrant=False, context_fn=lambda block=block: (nullcontext(), frozen_statistics(block)))
+                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False,
+                                                          context_fn=partial(_contexts_of_recomputing, block))
                 else:
                     x = block(x)
             if index in self.out_indices:
@@ -164,9 +168,17 @@ class RepVGG(BaseModule):
         self.deploy = True
         return self
 
+    def _make_stage(self, blocks: Sequence[RepVGGBlock], norm_cfg: dict) -> nn.Sequential:
+        return nn.Sequential(*blocks)
+
     def _frozen_modules(self) -> list[nn.Module]:
         return [self.stem, *self.stages][:self.frozen_stages + 1]
 
     def _freeze(self) -> None:
         for frozen in self._frozen_modules():
             frozen.eval().requires_grad_(False)
+
+
+def _contexts_of_recomputing(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """In which a block is computed in the forward pass, and again in the backward pass."""
+    return nullcontext(), frozen_statistics(block)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from repvgg_seg.engine.ablations import ABLATIONS, CONFIGS, rank_correlation, table, variant_of
+from repvgg_seg.configs import CONFIGS
+from repvgg_seg.engine.ablations import ABLATIONS, rank_correlation, table, variant_of
 
 RECIPE = Path(CONFIGS, 'ablations/b0_cifar10.py')
 # The paper's Tables 6 and 7, typed in a second time.

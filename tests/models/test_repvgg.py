@@ -3,7 +3,8 @@ import weakref
 
 import pytest
 import torch
-from helpers import TINY_ARCH, TINY_SE_ARCH, randomize, snapshot
+from helpers import TINY_ARCH, TINY_SE_ARCH, assert_same_state, randomize, snapshot
+from mmengine.model import BaseModule
 from torch import nn
 
 from repvgg_seg.errors import ArgumentTypeError, UserError
@@ -216,6 +217,20 @@ def test_gradient_reaches_every_parameter(arch, dilation, deploy):
     outputs = model(torch.randn(2, 3, 97, 97).double())
     outputs[0].square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_init_cfg_is_followed_once():
+    constant = dict(type='Constant', layer='Conv2d', val=0.5)
+    model = RepVGG(TINY_ARCH, init_cfg=constant)
+    parent = BaseModule()
+    parent.backbone = model
+    parent.init_weights()
+    assert all((conv.weight == 0.5).all() for conv in model.modules() if isinstance(conv, nn.Conv2d))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    trained = snapshot(model)
+    model.init_weights()
+    assert_same_state(model, trained)
 
 
 def test_in_channels():

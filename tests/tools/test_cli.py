@@ -1,6 +1,5 @@
 """How the tools treat what goes wrong outside the package."""
 import errno
-import subprocess
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -61,34 +60,6 @@ def test_segmentation_needs_no_mmpretrain(monkeypatch, run_tool):
     monkeypatch.setattr(environment, 'installed_distributions', lambda: present)
     result = run_tool('train', ROOT / 'configs/pspnet_r50_cityscapes.py', '--work-dir', '/dev/null')
     assert_mistake(result, 'folder /dev/null cannot be written')
-
-
-WITHOUT_OPENMMLAB = """
-import importlib.metadata, sys
-from importlib.machinery import PathFinder
-
-find, distribution = PathFinder.find_spec, importlib.metadata.distribution
-
-def no_distribution(name):
-    if 'mm' in name:
-        raise importlib.metadata.PackageNotFoundError(name)
-    return distribution(name)
-
-PathFinder.find_spec = classmethod(lambda cls, name, *rest: None if name.startswith('mm') else find(name, *rest))
-importlib.metadata.distribution = no_distribution
-import repvgg_seg
-assert not any(name.startswith('mm') for name in sys.modules)
-try:
-    from repvgg_seg.models import RepVGG
-except ImportError as error:
-    assert str(error) == "mmengine not installed, but needed here; run: pip install 'repvgg_seg[mm]'", error
-else:
-    raise AssertionError('the backbone needs MMEngine')
-"""
-
-
-def test_package_without_openmmlab():
-    subprocess.run([sys.executable, '-c', WITHOUT_OPENMMLAB], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize('tool', sorted(path.stem for path in (ROOT / 'tools').glob('*.py') if path.stem != 'demo'))

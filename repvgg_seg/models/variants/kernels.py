@@ -1,13 +1,11 @@
 """Variants of RepVGG's block that have one branch, whose kernel is computed from other parameters."""
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...registry import MODELS
 from ..fusion import conv_with, fold_norm
-from ..linear_part import LinearPart, build_norm, padded_conv
+from ..linear_part import ConvNorm, LinearPart, build_norm, padded_conv
 
 
 class KernelConv(LinearPart):
@@ -19,12 +17,13 @@ class KernelConv(LinearPart):
     Args:
         in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`.
     """
+    identity: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,
                  norm_cfg: dict = dict(type='BN')) -> None:
         super().__init__(in_channels, out_channels, stride, dilation, groups)
         conv = padded_conv(in_channels, out_channels, stride, dilation, groups, bias=False)
-        self.branch_3x3 = nn.Sequential(OrderedDict(conv=conv, norm=build_norm(norm_cfg, out_channels)))
+        self.branch_3x3 = ConvNorm(conv, build_norm(norm_cfg, out_channels))
         self.register_buffer('identity', nn.init.dirac_(torch.empty_like(conv.weight), groups), persistent=False)
 
     def kernel(self, weight: Tensor) -> Tensor:
@@ -33,13 +32,13 @@ class KernelConv(LinearPart):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        conv, norm = self.branch_3x3
+        conv, norm = self.branch_3x3.conv, self.branch_3x3.norm
         return norm(F.conv2d(x, self.kernel(conv.weight), None, conv.stride, conv.padding, conv.dilation, conv.groups))
 
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:
         """See :meth:`LinearPart.fuse`."""
-        conv, norm = self.branch_3x3
+        conv, norm = self.branch_3x3.conv, self.branch_3x3.norm
         return conv_with(conv, *fold_norm(self.kernel(conv.weight.double()), None, norm))
 
 

@@ -1,5 +1,6 @@
 """RepVGG's layers as a ResNet: the paper's "Residual Reorg" (Table 7)."""
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,33 +70,29 @@ class ResidualRepVGG(RepVGG):
 
     Args:
         *args, **kwargs: see :class:`~repvgg_seg.models.RepVGG`.
-        norm_cfg: MMCV config of the norm layers.
-        block: what each layer trains before its ReLU; the paper's has no branches.
+        block: what each layer trains before its ReLU, by default ``dict(type='PlainConv')``: the paper's has no branches.
 
     Raises:
         UserError: a stage has more than one layer, but no even number of them.
     """
 
-    def __init__(self, *args, norm_cfg: dict = dict(type='BN'), block: Mapping | None = dict(type='PlainConv'),
-                 **kwargs) -> None:
-        super().__init__(*args, norm_cfg=norm_cfg, block=block, **kwargs)
-        for index, stage in enumerate(self.stages):
-            if len(stage) > 1:
-                self.stages[index] = self._in_pairs(stage, norm_cfg)
-        self._freeze()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{'block': dict(type='PlainConv'), **kwargs})
 
-    def _in_pairs(self, stage: nn.Sequential, norm_cfg: dict) -> nn.Sequential:
-        if len(stage) % 2:
-            raise UserError(f'ResidualRepVGG needs one layer or an even number of them in each stage, got {len(stage)}')
-        blocks = []
-        for first, second in zip(stage[::2], stage[1::2]):
+    def _make_stage(self, blocks: Sequence[RepVGGBlock], norm_cfg: dict) -> nn.Sequential:
+        if len(blocks) == 1:
+            return super()._make_stage(blocks, norm_cfg)
+        if len(blocks) % 2:
+            raise UserError(f'ResidualRepVGG needs one layer or an even number of them in each stage, got {len(blocks)}')
+        pairs = []
+        for first, second in zip(blocks[::2], blocks[1::2]):
             conv = first.conv
-            stride = conv.stride[0] if self.deploy else conv.stride
+            stride = conv.stride[0] if isinstance(conv, nn.Conv2d) else conv.stride
             if stride == 1 and conv.in_channels == conv.out_channels:
-                shortcut = nn.Identity()
+                shortcut: nn.Module = nn.Identity()
             elif self.deploy:
                 shortcut = Projection.fused_form(conv.in_channels, conv.out_channels, stride)
             else:
                 shortcut = Projection(conv.in_channels, conv.out_channels, stride, norm_cfg=norm_cfg)
-            blocks.append(ResidualBlock(first, second, shortcut))
-        return nn.Sequential(*blocks)
+            pairs.append(ResidualBlock(first, second, shortcut))
+        return nn.Sequential(*pairs)

@@ -1,11 +1,17 @@
 """ResNet with RepVGG blocks: the paper's double check in section 4.2. Needs MMPretrain, so configs import it by themselves."""
-from mmcv.cnn import fuse_conv_bn
-from mmpretrain.models.backbones.resnet import Bottleneck, ResNet
+from typing import Any
+
 from torch import nn
 
+from ...environment import require_mm
 from ...registry import MODELS
 from ..blocks import RepConv
 from ..linear_part import fuse_linear_parts
+
+require_mm('mmcv', 'mmpretrain')
+
+from mmcv.cnn import fuse_conv_bn  # noqa: E402
+from mmpretrain.models.backbones.resnet import Bottleneck, ResNet  # noqa: E402
 
 
 class RepVGGBottleneck(Bottleneck):
@@ -15,7 +21,7 @@ class RepVGGBottleneck(Bottleneck):
         *args, **kwargs: see MMPretrain's ``Bottleneck``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conv2 = RepConv(self.mid_channels, self.mid_channels, self.conv2_stride, self.dilation, norm_cfg=self.norm_cfg)
         self.add_module(self.norm2_name, nn.Identity())
@@ -35,7 +41,7 @@ class ResNetRepVGG(ResNet):
     arch_settings = {depth: (RepVGGBottleneck, blocks) for depth, (block, blocks) in ResNet.arch_settings.items()
                      if block is Bottleneck}
 
-    def __init__(self, depth: int = 50, deploy: bool = False, **kwargs) -> None:
+    def __init__(self, depth: int = 50, deploy: bool = False, **kwargs: Any) -> None:
         super().__init__(depth, **kwargs)
         if deploy:
             self.switch_to_deploy()
