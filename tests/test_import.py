@@ -32,7 +32,7 @@ import repvgg_seg
 print(*(set(sys.modules) - before))
 """
 LIGHT = {'repvgg_seg', *(f'repvgg_seg.{name}' for name in (
-    'checkpoints', 'environment', 'errors', 'files', 'layouts', 'models', 'registry'))}
+    'checkpoints', 'config_types', 'environment', 'errors', 'files', 'layouts', 'models', 'registry'))}
 
 
 def test_import_loads_what_the_backbone_needs_and_no_more():
