@@ -1,16 +1,34 @@
 # `make demo` trains, evaluates, fuses and predicts on drawn streets; `make test` runs the tests. Both set up VENV first.
+# `make test-openmmlab` runs those that concern the original OpenMMLab packages with these, in OPENMMLAB (mmcv is compiled).
 VENV ?= .venv
+OPENMMLAB ?= .venv-openmmlab
 PYTHON ?= python3
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.repvgg_seg
 
-.PHONY: demo test lint setup
+CONCERNS_OPENMMLAB := tests/models tests/datasets tests/engine tests/deploy/test_fusing.py tests/deploy/test_undilation.py \
+	$(addprefix tests/test_,checkpoints.py conversion.py layouts.py load_model.py use_in_your_project.py) \
+	$(addprefix tests/tools/test_,classify.py deploy_variants.py new_style_config.py stock_tools.py test_deploy_predict.py \
+	train.py train_ablations.py train_faults.py)
+
+.PHONY: demo test test-openmmlab lint setup
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-openmmlab: $(OPENMMLAB)/.repvgg_seg
+	OMP_NUM_THREADS=1 $(OPENMMLAB)/bin/python -m pytest -n 2 --dist loadfile $(CONCERNS_OPENMMLAB)
+
+$(OPENMMLAB)/.repvgg_seg: tests/openmmlab.txt
+	$(PYTHON) -m venv $(OPENMMLAB)
+	$(OPENMMLAB)/bin/pip install --quiet 'setuptools<81' wheel ninja $$(grep '^torch' tests/openmmlab.txt)
+	$(OPENMMLAB)/bin/pip install --quiet --no-build-isolation $$(grep '^mm' tests/openmmlab.txt)
+	$(OPENMMLAB)/bin/pip install --quiet --requirement tests/openmmlab.txt pytest pytest-xdist hypothesis timm
+	$(OPENMMLAB)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
