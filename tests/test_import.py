@@ -33,10 +33,11 @@ print(*(set(sys.modules) - before))
 """
 LIGHT = {'repvgg_seg', *(f'repvgg_seg.{name}' for name in (
     'checkpoints', 'config_types', 'environment', 'errors', 'files', 'layouts', 'models', 'registry'))}
+OLDER_TORCH = ('torch', 'sympy', 'mpmath')  # What torch.utils.checkpoint loads there.
 
 
 def test_import_loads_what_the_backbone_needs_and_no_more():
-    added = set(run(ADDED).split())
+    added = {name for name in run(ADDED).split() if name.partition('.')[0] not in OLDER_TORCH}
     models = {name for name in added if name.startswith('repvgg_seg.models.')}
     assert added - models == LIGHT
     assert 'repvgg_seg.models.repvgg' in models
