@@ -17,7 +17,7 @@ from ..curves import draw_curves
 from ..errors import UserError
 from .classifier import test_classifier, train_classifier
 
-TESTED, SETTINGS = 'test.json', 'settings.py'
+TESTED, QUANTIZED, SETTINGS = 'test.json', 'int8.json', 'settings.py'
 
 
 class Ablation(NamedTuple):
@@ -65,6 +65,10 @@ class Run(NamedTuple):
         """Accuracy after the last epoch, in per cent; None: not finished."""
         path = self.folder / TESTED
         return json.loads(path.read_text())['accuracy/top1'] if path.is_file() else None
+
+    def checkpoint(self, config: Config) -> Path:
+        """That of its last epoch."""
+        return self.folder / f'epoch_{config.train_cfg.max_epochs}.pth'
 
 
 def variant_of(recipe: Config, name: str) -> Config:
@@ -114,9 +118,34 @@ def train_ablations(recipe: Config, names: Sequence[str], seeds: Sequence[int]) 
             # MMEngine keeps loggers and visualizers by their names as long as the process lives.
             config.merge_from_dict({'experiment_name': str(run.folder), 'visualizer.name': str(run.folder)})
             train_classifier(copy.deepcopy(config))
-            test_classifier(config, str(run.folder / f'epoch_{config.train_cfg.max_epochs}.pth'))
+            test_classifier(config, str(run.checkpoint(config)))
             barrier()  # The main process writes the result.
         yield run
+
+
+def quantize_ablations(recipe: Config, runs: Sequence[Run], out: Path) -> str:
+    """Test finished runs in 8 bits, those not tested before, and write ``int8.md`` and ``int8.json``.
+
+    Args:
+        recipe: that of :func:`train_ablations`.
+        runs: finished ones, of blocks that can be fused.
+        out: folder.
+
+    Returns:
+        The text of ``int8.md``: accuracies of the fused models in float32 and in 8 bits, in per cent.
+    """
+    from ..deploy.classifier_int8 import int8_accuracies
+    rows = []
+    for run in runs:
+        config, path = variant_of(recipe, run.name), run.folder / QUANTIZED
+        if not path.is_file():
+            path.write_text(json.dumps(int8_accuracies(config, str(run.checkpoint(config)))))
+        accuracies = json.loads(path.read_text())
+        rows.append({'block': run.name, 'seed': str(run.seed)} | {name: f'{value:.2f}' for name, value in accuracies.items()})
+    text = tables.markdown(rows) + '\n'
+    (out / 'int8.md').write_text(text)
+    tables.write(out / 'int8.json', rows=rows)
+    return text
 
 
 def check_settings(folder: Path, config: Config) -> None:

@@ -114,3 +114,20 @@ def test_a_recipe_for_another_backbone(train):
 def test_wrong_arguments(train, options, message):
     result = train('runs', *options)
     assert result.code == 2 and re.search(message, result.err)
+
+
+def test_int8(train, tmp_path):
+    """Tested once, however often the command is given."""
+    for _ in range(2):
+        result = train('runs', '--variants', 'both', 'plain', '--int8', 'both', '--cfg-options', 'train_cfg.max_epochs=1')
+        assert result.code == 0, result.err
+    assert result.out.count('Evaluating') == 0
+    fp32, *int8 = (json.loads((tmp_path / 'runs/both_seed0/int8.json').read_text())).values()
+    assert fp32 == pytest.approx(json.loads((tmp_path / 'runs/both_seed0/test.json').read_text())['accuracy/top1'])
+    assert len(int8) == 4 and all(0 <= value <= 100 for value in int8)
+    text = (tmp_path / 'runs/int8.md').read_text()
+    assert text in result.out and f'| both | 0 | {fp32:.2f} |' in text and 'plain' not in text
+
+
+def test_int8_of_what_is_not_trained(train):
+    assert_mistake(train('runs', '--variants', 'plain', '--int8', 'both'), r'--int8 both is not trained; add it to --variants')
