@@ -21,8 +21,8 @@ from .sample_images import spread
 CALIBRATION_IMAGES = 256
 
 
-# Name in tables -> format, and whether the diagonal of the fused kernels is left out, see SplitIdentity. All convolutions are in
-# 8 bits, weights per channel, inputs per tensor.
+# Name in tables -> format, and whether the diagonal of the fused kernels is left out, see SplitIdentity. All convolutions are
+# in 8 bits, weights per channel, inputs per tensor.
 METHODS = {f'{runtime}{", identity apart" if apart else ""}': (FORMATS[name], apart)
            for runtime, name in (('ONNX Runtime', 'onnx'), ('OpenVINO', 'openvino')) for apart in (False, True)}
 
