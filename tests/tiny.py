@@ -22,8 +22,8 @@ auto_scale_lr = dict(base_batch_size=2)
 """
 CLASSIFIER = """
 _base_ = '{root}/configs/repvgg_a0_folder.py'
-train_pipeline = [dict(type='repvgg_seg.LoadImage'), dict(type='Resize', scale=32), dict(type='PackInputs')]
-test_pipeline = [dict(type='repvgg_seg.LoadImage'), dict(type='ResizeEdge', scale=36, edge='short'),
+train_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), dict(type='PackInputs')]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='ResizeEdge', scale=36, edge='short'),
                  dict(type='CenterCrop', crop_size=32), dict(type='PackInputs')]
 train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}', pipeline=train_pipeline))
 val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False,

@@ -1,4 +1,4 @@
-"""MMSegmentation's own tools take our configs and checkpoints, with nothing on the path but what a wheel installs."""
+"""MMSegmentation's and MMPretrain's own tools take our configs and checkpoints, with only a wheel's contents on the path."""
 import json
 import os
 import shutil
@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 import tiny
+from mmengine.config import Config
+
+from repvgg_seg.deploy.folder import deploy
 
 # Steps in one process, from a folder that holds nothing of ours; what they find is written to found.json.
-PROGRAM = """
+BEGINNING = """
 import json, runpy, sys
 from pathlib import Path
 
-import cv2
-import mmseg
+import {package} as package
 import repvgg_seg
-from mmseg.apis import MMSegInferencer, inference_model, init_model
 
 config, checkpoint, fused, image = sys.argv[1:]
 found = dict(package=repvgg_seg.__file__)
@@ -25,9 +26,13 @@ found = dict(package=repvgg_seg.__file__)
 
 def run(name, *arguments):
     sys.argv = [name, *arguments]
-    runpy.run_path(str(Path(mmseg.__file__).parent / '.mim' / 'tools' / f'{name}.py'), run_name='__main__')
+    runpy.run_path(str(Path(package.__file__).parent / '.mim' / 'tools' / f'{{name}}.py'), run_name='__main__')
 
 
+"""
+SEGMENTATION = BEGINNING.format(package='mmseg') + """
+import cv2
+from mmseg.apis import MMSegInferencer, inference_model, init_model
 run('train', config, '--work-dir', 'trained')
 run('train', config, '--work-dir', 'trained', '--resume', '--cfg-options', 'train_cfg.max_epochs=3')
 run('test', config, checkpoint, '--work-dir', 'tested')
@@ -44,30 +49,46 @@ for kind, files in dict(trained=(config, checkpoint), fused=(f'{fused}/config.py
         inferencer=MMSegInferencer(*files, device='cpu')(image)['predictions'].tolist())
 Path('found.json').write_text(json.dumps(found))
 """
+# What is left open in our configs for our tool to fill in.
+CLASSIFICATION = BEGINNING.format(package='mmpretrain') + """
+from mmpretrain import ImageClassificationInferencer
+
+given = ['--cfg-options', 'test_evaluator.topk=1']
+filled = [*given, 'val_evaluator.topk=1', 'train_dataloader.batch_size=4', 'model.head.num_classes=3']
+run('train', config, '--work-dir', 'trained', *filled)
+run('test', config, checkpoint, '--work-dir', 'tested', *filled)
+run('test', f'{fused}/config.py', f'{fused}/model.pth', '--work-dir', 'fused', *given)
+found['class'] = ImageClassificationInferencer(f'{fused}/config.py', f'{fused}/model.pth', device='cpu')(image)[0]['pred_class']
+Path('found.json').write_text(json.dumps(found))
+"""
 
 
-@pytest.fixture(scope='module')
-def folder(config, checkpoint, streets, tmp_path_factory) -> Path:
-    """Where the tools ran."""
-    from mmengine.config import Config
+def run_elsewhere(program: str, config: Path, checkpoint: Path, image: Path, folder: Path) -> dict:
+    """Run a program from the folder ``here`` in another.
 
-    from repvgg_seg.deploy.folder import deploy
-    folder = tmp_path_factory.mktemp('elsewhere')
+    Returns:
+        What it found.
+    """
     shutil.copytree(tiny.ROOT / 'repvgg_seg', folder / 'site' / 'repvgg_seg')
     deploy(Config.fromfile(config), str(checkpoint), folder / 'deployed')
     (folder / 'here').mkdir()
-    image = next((streets / 'leftImg8bit' / 'val').rglob('*.png'))
-    run = subprocess.run([sys.executable, '-c', PROGRAM, config, checkpoint, folder / 'deployed', image], text=True,
+    run = subprocess.run([sys.executable, '-c', program, config, checkpoint, folder / 'deployed', image], text=True,
                          cwd=folder / 'here', env=os.environ | dict(PYTHONPATH=str(folder / 'site')), capture_output=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    return folder
-
-
-@pytest.fixture(scope='module')
-def found(folder) -> dict:
     found = json.loads((folder / 'here' / 'found.json').read_text())
     assert Path(found['package']).is_relative_to(folder / 'site')
     return found
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp('elsewhere')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def found(config, checkpoint, streets, folder) -> dict:
+    """What MMSegmentation's tools found in the folder."""
+    return run_elsewhere(SEGMENTATION, config, checkpoint, next((streets / 'leftImg8bit' / 'val').rglob('*.png')), folder)
 
 
 def score(path: Path) -> list[float]:
@@ -104,3 +125,15 @@ def test_inference(found, kind):
     assert len(set(sum(labels['file'], []))) > 1
     assert labels['file'] == labels['array'] == labels['inferencer'] == found['trained']['file']
     assert labels['classes'][:2] == ['road', 'sidewalk']
+
+
+def test_mmpretrain(classifier_config, classifier_checkpoint, folders, run_tool, tmp_path):
+    image = folders / 'val' / 'red' / '0.png'
+    found = run_elsewhere(CLASSIFICATION, classifier_config, classifier_checkpoint, image, tmp_path)
+    assert (tmp_path / 'here' / 'trained' / 'epoch_2.pth').is_file()
+    run_tool('classify_test', classifier_config, classifier_checkpoint, '--work-dir', tmp_path / 'ours')
+    ours = json.loads((tmp_path / 'ours' / 'test.json').read_text())['accuracy/top1']
+    for work_dir in ('tested', 'fused'):
+        path, = (tmp_path / 'here' / work_dir).rglob('2*.json')
+        assert json.loads(path.read_text())['accuracy/top1'] == pytest.approx(ours)
+    assert found['class'] in ('blue', 'green', 'red')
