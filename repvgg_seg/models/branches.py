@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .fusion import conv_with, fold_branch, fold_norm
-from .linear_part import ConvNorm, LinearPart, build_norm, padded_conv
+from .linear_part import ConvBranch, LinearPart, build_norm, padded_conv
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class BranchSum(LinearPart):
     Args:
         in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`.
     """
-    branch_3x3: ConvNorm
+    branch_3x3: ConvBranch
     branches: ClassVar[tuple[Branch, ...]]
     norm_after_sum: ClassVar[bool] = False
 
@@ -85,7 +85,7 @@ class BranchSum(LinearPart):
 
     def outputs(self, x: Tensor) -> Iterator[Tensor]:
         """What each branch makes of the input."""
-        recomputed: ConvNorm | None = getattr(self, 'branch_1x1', None) if self.recompute_1x1 and self.training else None
+        recomputed: ConvBranch | None = getattr(self, 'branch_1x1', None) if self.recompute_1x1 and self.training else None
         for branch in self._modules_to_add():
             if recomputed is not None and branch is recomputed and len(recomputed) == 2:
                 yield norm_of_recomputed(recomputed.conv, recomputed.norm, x)
@@ -112,4 +112,4 @@ class BranchSum(LinearPart):
             return build_norm(norm_cfg, self.out_channels) if branch.norm else nn.Identity()
         conv = padded_conv(self.in_channels, self.out_channels, self.stride, self.dilation, self.groups, False,
                            branch.kernel_size)
-        return ConvNorm(conv, build_norm(norm_cfg, self.out_channels) if branch.norm else None)
+        return ConvBranch(conv, build_norm(norm_cfg, self.out_channels) if branch.norm else None)

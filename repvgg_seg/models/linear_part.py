@@ -26,7 +26,7 @@ def padded_conv(in_channels: int, out_channels: int, stride: int, dilation: int,
                      dilation=(max(rows, 1), max(columns, 1)), groups=groups, bias=bias)
 
 
-class ConvNorm(nn.Sequential):
+class ConvBranch(nn.Sequential):
     """A convolution, and a norm after it, or none."""
     conv: nn.Conv2d
     norm: nn.Module

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 from ..fusion import conv_with, fold_norm
-from ..linear_part import ConvNorm, LinearPart, build_norm, padded_conv
+from ..linear_part import ConvBranch, LinearPart, build_norm, padded_conv
 
 
 class KernelConv(LinearPart):
@@ -23,7 +23,7 @@ class KernelConv(LinearPart):
                  norm_cfg: dict = dict(type='BN')) -> None:
         super().__init__(in_channels, out_channels, stride, dilation, groups)
         conv = padded_conv(in_channels, out_channels, stride, dilation, groups, bias=False)
-        self.branch_3x3 = ConvNorm(conv, build_norm(norm_cfg, out_channels))
+        self.branch_3x3 = ConvBranch(conv, build_norm(norm_cfg, out_channels))
         self.register_buffer('identity', nn.init.dirac_(torch.empty_like(conv.weight), groups), persistent=False)
 
     def kernel(self, weight: Tensor) -> Tensor:
