@@ -120,6 +120,7 @@ class Format:
     any_size: bool = True
     undilate: bool = False
 
+CANNOT_EXPORT = (2, 6)  # PyTorch, and what is older; what is between this and 2.14 has not been tried.
 
 FORMATS = {
     'pth': Format('.pth', ('fp32', ), None),
@@ -135,8 +136,8 @@ def check_request(request: ExportRequest) -> None:
     """Check that everything that is asked for can be written here.
 
     Raises:
-        UserError: no format has a precision or can be rewritten, a format has none of the precisions or needs a size, or the
-            CPU cannot compute in a precision, so that it could not be checked.
+        UserError: no format has a precision or can be rewritten, a format has none of the precisions or needs a size, the CPU
+            cannot compute in a precision, so that it could not be checked, or this PyTorch cannot export.
         InstallationError: a package is missing.
     """
     if request.undilate and set(request.formats) == {'pth'}:
@@ -150,6 +151,9 @@ def check_request(request: ExportRequest) -> None:
         if precision not in (native := native_precisions()):
             raise UserError(f'this CPU cannot compute in {precision}, so the file could not be checked here; use --precision '
                             f'{" or ".join(native)}, or export on a CPU that can')
+    if set(request.formats) != {'pth'} and tuple(map(int, torch.__version__.split('.')[:2])) <= CANNOT_EXPORT:
+        raise UserError(f'torch {torch.__version__} cannot export these models; use 2.14 or newer, with which that is tested, '
+                        'or leave --formats out')
     for name in request.formats:
         entry = FORMATS[name]
         if not set(entry.precisions) & set(request.precisions):

@@ -180,6 +180,13 @@ def test_every_format_and_precision_can_be_asked_for(run_tool):
     assert f'--formats {{{",".join(FORMATS)}}}' in text and f'--precision {{{",".join(PRECISIONS)}}}' in text
 
 
+def test_older_torch_cannot_export(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.6.0+cpu')
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'pth', 'onnx')
+    assert_mistake(result, r'torch 2\.6\.0\+cpu cannot export these models; use 2\.14 or newer')
+    assert run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out').code == 0
+
+
 def test_missing_package(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
     from repvgg_seg.deploy import artefacts
     monkeypatch.setattr(artefacts, 'find_spec', lambda name: None if name == 'openvino' else True)
