@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from PIL import Image
+from processes import FOR_THEIR_TOOLS
 
 from repvgg_seg.checkpoints import load_model
 from repvgg_seg.models import RepVGG
@@ -76,7 +77,8 @@ def follow(recipe: str, folder: Path, **options: str) -> str:
     files = {re.match('# (.+)', text)[1]: text for kind, text in blocks if kind == 'python'}
     for name, text in files.items():
         (folder / name).write_text(text)
-    environment = os.environ | dict(PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}', PYTHONPATH=str(tiny.ROOT))
+    environment = os.environ | FOR_THEIR_TOOLS | dict(
+        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}', PYTHONPATH=str(tiny.ROOT))
     said = ''
     for command in [line for kind, text in blocks if kind == 'bash' for line in text.splitlines()]:
         command += ' ' + options.get(Path(command.split()[1]).stem, '')

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 from mmengine.config import Config
+from processes import FOR_THEIR_TOOLS
 
 from repvgg_seg.deploy.folder import deploy
 
@@ -73,7 +74,8 @@ def run_elsewhere(program: str, config: Path, checkpoint: Path, image: Path, fol
     deploy(Config.fromfile(config), str(checkpoint), folder / 'deployed')
     (folder / 'here').mkdir()
     run = subprocess.run([sys.executable, '-c', program, config, checkpoint, folder / 'deployed', image], text=True,
-                         cwd=folder / 'here', env=os.environ | dict(PYTHONPATH=str(folder / 'site')), capture_output=True)
+                         cwd=folder / 'here', env=os.environ | FOR_THEIR_TOOLS | dict(PYTHONPATH=str(folder / 'site')),
+                         capture_output=True)
     assert run.returncode == 0, run.stdout + run.stderr
     found = json.loads((folder / 'here' / 'found.json').read_text())
     assert Path(found['package']).is_relative_to(folder / 'site')
