@@ -1,5 +1,6 @@
 """What exported segmentors are compared with."""
 import numpy as np
+import pytest
 from torch import nn
 
 from repvgg_seg.deploy.agreement import as_batch, logits_of
@@ -13,3 +14,9 @@ def expected_labels(trained: nn.Module, image: np.ndarray) -> np.ndarray:
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Noise, uint8 (H, W, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def skip_without(*packages: str) -> None:
+    """Skip a test, or a module of tests, where a package of the extra [export] is missing."""
+    for package in packages:
+        pytest.importorskip(package, reason='needs the extra [export]')

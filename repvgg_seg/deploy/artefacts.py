@@ -163,7 +163,7 @@ def check_request(request: ExportRequest) -> None:
             raise UserError(f'{name} takes images of one size; give --size H W')
         packages = entry.packages + (entry.quantize_packages if 'int8' in request.precisions else ())
         if missing := [package for package in packages if find_spec(package) is None]:
-            raise InstallationError(f"--formats {name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[export]'")
+            raise InstallationError(f"{name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[export]'")
 
 
 def native_precisions() -> list[str]:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from exports import skip_without
 from helpers import assert_relatively_close, norms_of, randomize
 from mmengine.config import Config
 from mmengine.structures import PixelData
@@ -108,8 +109,7 @@ def test_what_other_runtimes_are_not_timed_in(change):
 @pytest.mark.parametrize('runtime', RUNTIMES)
 @pytest.mark.parametrize('text', ['head:stock:{a0}', '{tiny}', 'body:undilated:{tiny}'])
 def test_other_runtimes_compute_the_same(runtime, text, monkeypatch, tmp_path):
-    for package in (runtime, 'onnx', 'onnxscript', 'pnnx'):
-        pytest.importorskip(package, reason='needs the extra [export]')
+    skip_without(runtime, 'onnx', 'onnxscript', 'pnnx')
     text = text.format(a0=A0, tiny=write_segmentor_config(tmp_path / 'tiny.py', tmp_path))
     kept = {}
     monkeypatch.setitem(RUNTIMES, runtime, lambda network, x, threads: kept.update(network=network, x=x) or (lambda: None))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exports import expected_labels, picture
+from exports import expected_labels, picture, skip_without
 from helpers import assert_relatively_close, randomize
 from mistakes import assert_mistake
 from mmengine.config import Config
@@ -21,9 +21,7 @@ from repvgg_seg.deploy.artefacts import FORMATS, PRECISIONS
 from repvgg_seg.deploy.runtime import load, windows
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
-pytest.importorskip('onnxscript', reason='needs the extra [export]')
-pytest.importorskip('onnxruntime', reason='needs the extra [export]')
-pytest.importorskip('openvino', reason='needs the extra [export]')
+skip_without('onnxscript', 'onnxruntime', 'openvino')
 ARTEFACTS = ('model.fp32.onnx', 'model.fp32.xml', 'model.bf16.xml', 'model.fp32.pt2', 'model.bf16.pt2')
 SIZES = ((48, 64), (65, 97), (100, 67), (113, 113))
 
@@ -191,7 +189,7 @@ def test_missing_package(run_tool, config, random_checkpoint, tmp_path, monkeypa
     from repvgg_seg.deploy import artefacts
     monkeypatch.setattr(artefacts, 'find_spec', lambda name: None if name == 'openvino' else True)
     result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'openvino')
-    assert_mistake(result, r"--formats openvino needs openvino; run: pip install 'repvgg_seg\[export\]'")
+    assert_mistake(result, r"error: openvino needs openvino; run: pip install 'repvgg_seg\[export\]'")
 
 
 def test_adaptive_pooling_needs_a_size(run_tool, config, tmp_path):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exports import skip_without
 from mistakes import assert_mistake
 
 from repvgg_seg.deploy import artefacts as artefacts_module
 from repvgg_seg.deploy.runtime import load
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
-for package in ('onnxscript', 'onnxruntime', 'openvino', 'nncf'):
-    pytest.importorskip(package, reason='needs the extra [export]')
+skip_without('onnxscript', 'onnxruntime', 'openvino', 'nncf')
 NAMES = ('model.int8.onnx', 'model.int8.xml')
 
 
@@ -105,7 +105,7 @@ def test_a_precision_that_the_cpu_lacks(run_tool, config, checkpoint, tmp_path, 
 def test_nncf_is_needed_for_int8_only(run_tool, config, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(artefacts_module, 'find_spec', lambda name: None if name == 'nncf' else True)
     options = ['--out', tmp_path / 'out', '--formats', 'openvino', '--precision']
-    assert_mistake(run_tool('deploy', config, checkpoint, *options, 'fp32', 'int8'), '--formats openvino needs nncf; run: pip')
+    assert_mistake(run_tool('deploy', config, checkpoint, *options, 'fp32', 'int8'), 'error: openvino needs nncf; run: pip')
 
 
 def test_eval_is_for_segmentors(run_tool, classifier_config, classifier_checkpoint, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exports import expected_labels, picture
+from exports import expected_labels, picture, skip_without
 from helpers import assert_relatively_close
 from mistakes import assert_mistake
 
@@ -15,8 +15,7 @@ from repvgg_seg.deploy.agreement import as_batch, logits_of
 from repvgg_seg.deploy.runtime import load
 from repvgg_seg.errors import UserError
 
-for package in ('ncnn', 'pnnx', 'onnx', 'onnxscript', 'onnxruntime'):
-    pytest.importorskip(package, reason='needs the extra [export]')
+skip_without('ncnn', 'pnnx', 'onnx', 'onnxscript', 'onnxruntime')
 SIZE = (49, 66)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from exports import picture
+from exports import picture, skip_without
 from helpers import TINY_ARCH, assert_relatively_close, randomize
 from mistakes import assert_mistake
 from mmengine.config import Config
@@ -74,8 +74,7 @@ def test_trains_and_is_fused(run_tool, streets, tmp_path, name):
 
 @pytest.mark.parametrize('name', HEADS)
 def test_is_exported(run_tool, streets, tmp_path, name):
-    for package in ('onnx', 'onnxscript', 'onnxruntime'):
-        pytest.importorskip(package, reason='needs the extra [export]')
+    skip_without('onnx', 'onnxscript', 'onnxruntime')
     config = write_config(tmp_path, streets, name)
     checkpoint = write_random(config)
     result = run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', '--logits', *HEADS[name][1])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from exports import skip_without
 from mistakes import assert_mistake
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -118,6 +119,7 @@ def test_wrong_arguments(train, options, message):
 
 def test_int8(train, tmp_path):
     """Tested once, however often the command is given."""
+    skip_without('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
     for _ in range(2):
         result = train('runs', '--variants', 'both', 'plain', '--int8', 'both', '--cfg-options', 'train_cfg.max_epochs=1')
         assert result.code == 0, result.err
@@ -130,4 +132,5 @@ def test_int8(train, tmp_path):
 
 
 def test_int8_of_what_is_not_trained(train):
+    skip_without('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
     assert_mistake(train('runs', '--variants', 'plain', '--int8', 'both'), r'--int8 both is not trained; add it to --variants')
