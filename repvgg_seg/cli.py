@@ -3,13 +3,14 @@ import argparse
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
 from .configs import CONFIGS, existing_config
-from .environment import require_mm
+from .environment import WITHOUT_OPERATORS, require_mm
 from .errors import Interruption, UserError, some
 from .files import FULL
 
@@ -37,6 +38,7 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -
         main: the tool.
         needs: import names of the OpenMMLab packages without which it cannot even start.
     """
+    warnings.filterwarnings('ignore', WITHOUT_OPERATORS)
     try:
         require_mm(*needs)
         main()

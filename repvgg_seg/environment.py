@@ -14,6 +14,9 @@ MM_DISTRIBUTIONS = {
     'mmpretrain': ('onedl-mmpretrain', ('mmpretrain', )),
 }
 
+# How the warning begins that mmcv without compiled operators gives when it is imported; nothing here needs them.
+WITHOUT_OPERATORS = 'Fail to import ``MultiScaleDeformableAttention``'
+
 
 @cache  # Each norm layer that is built asks.
 def installed_distributions() -> frozenset[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.progress import track
 
+from ..environment import WITHOUT_OPERATORS
 from ..errors import UserError
 
 PROGRAM = ('import sys; sys.modules.update(dict.fromkeys({without!r})); from repvgg_seg.benchmark.rounds import serve; '
@@ -120,7 +121,8 @@ def _start(subject: Subject, threads: int | None) -> tuple[subprocess.Popen, Con
     ours, theirs = Pipe()
     program = PROGRAM.format(without=subject.without, descriptor=theirs.fileno())
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)} if threads else None
-    process = subprocess.Popen([sys.executable, '-c', program], pass_fds=[theirs.fileno()], env=environment)
+    process = subprocess.Popen([sys.executable, '-W', f'ignore:{WITHOUT_OPERATORS}', '-c', program],
+                               pass_fds=[theirs.fileno()], env=environment)
     theirs.close()
     return process, ours
 

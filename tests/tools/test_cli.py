@@ -1,5 +1,6 @@
 """How the tools treat what goes wrong outside the package."""
 import errno
+import subprocess
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -69,3 +70,9 @@ def test_help(tool, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
     assert stop.value.code == 0 and 'usage: ' in capsys.readouterr().out
+
+
+def test_nothing_is_said_of_operators_that_nobody_needs():
+    run = subprocess.run([sys.executable, ROOT / 'tools/benchmark.py', 'complexity', 'RepVGG-A0'], text=True,
+                         capture_output=True)
+    assert run.returncode == 0 and run.stderr == ''
