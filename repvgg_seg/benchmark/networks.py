@@ -133,9 +133,11 @@ def split_name(text: str) -> tuple[set[str], str]:
 
 
 def possible(text: str, setting: Setting) -> bool:
-    """Whether a network runs so: other runtimes than PyTorch are timed in fp32 on the CPU only."""
-    return not split_name(text)[0] & set(RUNTIMES) or (
-        setting.precision, setting.device, setting.compiled) == ('fp32', 'cpu', False)
+    """Whether a network runs so: other runtimes than PyTorch are timed in fp32 on the CPU only, VGG-16 takes 224x224 only."""
+    forms, name = split_name(text)
+    if name == 'VGG-16' and setting.size != (224, 224):
+        return False
+    return not forms & set(RUNTIMES) or (setting.precision, setting.device, setting.compiled) == ('fp32', 'cpu', False)
 
 
 def make(text: str, setting: Setting) -> Run:

@@ -58,3 +58,11 @@ def test_other_runtimes_are_left_out_where_they_are_not_timed(tmp_path, monkeypa
         Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects])
     assert list(run_suites(['runs'], ['fp32'], setting, tmp_path, 2, 1)) == [('runs_fp32', None)]
     assert len([subject for subject in timed if subject.name != 'matmul']) == count
+
+
+@pytest.mark.parametrize(('size', 'timed'), [((224, 224), True), ((64, 64), False)], ids=str)
+def test_vgg_is_left_out_where_its_linear_layers_do_not_fit(tmp_path, monkeypatch, size, timed):
+    monkeypatch.setattr(suites, 'measure', lambda subjects, *args, **kwargs: [
+        Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects])
+    assert list(run_suites(['table4'], ['fp32'], Setting(), tmp_path, 2, 1, size=size)) == [('table4_fp32', None)]
+    assert ('VGG-16' in (tmp_path / 'table4_fp32.md').read_text()) == timed
