@@ -39,7 +39,7 @@ def main() -> None:
 
     speed = commands.add_parser('speed', parents=[timing, output], help='networks side by side', epilog=f"""
         A MODEL is a config, the name of a classifier in the paper (RepVGG-A0, ResNet-50, ...), conv1x1 to conv7x7 (Table 1),
-        plain-block or residual-block (Figure 3), with any of these before it:
+        plain-blocks or residual-blocks (Figure 3), with any of these before it:
         {'; '.join(f'{name}: {meaning}' for name, meaning in FORMS.items())}.""")
     speed.add_argument('models', nargs='+', metavar='[FORM:]MODEL', help='the first is the reference of the ratios')
     speed.add_argument('--batch', type=cli.positive, default=1, help='images at once (default: 1)')

@@ -50,20 +50,24 @@ def conv(kernel: int, channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
 
 
-def run_of_layers(dilation: int) -> nn.Sequential:
-    """Four 3x3 convolutions of 512 channels with their ReLUs."""
+def run_of_layers(channels: int, dilation: int = 1) -> nn.Sequential:
+    """Four 3x3 convolutions with their ReLUs."""
     return nn.Sequential(*(layer for _ in range(4) for layer in (
-        nn.Conv2d(512, 512, 3, padding=dilation, dilation=dilation), nn.ReLU(True))))
+        nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation), nn.ReLU(True))))
+
+
+def run_of_blocks(channels: int) -> nn.Sequential:
+    """The same in two blocks with shortcuts."""
+    return nn.Sequential(*(Residual(nn.Sequential(conv(3, channels), nn.ReLU(True), conv(3, channels))) for _ in range(2)))
 
 
 # Name -> what makes a single operation, and its channels.
 OPERATIONS = {
     **{f'conv{kernel}x{kernel}': (partial(conv, kernel, 2048), 2048) for kernel in (1, 3, 5, 7)},  # The paper's Table 1.
-    # Its Figure 3: memory of two layers without and with a shortcut.
-    'plain-block': (lambda: nn.Sequential(conv(3, 256), nn.ReLU(True), conv(3, 256), nn.ReLU(True)), 256),
-    'residual-block': (lambda: Residual(nn.Sequential(conv(3, 256), nn.ReLU(True), conv(3, 256))), 256),
+    # Its Figure 3: memory without and with a shortcut. Two blocks, since the caller keeps the map that the first one is given.
+    'plain-blocks': (partial(run_of_layers, 256), 256), 'residual-blocks': (partial(run_of_blocks, 256), 256),
     # Four layers of B1's stage 4 as they are, and with the dilation that segmentation gives them.
-    'plain-run': (partial(run_of_layers, 1), 512), 'dilated-run': (partial(run_of_layers, 2), 512),
+    'plain-run': (partial(run_of_layers, 512), 512), 'dilated-run': (partial(run_of_layers, 512, 2), 512),
 }
 DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 

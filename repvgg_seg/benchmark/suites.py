@@ -41,7 +41,7 @@ EVERYWHERE = ('', *(f'{runtime}:' for runtime in RUNTIMES))
 FASTEST = 'ncnn'  # For the ResNets, by the suite 'resnets' on a CPU with AVX-512.
 SUITES = {
     'table1': Suite('Table 1: kernel sizes', ('conv3x3', 'conv1x1', 'conv5x5', 'conv7x7'), 32, (56, 56)),
-    'figure3': Suite('Figure 3: memory of a plain and a residual block', ('plain-block', 'residual-block'), 32, (56, 56)),
+    'figure3': Suite('Figure 3: memory of plain and residual blocks', ('plain-blocks', 'residual-blocks'), 32, (56, 56)),
     'table4': Suite('Tables 4 and 5: classifiers', ('ResNet-50', *(name for name in PAPER if name != 'ResNet-50')), 128,
                     (224, 224)),
     'table6': Suite('Table 6: training forms with fewer branches, and what all of them become', (

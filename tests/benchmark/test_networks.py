@@ -1,4 +1,5 @@
 """Networks that are timed against each other compute the same; what is called deployed is."""
+import weakref
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from repvgg_seg.benchmark.complexity import complexity
 from repvgg_seg.benchmark.networks import (
+    OPERATIONS,
     Run,
     Setting,
     build,
@@ -201,3 +203,20 @@ def test_a_step_trains(precision):
     assert isinstance(run, Run) and run.info == {}
     assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(('name', 'expected'), [('plain-blocks', 2), ('residual-blocks', 3)])
+def test_figure_3_shows_what_a_shortcut_keeps(name, expected):
+    """Maps that are there at once, without the one that is held from outside."""
+    make, channels = OPERATIONS[name]
+    model, maps, counts = make().eval(), [], []
+
+    def count(module: nn.Module, _, output: torch.Tensor) -> None:
+        maps.append(weakref.ref(output))
+        counts.append(len({tensor.data_ptr() for reference in maps if (tensor := reference()) is not None}))
+
+    for module in model.modules():
+        module.register_forward_hook(count)
+    with torch.inference_mode():
+        model(torch.randn(1, channels, 4, 4))
+    assert max(counts) == expected

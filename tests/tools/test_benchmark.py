@@ -53,7 +53,7 @@ def test_all(run_tool, tmp_path):
     assert result.code == 0, result.err
     assert sorted(path.name for path in out.iterdir()) == [f'figure3_{precision}.{suffix}' for precision in ('bf16', 'fp32')
                                                            for suffix in ('json', 'md')]
-    assert result.out.count('| plain-block | ') == result.out.count('| residual-block | ') == 2
+    assert result.out.count('| plain-blocks | ') == result.out.count('| residual-blocks | ') == 2
 
 
 def test_tables_that_fail_are_told_at_the_end(run_tool, tmp_path, monkeypatch):
