@@ -10,6 +10,7 @@ from repvgg_seg.environment import installed_distributions
 # MMEngine 0.10.7 cannot read its own checkpoints with PyTorch 2.6 and later, unless it is told so; our tools can.
 FOR_THEIR_TOOLS = {} if 'onedl-mmengine' in installed_distributions() else dict(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
 
+
 def start_ranks(*arguments: str | Path, ranks: int = 2) -> list[subprocess.Popen]:
     """Start a Python script once for each rank, with one thread each; outputs go to pipes."""
     with socket.socket() as probe:
