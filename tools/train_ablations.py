@@ -10,14 +10,14 @@ RECIPE = 'ablations/b0_cifar10.py'
 
 def main() -> None:
     require_mm('mmpretrain')
-    from repvgg_seg.engine.ablations import ABLATIONS, quantize_ablations, train_ablations, write_results
+    from repvgg_seg.engine.ablations import ABLATIONS, FUSABLE, quantize_ablations, train_ablations, write_results
     parser = cli.tool_parser("Train the paper's ablations (Tables 6 and 7) one after another, and compare; the command given "
                              'again goes on where it was interrupted', checkpoint=False, default_config=RECIPE)
     parser.add_argument('--amp', action='store_true', help=cli.AMP_HELP)
     parser.add_argument('--variants', nargs='+', choices=list(ABLATIONS), default=list(ABLATIONS), metavar='NAME',
                         help=f'default: all of {", ".join(ABLATIONS)}')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED', help='default: 0')
-    parser.add_argument('--int8', nargs='+', choices=list(ABLATIONS), default=[], metavar='NAME',
+    parser.add_argument('--int8', nargs='+', choices=FUSABLE, default=[], metavar='NAME',
                         help='after training, test these in 8 bits too, e.g. both qarepvgg')
     args = parser.parse_args()
     config = cli.load_config(args, 'mmpretrain')

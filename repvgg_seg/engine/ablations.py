@@ -46,6 +46,7 @@ ABLATIONS = {'both': Ablation('both branches: RepVGG', 75.14, 'repvgg_b0_imagene
         ('asymmetric', 'ACB', 73.58),
         ('residual', 'Residual Reorg', 74.56),
         ('qarepvgg', 'QARepVGG', None))}
+FUSABLE = [name for name in ABLATIONS if name != 'relu_in_branches']
 
 
 class Run(NamedTuple):

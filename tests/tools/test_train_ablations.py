@@ -13,6 +13,7 @@ from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.curves import read_log
 
 VARIANTS = ['plain', 'dirac', 'relu_in_branches']
+INT8_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
 
 
 @pytest.fixture
@@ -111,7 +112,8 @@ def test_a_recipe_for_another_backbone(train):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (['--variants', 'acb'], r"--variants: invalid choice: 'acb' \(choose from '?both'?, '?plain'?"),
-    (['--seeds', 'x'], "--seeds: invalid int value: 'x'")])
+    (['--seeds', 'x'], "--seeds: invalid int value: 'x'"),
+    (['--int8', 'relu_in_branches'], "--int8: invalid choice: 'relu_in_branches'")])
 def test_wrong_arguments(train, options, message):
     result = train('runs', *options)
     assert result.code == 2 and re.search(message, result.err)
@@ -119,7 +121,7 @@ def test_wrong_arguments(train, options, message):
 
 def test_int8(train, tmp_path):
     """Tested once, however often the command is given."""
-    skip_without('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
+    skip_without(*INT8_PACKAGES)
     for _ in range(2):
         result = train('runs', '--variants', 'both', 'plain', '--int8', 'both', '--cfg-options', 'train_cfg.max_epochs=1')
         assert result.code == 0, result.err
@@ -132,5 +134,5 @@ def test_int8(train, tmp_path):
 
 
 def test_int8_of_what_is_not_trained(train):
-    skip_without('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
+    skip_without(*INT8_PACKAGES)
     assert_mistake(train('runs', '--variants', 'plain', '--int8', 'both'), r'--int8 both is not trained; add it to --variants')
