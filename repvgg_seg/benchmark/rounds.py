@@ -84,6 +84,7 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
 
     Raises:
         UserError: there are less than two rounds, which have no spread, or a subject cannot be made as it is wanted.
+        OutOfMemoryError (PyTorch's): the memory of the GPU is full.
         RuntimeError: a subject failed; with its traceback.
     """
     if rounds < 2:
@@ -134,7 +135,7 @@ def _ask(subject: Subject, connection: Connection, question: object) -> object:
         answer, error = connection.recv()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         error = 'its process died'
-    if isinstance(error, UserError):
+    if isinstance(error, Exception):
         raise error
     if error:
         raise RuntimeError(f'{subject.name} failed: {error}')
@@ -159,10 +160,9 @@ def serve(descriptor: int) -> None:
                     connection.send((process_peak(), None))
         except EOFError:
             return
-        except UserError as error:
-            connection.send((None, error))
-        except Exception:  # Whatever it is, it is raised again in the process that asked.
-            connection.send((None, traceback.format_exc()))
+        except Exception as error:  # Whatever it is, it is raised again in the process that asked.
+            explained = isinstance(error, UserError) or type(error).__name__ == 'OutOfMemoryError'  # By cli.run.
+            connection.send((None, error if explained else traceback.format_exc()))
 
 
 def _timed(run: Callable[[], object]) -> tuple[float, int | None]:

@@ -4,6 +4,7 @@ import time
 from functools import partial
 
 import pytest
+from torch import OutOfMemoryError
 
 from repvgg_seg.benchmark.rounds import Measurement, Subject, measure
 from repvgg_seg.benchmark.tables import markdown
@@ -60,6 +61,12 @@ def test_median_quartiles_and_rate():
 def test_a_failure_is_told(failing, message):
     with pytest.raises(RuntimeError, match='(?s)' + message):
         measure([subject('fine', returning(time.sleep, 0)), failing], 2, 1)
+
+
+def test_a_full_gpu_is_passed_on():
+    code = "from torch import OutOfMemoryError; raise OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB.')"
+    with pytest.raises(OutOfMemoryError, match='^CUDA out of memory. Tried to allocate 20.00 MiB.$'):
+        measure([subject('large', returning(exec, code), without=('mmengine', ))], 2, 1)
 
 
 def test_one_round_has_no_spread():
