@@ -1,5 +1,6 @@
 """Drawing what MMEngine logged of training runs."""
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
     """Draw training loss and validation metric of some runs into one picture.
 
     Args:
-        work_dirs: of the runs; they label the curves.
+        work_dirs: of the runs; they label the curves, without the folders that they share.
         out: picture to write, in the format of its suffix.
 
     Raises:
@@ -31,9 +32,11 @@ def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
     left, right = figure.subplots(1, 2)
     drawn = []
     unit = 'epoch'
-    for look, work_dir in zip(looks, work_dirs):
-        records = read_log(work_dir)
-        style = dict(look, label=str(work_dir))
+    folders = [work_dir.absolute() for work_dir in work_dirs]
+    shared = os.path.commonpath([folder.parent for folder in folders])
+    for look, folder in zip(looks, folders):
+        records = read_log(folder)
+        style = dict(look, label=str(folder.relative_to(shared)))
         losses = {record['step']: record['loss'] for record in records if 'loss' in record}
         left.plot(losses.keys(), losses.values(), **style)
         metric = next((name for name in METRICS if any(name in record for record in records)), None)
@@ -47,6 +50,7 @@ def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
     right.set(xlabel=unit, ylabel=f'validation {" and ".join(dict.fromkeys(drawn))} (%)')
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if left.lines:
         figure.legend(handles=left.lines, loc='outside lower center', ncols=2)
     try:
@@ -67,7 +71,11 @@ def read_log(work_dir: Path) -> list[dict]:
     run: list[dict] = []
     for log in logs:
         records = [json.loads(line) for line in log.read_text().splitlines()]
-        if records and run and records[0]['step'] <= run[0]['step']:
-            run = []  # It began anew.
+        if records and run:
+            # Losses are counted in iterations, metrics in epochs; a log can begin with either.
+            validated = 'loss' not in records[0]
+            before = next((record for record in run if ('loss' not in record) == validated), None)
+            if before and records[0]['step'] <= before['step']:
+                run = []  # It began anew.
         run += records
     return run
