@@ -1,6 +1,6 @@
 """Loading images and labels, with an error that names the file when something is wrong with it."""
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -44,6 +44,28 @@ def checked(pipeline: Sequence) -> list:
             step = dict(step, transforms=[checked(branches) for branches in step['transforms']])
         steps.append(step)
     return steps
+
+
+def image_pipeline(pipeline: Sequence) -> list:
+    """The part of a test pipeline for images without labels, its loading checked.
+
+    Args:
+        pipeline: steps as in a config, of whatever data set. The first loads the image; later ones whose names begin with
+            "Load" load labels and are left out.
+    """
+    steps = []
+    for position, step in enumerate(pipeline):
+        if isinstance(step, dict) and type_name(step) == 'TestTimeAug':
+            branches = [[each for each in branch if not loads(each)] for branch in step['transforms']]
+            step = dict(step, transforms=[branch for branch in branches if branch])
+        if position == 0 or not loads(step):
+            steps.append(step)
+    return checked(steps)
+
+
+def loads(step: dict | Callable) -> bool:
+    """Whether a step of a pipeline, or the config of one, is named as those that read files are."""
+    return (type_name(step) if isinstance(step, dict) else type(step).__name__).startswith('Load')
 
 
 @TRANSFORMS.register_module()

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
-from ..datasets.loading import checked
+from ..datasets.loading import image_pipeline
 from ..errors import UserError
 from ..images import list_images
 
@@ -70,7 +70,7 @@ def spread(paths: Sequence[Path], count: int) -> Sequence[Path]:
 def read(config: Config, paths: Sequence[Path]) -> list[np.ndarray]:
     """Images uint8 BGR (H, W, 3) after the test pipeline; where a segmentor is tested in windows, one anywhere in each."""
     init_default_scope(config.get('default_scope', 'mmseg'))
-    pipeline = Compose(checked(config.test_dataloader.dataset.pipeline))
+    pipeline = Compose(image_pipeline(config.test_dataloader.dataset.pipeline))
     window = (config.model.get('test_cfg') or {}).get('crop_size')
     random, chosen = np.random.default_rng(0), []
     for path in paths:

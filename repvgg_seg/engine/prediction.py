@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
 from torch import nn
 
-from ..datasets.loading import checked
+from ..datasets.loading import image_pipeline
 from ..errors import UserError
 from ..images import name_images
 from ..visualization import overlay, save_labels
@@ -41,7 +41,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         check_classes_of_export(model, metainfo['classes'])
     else:
         model = build_trained(config, checkpoint)[0].to(get_device())
-    pipeline = Compose(checked(config.test_dataloader.dataset.pipeline))
+    pipeline = Compose(image_pipeline(config.test_dataloader.dataset.pipeline))
     overlays = []
     for name, path in track(images.items(), description='Predicting'):
         labels, image = segment(model, pipeline, path)

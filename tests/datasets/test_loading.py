@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from repvgg_seg.datasets.loading import LoadLabels, checked
+from repvgg_seg.datasets.loading import LoadLabels, checked, image_pipeline
 from repvgg_seg.errors import DataError, UserError
 
 UNREADABLE_IMAGE = r'^image .*{} cannot be read \(.+\); replace or remove it$'
@@ -191,6 +191,16 @@ def test_checked_replaces_the_usual_names_and_nothing_else():
 def test_arguments_for_labels_are_refused():
     with pytest.raises(UserError, match='LoadAnnotations has reduce_zero_label, which would have no effect'):
         checked([dict(type='LoadAnnotations', reduce_zero_label=True)])
+
+
+def test_image_pipeline_loads_no_labels():
+    """Also where MMSegmentation's own data sets have labels that are counted from 1."""
+    branches = [[dict(type='RandomFlip', prob=0.0)], [dict(type='LoadAnnotations')]]
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32)),
+                dict(type='LoadAnnotations', reduce_zero_label=True), abs, dict(type='TestTimeAug', transforms=branches)]
+    assert image_pipeline(pipeline) == [
+        dict(type='repvgg_seg.LoadImage'), dict(type='Resize', scale=(64, 32)), abs,
+        dict(type='TestTimeAug', transforms=[branches[0]])]
 
 
 def test_an_image_without_labels_stays_without():
