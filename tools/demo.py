@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from repvgg_seg.checkpoints import find_checkpoint
+
 CONFIG = 'configs/pspnet_repvgg_a0_toystreets.py'
 IMAGES = Path('data/toystreets/leftImg8bit/val')
 WORK_DIR = Path('work_dirs/demo')
@@ -30,7 +32,7 @@ def evaluate(checkpoint: Path) -> float:
 def main() -> None:
     start = time.monotonic()
     tool('train', '--amp', '--work-dir', WORK_DIR)
-    checkpoint = max(WORK_DIR.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    checkpoint = find_checkpoint(WORK_DIR)
     trained = evaluate(checkpoint)
     tool('deploy', checkpoint, '--out', FUSED)
     fused = evaluate(FUSED)

@@ -74,6 +74,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Take up the random state of a resumed run, and its validation if that was cut off."""
         super().before_train(runner)
+        self._find_best_here(runner)
         if self.is_local:
             self.file_backend = PatientBackend()
             if is_main_process():
@@ -115,6 +116,20 @@ class CheckpointHook(_MMEngineCheckpointHook):
         self.random_states = all_gather_object(random_state())
         runner.save_checkpoint(self.out_dir, INTERRUPTED, backend_args=self.backend_args,
                                meta=dict(epoch=runner.epoch, iter=iterations, into_epoch=into_epoch))
+
+    def _find_best_here(self, runner: Runner) -> None:
+        """Look in the own folder for the best checkpoints that a resumed run names; those of a copied one are elsewhere.
+
+        MMEngine would remove the original's when a better one is found.
+        """
+        for key, path in dict(runner.message_hub.runtime_info).items():
+            if key.startswith('best_ckpt') and path:
+                here = self.file_backend.join_path(self.out_dir, Path(path).name)
+                runner.message_hub.update_info(key, here := here if self.file_backend.exists(here) else None)
+                if key == 'best_ckpt':
+                    self.best_ckpt_path = here
+                elif self.save_best is not None and len(self.key_indicators) > 1:
+                    self.best_ckpt_path_dict[key.removeprefix('best_ckpt_')] = here
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         self.random_states = all_gather_object(random_state())

@@ -1,27 +1,81 @@
 """Finding the checkpoint from which a run can go on."""
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from ..checkpoints import read_checkpoint
-from ..errors import CheckpointError
+from ..checkpoints import BEST, outline, progress, read_checkpoint
+from ..errors import CheckpointError, UserError, some
 
 INTERRUPTED = 'interrupted.pth'  # Written where a run was asked to stop.
-BEST = 'best_'  # These have no optimizer state.
+NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')
+
+
+def checkpoint_folder(config: Config) -> Path:
+    """Where a run writes its checkpoints: its work dir, or below ``out_dir`` of MMEngine's hook a folder of the same name.
+
+    Raises:
+        UserError: that is on no local disk, and the run is to be resumed from there.
+    """
+    work_dir = Path(config.work_dir).absolute()
+    out_dir = (config.get('default_hooks', {}).get('checkpoint') or {}).get('out_dir')
+    if out_dir in (None, str(work_dir)):
+        return Path(config.work_dir)
+    if '://' not in str(out_dir):
+        return Path(out_dir, work_dir.name)
+    if config.get('resume') and not config.get('load_from'):
+        raise UserError(f'the checkpoints of this config are in {out_dir}, where --resume does not look; name one with '
+                        '--cfg-options load_from=PATH')
+    return Path(config.work_dir)
+
+
+def find_what_to_resume(config: Config) -> tuple[Mapping, int, list[str]]:
+    """Choose the checkpoint of a run that is to be resumed, and make the config's seed the one that it was trained with.
+
+    Returns:
+        Its ``meta``, empty where training starts from scratch; the number of the run, by which later ones tell its checkpoints
+        from those of earlier runs in the same folder; and what the user should know about that choice.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none from which a run can go on.
+        UserError: the checkpoints are on no local disk.
+    """
+    folder, path, notes = checkpoint_folder(config), None, []
+    if config.get('resume') and not config.get('load_from'):
+        path, damaged = find_resumable(folder)
+        notes = [f'{reason}; trying the one before it' for reason in damaged]
+        config.load_from = path and str(path)
+        # MMEngine would follow the path in last_checkpoint, which in a copied work dir leads to the original.
+        config.resume = path is not None
+        if path is None:
+            notes.append(f'There is no checkpoint in {folder} to resume from; training starts from scratch')
+    elif not config.get('resume') and (earlier := candidates(folder)):
+        notes.append(f'{folder} holds {some(path.name for path in earlier)} of an earlier run; files of the same name will be '
+                     'replaced (--resume goes on with that run)')
+    if not config.get('resume'):
+        return {}, number_of_run(folder), notes
+    checkpoint = read_checkpoint(config.load_from)
+    if reason := lacking(checkpoint, config.load_from):
+        raise CheckpointError(f'{reason}; without --resume, load_from starts from its weights')
+    meta = checkpoint['meta']
+    if meta.get('seed') is not None:
+        config.randomness = dict(config.get('randomness') or {}, seed=int(meta['seed']))
+    return meta, meta.get('run', 0) if path else number_of_run(folder), notes
 
 
 def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint in a work dir that is whole; the same in all processes.
+    """The checkpoint in a work dir that is whole and came furthest; the same in all processes.
 
     Returns:
-        Its path, None where there is none; and what is wrong with the newer ones that were passed over.
+        Its path, None where there is none; and what is wrong with those that were passed over.
 
     Raises:
-        CheckpointError: there are some, but all are damaged.
+        CheckpointError: there are some, but all are damaged, or were only kept for being the best.
     """
-    found, damaged = None, []
+    found, damaged, best = None, [], []
     if is_main_process():
         for path in candidates(folder):
             reason = damage(path)
@@ -29,19 +83,33 @@ def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
                 found = path
                 break
             damaged.append(reason)
-    answer = [found, damaged]
+        best = sorted(path.name for path in folder.glob(f'{BEST}*.pth'))
+    answer = [found, damaged, best]
     broadcast_object_list(answer)
-    found, damaged = answer
+    found, damaged, best = answer
     if damaged and found is None:
         raise CheckpointError(f'none of the {len(damaged)} checkpoints in {folder} is whole; restore one, or train without '
                               f'--resume: {damaged[0]}')
+    if best and found is None:
+        raise CheckpointError(f'{folder} holds only {some(best)}, which has weights but no optimizer to resume from; restore a '
+                              f'regular checkpoint, or train without --resume (--cfg-options load_from={folder / best[0]} '
+                              'starts from these weights)')
     return found, damaged
 
 
 def candidates(folder: Path) -> list[Path]:
-    """Checkpoints in a work dir that a run wrote to go on from, newest first."""
-    return sorted((path for path in folder.glob('*.pth') if not path.name.startswith(BEST)),
-                  key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    """Checkpoints in a work dir that a run may go on from, the furthest first; before them those that do not say how far."""
+    def rank(path: Path) -> tuple:
+        reached = progress(outline(path))
+        return not reached, reached, path.stat().st_mtime_ns
+
+    return sorted((path for path in sorted(folder.glob('*.pth')) if path.is_file() and not path.name.startswith(BEST)),
+                  key=rank, reverse=True)
+
+
+def number_of_run(folder: Path) -> int:
+    """How many runs have left checkpoints in a work dir."""
+    return 1 + max((reached[0] for path in folder.glob('*.pth') if (reached := progress(outline(path)))), default=-1)
 
 
 def damage(path: Path) -> str | None:
@@ -58,8 +126,15 @@ def damage(path: Path) -> str | None:
         return f'checkpoint {path} is damaged: {error or type(error).__name__}'
     except CheckpointError as error:
         return str(error)
-    absent = [key for key in ('meta', 'state_dict', 'optimizer', 'message_hub') if key not in checkpoint]
-    return f'checkpoint {path} holds no {", ".join(absent)} to resume from' if absent else None
+    return lacking(checkpoint, path)
+
+
+def lacking(checkpoint: Mapping, source: str | Path) -> str | None:
+    """What a checkpoint lacks to resume from; None if nothing."""
+    absent = [key for key in NEEDED if key not in checkpoint]
+    if not absent and not progress(checkpoint):
+        absent = ['meta.iter']
+    return f'checkpoint {source} holds no {", ".join(absent)} to resume from' if absent else None
 
 
 def advice(folder: Path) -> str:

@@ -1,5 +1,5 @@
 """MMEngine's runner and loop, with which a run can be stopped anywhere and go on as if it had not been."""
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
@@ -52,7 +52,12 @@ class EpochBasedTrainLoop(_MMEngineLoop):
 
 
 class Runner(_MMEngineRunner):
-    """MMEngine's, with data that do not depend on processes, workers and interruptions, and safe loading of checkpoints."""
+    """MMEngine's, with data that do not depend on processes, workers and interruptions, and safe loading of checkpoints.
+
+    Attributes:
+        record: what the ``meta`` of each checkpoint says too.
+    """
+    record: Mapping = {}
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -82,3 +87,7 @@ class Runner(_MMEngineRunner):
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
+
+    def save_checkpoint(self, *args, meta: dict | None = None, **kwargs) -> None:
+        """Save a checkpoint as MMEngine does, with the run's ``record`` in its ``meta``."""
+        super().save_checkpoint(*args, meta={**self.record, **(meta or {})}, **kwargs)

@@ -1,5 +1,6 @@
 """Training, with what can go wrong checked before it starts."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,14 +9,15 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints import find_checkpoint, read_checkpoint
+from ..checkpoints import find_checkpoint
 from ..errors import UserError
 from .hardware import fit_to_hardware
-from .resuming import find_resumable
+from .locking import locked
+from .resuming import checkpoint_folder, find_what_to_resume
 from .runner import Runner, make_durable
 from .stopping import StopHook
 
-RESUMPTION_TOLERANCE = 0.01  # Of the iterations an epoch: shares of 256 images need not be whole.
+RESUMPTION_TOLERANCE = 0.01  # Of batch and iterations an epoch: shares of 256 images need not be whole.
 
 
 def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Config], None]) -> Path | None:
@@ -37,28 +39,33 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
     fit_to_hardware(config)
     base = fit_batch(config)
     make_durable(config)
-    resumed, damaged = find_what_to_resume(config)
-    runner = Runner.from_cfg(config)
-    if base:
-        # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
-        runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    # The loops open the data sets, so that a broken validation set shows now and not after the first epoch.
-    loaders = [runner.train_loop.dataloader]
-    if runner.val_loop is not None:
-        loaders.append(runner.val_loop.dataloader)
-    if len(loaders[0]) == 0:
-        raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
-                        f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
-    check(model, loaders, config)
-    for reason in damaged:
-        runner.logger.warning(f'{reason}; trying the one before it')
-    if resumed:
-        check_resumption(config.load_from, resumed, loaders[0])
-    log_effective_batch(runner, loaders[0])
-    run(runner)
+    folder = checkpoint_folder(config)
+    with ExitStack() as locks:
+        for place in {place.resolve(): place for place in (Path(config.work_dir), folder)}.values():
+            locks.enter_context(locked(place))
+        resumed, number, notes = find_what_to_resume(config)
+        runner = Runner.from_cfg(config)
+        if base:
+            # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
+            runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # The loops open the data sets, so that a broken validation set shows now and not after the first epoch.
+        loaders = [runner.train_loop.dataloader]
+        if runner.val_loop is not None:
+            loaders.append(runner.val_loop.dataloader)
+        if len(loaders[0]) == 0:
+            raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
+                            f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
+        check(model, loaders, config)
+        for note in notes:
+            runner.logger.warning(note)
+        runner.record = dict(run=number, data=data_of(loaders[0]))
+        if resumed:
+            check_resumption(config.load_from, resumed, runner.record['data'])
+        log_effective_batch(runner, loaders[0])
+        run(runner)
     barrier()  # The main process writes the checkpoints.
-    return find_checkpoint(Path(runner.work_dir))
+    return find_checkpoint(folder)
 
 
 def passes_of(config: Config) -> int:
@@ -87,27 +94,6 @@ def fit_batch(config: Config) -> int | None:
     return base
 
 
-def find_what_to_resume(config: Config) -> tuple[dict, list[str]]:
-    """Choose the checkpoint of a run that is to be resumed, and make the config's seed the one that it was trained with.
-
-    Returns:
-        Its ``meta``, empty where there is nothing to resume; and what is wrong with newer ones.
-
-    Raises:
-        CheckpointError: none of the checkpoints that there are can be read.
-    """
-    damaged: list[str] = []
-    if config.get('resume') and not config.get('load_from'):
-        path, damaged = find_resumable(Path(config.work_dir))
-        config.load_from = path and str(path)
-    if not (config.get('resume') and config.load_from):
-        return {}, damaged
-    meta = read_checkpoint(config.load_from)['meta']
-    if meta.get('seed') is not None:
-        config.randomness = dict(config.get('randomness') or {}, seed=int(meta['seed']))
-    return meta, damaged
-
-
 def run(runner: Runner) -> None:
     """Train; that the workers of a loader end, because they got the signal that this process got, is part of being stopped."""
     stopper = next(hook for hook in runner.hooks if isinstance(hook, StopHook))
@@ -121,21 +107,37 @@ def run(runner: Runner) -> None:
         stopper.restore_handlers()
 
 
-def check_resumption(checkpoint: str, meta: dict, loader: DataLoader) -> None:
-    """Check that the checkpoint to resume from was trained with as many iterations an epoch.
+def data_of(loader: DataLoader) -> dict[str, int]:
+    """What must stay as it was when a run is resumed: images of the training set, images and iterations over all processes."""
+    return dict(images=len(loader.dataset), batch=loader.batch_size * get_world_size(), iterations=len(loader))
 
-    The learning rates and the schedule's counts of iterations are part of a checkpoint: with other batches they would end too
-    early or too late.
+
+def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> None:
+    """Check that the checkpoint to resume from was trained with the same amount of data.
+
+    The learning rates, the schedule's counts of iterations, and the place in an epoch are part of a checkpoint: with other
+    batches schedules would end too early or too late, and images be left out.
+
+    Args:
+        checkpoint: its name.
+        meta: what it says about itself.
+        now: what :func:`data_of` gives.
 
     Raises:
         UserError: it was not.
     """
-    if not meta.get('epoch'):
-        return
-    before, now = (meta['iter'] - meta.get('into_epoch', 0)) / meta['epoch'], len(loader)
-    if abs(before - now) > RESUMPTION_TOLERANCE * now:
-        raise UserError(f'{checkpoint} was trained with {before:g} iterations an epoch, resuming it would take {now}; resume '
-                        'with as many images a step as before, by train_dataloader.batch_size for another number of processes')
+    before = meta.get('data')
+    if before is None:  # MMEngine, and earlier versions, do not record it.
+        if not meta.get('epoch'):
+            return
+        before = dict(now, iterations=(meta['iter'] - meta.get('into_epoch', 0)) / meta['epoch'])
+    if before['images'] != now['images'] or any(
+            abs(before[key] - now[key]) > RESUMPTION_TOLERANCE * now[key] for key in ('batch', 'iterations')):
+        found, wanted = ('{iterations:g} iterations an epoch ({images} images, {batch} an iteration)'.format(**data)
+                         for data in (now, before))
+        raise UserError(f'{checkpoint} was trained with {wanted}, resuming it would take {found}; resume with the same '
+                        'training set and as many images an iteration as before (train_dataloader.batch_size times the number '
+                        f'of processes), or start from its weights without --resume (--cfg-options load_from={checkpoint})')
 
 
 def log_effective_batch(runner: Runner, loader: DataLoader) -> None:

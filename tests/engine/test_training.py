@@ -32,3 +32,19 @@ def test_without_a_batch_to_share_out(scale):
     config.train_dataloader.batch_size = None
     with pytest.raises(UserError, match='has neither train_dataloader.batch_size nor auto_scale_lr.base_batch_size'):
         training.fit_batch(config)
+
+
+@pytest.mark.parametrize(('before', 'now'), [
+    (dict(images=256, batch=256, iterations=1), dict(images=256, batch=255, iterations=1)),
+    (dict(images=2975, batch=16, iterations=185), dict(images=2975, batch=16, iterations=186))], ids=['batch', 'iterations'])
+def test_rounded_shares_are_the_same_data(before, now):
+    training.check_resumption('a.pth', dict(data=before), now)
+
+
+@pytest.mark.parametrize('now', [
+    dict(images=10, batch=3, iterations=5), dict(images=11, batch=2, iterations=5), dict(images=10, batch=2, iterations=3),
+], ids=str)
+def test_other_data_are_refused_at_any_point(now):
+    found = r'^a\.pth was trained with 5 iterations an epoch \(10 images, 2 an iteration\), resuming'
+    with pytest.raises(UserError, match=found):
+        training.check_resumption('a.pth', dict(epoch=0, iter=7, data=dict(images=10, batch=2, iterations=5)), now)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistakes import assert_mistake
+from mistakes import assert_error_line, assert_mistake
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from tiny import write_noise
@@ -70,7 +70,11 @@ def test_resuming_with_another_batch_is_refused(run_tool, classifier_config, tmp
     assert run_tool('classify_train', classifier_config, '--work-dir', tmp_path, *options).code == 0
     result = run_tool('classify_train', classifier_config, '--work-dir', tmp_path, '--resume', '--cfg-options',
                       'train_dataloader.batch_size=2')
-    assert_mistake(result, r'epoch_1.pth was trained with 3 iterations an epoch, resuming it would take 6; resume with as many')
+    assert_error_line(
+        result, f'error: {tmp_path}/epoch_1.pth was trained with 3 iterations an epoch (12 images, 4 an iteration), resuming '
+        'it would take 6 iterations an epoch (12 images, 2 an iteration); resume with the same training set and as many images '
+        'an iteration as before (train_dataloader.batch_size times the number of processes), or start from its weights without '
+        f'--resume (--cfg-options load_from={tmp_path}/epoch_1.pth)')
 
 
 def test_equivalent_kernel_decay_is_one_option(run_tool, classifier_config, tmp_path):
