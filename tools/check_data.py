@@ -17,16 +17,15 @@ def main() -> None:
     config = cli.load_config(args, 'mmseg')
     if args.out:
         cli.ensure_writable_file(args.out)
-    from repvgg_seg.engine.data_check import check_sets, show
+    from repvgg_seg.engine.data_check import check_sets, pairs, show
     reports = check_sets(config, args.sets, args.sample)
     if args.out:
         Path(args.out).write_text(json.dumps([report.as_dict() for report in reports], indent=2))
     show(reports)
     errors = sum(sum(report.errors.values()) for report in reports)
-    images = sum(report.images for report in reports)
     if errors:
-        raise DataError(f'{errors} faults in {images} pairs, see above')
-    cli.say(f'No fault in {images} pairs' + (f'; written to {args.out}' if args.out else ''))
+        raise DataError(f'{errors} faults in {pairs(reports)}, see above')
+    cli.say(f'No fault in {pairs(reports)}' + (f'; written to {args.out}' if args.out else ''))
 
 
 if __name__ == '__main__':

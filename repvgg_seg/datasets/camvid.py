@@ -1,6 +1,6 @@
 """CamVid in the 11-class split that SegNet (arXiv:1511.00561) made the common one."""
+from ..labels import IGNORE
 from ..registry import DATASETS
-from .diagnosis import IGNORE
 from .paired import PairedSegDataset
 
 VOID = 11
@@ -8,7 +8,7 @@ VOID = 11
 
 @DATASETS.register_module()
 class CamVidDataset(PairedSegDataset):
-    """CamVid: ``train/NAME.png``, ``trainannot/NAME.png``, and so on for ``val`` and ``test``; images may be .jpg.
+    """CamVid: ``train/NAME.png``, ``trainannot/NAME.png``, and so on for ``val`` and ``test``; images may be of other kinds.
 
     Labels are class indices 0 to 10; 11 is void and ignored.
 
@@ -22,9 +22,6 @@ class CamVidDataset(PairedSegDataset):
         palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
                  [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]])
     LAYOUT = 'train/, trainannot/, val/ and valannot/ with images and label PNG files of the same names'
-
-    def __init__(self, **kwargs) -> None:
-        super().__init__(img_suffixes=('.png', '.jpg'), seg_map_suffixes=('.png', ), **kwargs)
 
     def raw_label_map(self, label_path: str) -> dict[int, int]:
         return {**{index: index for index in range(VOID)}, VOID: IGNORE}

@@ -1,20 +1,23 @@
 """Checking a data set for segmentation: every file, or a sample of them."""
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.logging import MMLogger
 from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from ..errors import DataError
-from .diagnosis import BINARY, IGNORE
-from .loading import LoadImage, LoadLabels
+from ..errors import DataError, some
+from ..labels import IGNORE
+from .diagnosis import BINARY
+from .files import Unused, describe_unused, find_images, identity, refuse_special
 from .paired import PairedSegDataset
+from .samples import Checked
+from .wrappers import leaves
 
-CHANNELS = 3
 EXAMPLES = 3  # Messages kept of each kind of fault.
 SAMPLE = 16  # Pairs that are looked at before training.
 
@@ -26,11 +29,13 @@ class Report:
     Args:
         name: of the set, for tables.
         images: how many it has.
+        read: how many of them were read, or could not be.
         classes: their names.
         pixels: of each class, then the ignored ones.
         files: with each class in them, then with ignored pixels.
         sizes: (height, width) -> images.
-        mean, std: of the pixels, red, green, blue, from 0 to 255; None where no image can be read.
+        mean, std: of the pixels as they are loaded, of three channels in the order red, green, blue; None where no image can
+            be read.
         errors: kind of fault -> images that have it.
         warnings: likewise, of what may be meant so.
         messages: a few of each kind.
@@ -38,6 +43,7 @@ class Report:
     name: str
     images: int
     classes: list[str]
+    read: int = 0
     pixels: list[int] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -58,75 +64,36 @@ class Report:
         return asdict(self)
 
 
-class Checked(Dataset):
-    """What :func:`check_dataset` needs of each sample of a data set; never raises DataError, but returns it.
-
-    Args:
-        dataset: images and label maps, of ours or of MMSegmentation's.
-        indices: of the samples.
-    """
-
-    def __init__(self, dataset: BaseDataset, indices: Sequence[int]) -> None:
-        self.dataset, self.indices = dataset, indices
-        self.steps = LoadImage(), LoadLabels()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> dict:
-        """A dict of ``error``; or of ``size``, ``moments`` and ``histogram``.
-
-        The moments are sums of the pixels' powers 0 to 2, float64 (3, channels); the histogram is of class indices and 255,
-        int64 (256,), all zero where the set has no labels.
-        """
-        sample = self.dataset.get_data_info(self.indices[position])
-        sample['label_map'] = legal_values(self.dataset, sample)
-        try:
-            for step in self.steps if 'seg_map_path' in sample else self.steps[:1]:
-                sample = step(sample)
-        except DataError as error:
-            return dict(error=(error.kind, str(error)))
-        pixels = sample['img'].reshape(-1, CHANNELS)[:, ::-1].astype(np.float64)
-        histogram = np.bincount(sample.get('gt_seg_map', np.empty(0, np.uint8)).ravel(), minlength=IGNORE + 1)
-        return dict(path=sample['img_path'], size=sample['ori_shape'], histogram=histogram,
-                    moments=np.stack([(pixels**power).sum(0) for power in range(3)]))
-
-
-def legal_values(dataset: BaseDataset, sample: dict) -> dict[int, int]:
-    """For each legal value of a sample's label file its class index, or 255.
-
-    Our data sets bring it along; those of MMSegmentation have classes 0 to C - 1 and 255, or 1 to C where the zero is reduced.
-    """
-    dataset = innermost(dataset)
-    if isinstance(dataset, PairedSegDataset):
-        return sample['label_map']
-    first = int(bool(sample.get('reduce_zero_label')))
-    chosen = sample['label_map'] or {index: index for index in range(len(dataset.metainfo['classes']))}
-    return {**({0: IGNORE} if first else {}), **{first + raw: index for raw, index in chosen.items()}, IGNORE: IGNORE}
-
-
 def check_dataset(dataset: BaseDataset, name: str, workers: int = 0, sample: int | None = None,
                   progress: bool = False) -> Report:
     """Read images and labels, count what is in them, and name what is wrong.
 
     Args:
-        dataset: of ours or of MMSegmentation's, opened; its pipeline is not used.
+        dataset: of ours or of MMSegmentation's, opened, or a wrapper of some; of their pipelines the loading steps are used.
         name: of the set.
         workers: processes beside this one.
         sample: how many of the pairs, spread evenly; all by default.
         progress: show a bar.
     """
-    indices = np.unique(np.linspace(0, len(dataset) - 1, min(sample or len(dataset), len(dataset))).astype(int)).tolist()
-    loader: Iterable = DataLoader(Checked(dataset, indices), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    samples = [(leaf, index) for leaf in leaves(dataset) for index in range(len(leaf))]
+    chosen = np.unique(np.linspace(0, len(samples) - 1, min(sample or len(samples), len(samples))).astype(int))
+    loader: Iterable = DataLoader(Checked([samples[index] for index in chosen]), batch_size=None, num_workers=workers,
+                                  collate_fn=_as_it_is)
     if progress:
-        loader = track(loader, description=name, total=len(indices))
+        loader = track(loader, description=name, total=len(chosen))
     classes = list(dataset.metainfo['classes'])
-    report = Report(name, len(dataset), classes)
+    report = Report(name, len(samples), classes, read=len(chosen))
     histogram, files = np.zeros(IGNORE + 1, np.int64), np.zeros(IGNORE + 1, np.int64)
-    moments, sizes = np.zeros((3, CHANNELS)), Counter()
+    moments, first, sizes = np.zeros((3, 0)), '', Counter()
     for checked in loader:
         if 'error' in checked:
             report.add(report.errors, *checked['error'])
+            continue
+        if not first:
+            moments, first = np.zeros_like(checked['moments']), checked['path']
+        if moments.shape != checked['moments'].shape:
+            report.add(report.errors, 'other channels', f'image {checked["path"]} has {checked["moments"].shape[1]} '
+                       f'channel(s), {first} has {moments.shape[1]}; load all with the same, e.g. by color_type="color"')
             continue
         histogram += checked['histogram']
         files += checked['histogram'] > 0
@@ -139,6 +106,10 @@ def check_dataset(dataset: BaseDataset, name: str, workers: int = 0, sample: int
     if len(classes) > 1 and np.flatnonzero(histogram).tolist() == [0, IGNORE]:
         report.add(report.errors, BINARY.kind, f'the labels of {name} hold nothing but {classes[0]} and ignored pixels; '
                    f'{BINARY.mend}', sum(sizes.values()))
+    for leaf in leaves(dataset):
+        unused = unused_images(leaf)
+        for sentence, paths in zip(describe_unused(unused), unused.values()):
+            report.add(report.warnings, 'unused images', sentence, len(paths))
     return report
 
 
@@ -157,30 +128,70 @@ def _conclude(report: Report, histogram: np.ndarray, files: np.ndarray, moments:
             report.add(report.warnings, 'absent class', f'no pixel of {report.name} is {", ".join(absent)}', len(absent))
 
 
-def innermost(dataset: BaseDataset) -> BaseDataset:
-    """The data set inside wrappers that repeat or concatenate."""
-    while (inner := getattr(dataset, 'dataset', None) or getattr(dataset, 'datasets', [None])[0]) is not None:
-        dataset = inner
-    return dataset
+def unused_images(dataset: BaseDataset) -> Unused:
+    """The image files in the folder of a dataset that it leaves out, by reason; empty where a list chooses its files.
+
+    Args:
+        dataset: one that reads files. Ours know it; those of MMSegmentation read files of one ending only.
+    """
+    if hasattr(dataset, 'unused'):
+        return dataset.unused
+    prefix = getattr(dataset, 'data_prefix', None) or {}
+    root, label_root = prefix.get('img_path'), prefix.get('seg_map_path')
+    if getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None) is not None or not os.path.isdir(root or ''):
+        return {}
+    samples = [dataset.get_data_info(index) for index in range(len(dataset))]
+    known = {identity(sample[key]) for sample in samples for key in ('img_path', 'seg_map_path') if sample.get(key)}
+    images, unused = find_images(root)
+    labels = os.path.realpath(label_root) + os.sep if label_root else None
+    if left_out := [path for path in (os.path.join(root, image) for image in images) if identity(path) not in known
+                    and not (labels and os.path.realpath(path).startswith(labels))]:
+        unused[f'because {type(dataset).__name__} reads only those that end in {getattr(dataset, "img_suffix", "")}'] = left_out
+    return unused
 
 
-def loads_plainly(dataset: BaseDataset) -> bool:
-    """Whether the set's own pipeline reads plain images and label maps, so that what holds here holds in training."""
-    steps = {type(step).__name__ for step in innermost(dataset).pipeline.transforms}
-    return bool(steps & {'LoadImage', 'LoadImageFromFile'}) and bool(steps & {'LoadLabels', 'LoadAnnotations'})
+def check_files(dataset: BaseDataset, name: str) -> None:
+    """Check that the files of a dataset that lists them without looking exist, and are files.
+
+    Raises:
+        DataError: some do not, or are not.
+    """
+    absent = []
+    for sample in map(dataset.get_data_info, range(len(dataset))):
+        image, label = sample.get('img_path'), sample.get('seg_map_path')
+        for path, kind in ((image, 'image'), (label, 'label')):
+            if path:
+                refuse_special(path, kind)
+                if not os.path.exists(path):
+                    absent.append(path)
+        if image and label and identity(image) == identity(label) is not None:
+            raise DataError(f'image {image} of {name} is its own label; put the labels into a folder of their own, or set '
+                            'seg_map_suffix')
+    if absent:
+        raise DataError(f'{len(absent)} files of {name} do not exist: {some(absent)}; complete the data set')
 
 
-def check_sample(name: str, dataset: BaseDataset) -> None:
-    """Check a few pairs of a data set before training, if it is one of plain images and label maps.
+def check_sample(name: str, dataset) -> None:
+    """Check a few pairs of a dataset before training, and warn of image files that it leaves out.
 
     Raises:
         DataError: of the first fault that was found.
     """
-    if loads_plainly(dataset):
-        report = check_dataset(dataset, name, sample=SAMPLE)
-        for kind in report.errors:
-            raise DataError(f'{report.messages[kind][0]} (found in a sample of {name}; tools/check_data.py looks at all of it)',
-                            kind)
+    for leaf in leaves(dataset):
+        if not isinstance(leaf, PairedSegDataset) and not getattr(leaf, 'backend_args', None):
+            check_files(leaf, name)
+    report = check_dataset(dataset, name, sample=SAMPLE)
+    for kind in report.errors:
+        raise DataError(f'{report.messages[kind][0]} (found in a sample of {name}; tools/check_data.py looks at all of it)',
+                        kind)
+    warn_of_unused(name, dataset)
+
+
+def warn_of_unused(name: str, dataset) -> None:
+    """Log the image files that a dataset, or what is in a wrapper, leaves out."""
+    for leaf in leaves(dataset):
+        for sentence in describe_unused(unused_images(leaf)):
+            MMLogger.get_current_instance().warning(f'{name}: {sentence}')
 
 
 def workers_for(images: int) -> int:

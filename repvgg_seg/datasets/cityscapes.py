@@ -1,7 +1,8 @@
 """Cityscapes as it is downloaded: https://www.cityscapes-dataset.com."""
 from ..environment import require_mm
+from ..images import IMAGE_SUFFIXES
+from ..labels import IGNORE
 from ..registry import DATASETS
-from .diagnosis import IGNORE
 from .paired import PairedSegDataset
 
 require_mm('mmengine', 'mmcv', 'mmseg')
@@ -29,14 +30,14 @@ class CityscapesDataset(PairedSegDataset):
     LAYOUT = 'leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and gtFine/{train,val}/CITY/*_gtFine_labelIds.png'
 
     def __init__(self, **kwargs) -> None:
-        super().__init__(img_suffixes=('_leftImg8bit.png', '_leftImg8bit.jpg'),
+        super().__init__(img_suffixes=[f'_leftImg8bit{suffix}' for suffix in IMAGE_SUFFIXES],
                          seg_map_suffixes=('_gtFine_labelTrainIds.png', '_gtFine_labelIds.png'), **kwargs)
         ids = dict(zip(self.METAINFO['classes'], self.METAINFO['label_ids']))
         self._metainfo['label_ids'] = tuple(ids[name] for name in self._metainfo['classes'])
 
     def raw_label_map(self, label_path: str) -> dict[int, int]:
         label_ids = self.METAINFO['label_ids']
-        if label_path.endswith('_labelTrainIds.png'):
+        if label_path.lower().endswith('_labeltrainids.png'):
             return {**{index: index for index in range(len(label_ids))}, IGNORE: IGNORE}
         return {**{raw: IGNORE for raw in (*LABEL_IDS, LICENSE_PLATE)},
                 **{raw: index for index, raw in enumerate(label_ids)}}

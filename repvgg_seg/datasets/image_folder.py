@@ -6,8 +6,9 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 
 from ..errors import DataError, some
-from ..images import IMAGE_SUFFIXES, image_files
+from ..images import IMAGE_SUFFIXES
 from ..registry import DATASETS
+from .files import Unused, find_images, is_hidden
 from .loading import checked
 
 
@@ -21,12 +22,16 @@ class ImageFolder(BaseDataset):
         pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMPretrain's name for it.
         **kwargs: of MMEngine's ``BaseDataset``.
 
+    Attributes:
+        unused: why image files in the folder are left out -> their paths.
+
     Raises:
         DataError: the folder is missing, holds no two class folders, a class has no image, or ``metainfo`` has others.
     """
     LAYOUT = 'one folder per class with its images'
 
     def __init__(self, *, pipeline: Sequence = (), **kwargs) -> None:
+        self.unused: Unused = {}
         super().__init__(pipeline=checked(pipeline), **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -39,7 +44,10 @@ class ImageFolder(BaseDataset):
         if len(folders) < 2:
             raise DataError(f'no data set: {root} has {len(folders)} class folder(s); expected {self.LAYOUT}, two classes or '
                             'more')
-        images = {folder: image_files(os.path.join(root, folder)) for folder in folders}
+        images = {}
+        for folder in folders:
+            images[folder], unused = find_images(os.path.join(root, folder))
+            self._leave_out(unused)
         if empty := [folder for folder in folders if not images[folder]]:
             raise DataError(f'{len(empty)} of {len(folders)} class folders in {root} have no image ({some(empty)}); add '
                             f'files that end in {", ".join(IMAGE_SUFFIXES)}, or remove the folders')
@@ -48,7 +56,13 @@ class ImageFolder(BaseDataset):
             raise DataError(f'metainfo has the classes {some(given)}, the folders in {root} are {some(classes)}; leave '
                             'metainfo out')
         self._metainfo['classes'] = classes
-        return [dict(img_path=path, gt_label=label) for label, folder in enumerate(folders) for path in images[folder]]
+        self._leave_out(outside_classes(root))
+        return [dict(img_path=os.path.join(root, folder, image), gt_label=label)
+                for label, folder in enumerate(folders) for image in images[folder]]
+
+    def _leave_out(self, unused: Unused) -> None:
+        for reason, paths in unused.items():
+            self.unused[reason] = [*self.unused.get(reason, ()), *paths]
 
     def class_names(self, folders: list[str]) -> tuple[str, ...]:
         """Names of the classes whose images are in these folders."""
@@ -76,9 +90,11 @@ class ImageNet(ImageFolder):
     def load_data_list(self) -> list[dict]:
         """List the samples: dicts of ``img_path`` and ``gt_label``."""
         root = os.path.normpath(self.data_prefix['img_path'])
-        if self.test_mode and os.path.isdir(root) and not class_folders(root) and image_files(root):
-            self._metainfo['classes'] = self.class_names([])
-            return self._read_list(root)
+        if self.test_mode and os.path.isdir(root) and not class_folders(root):
+            images, self.unused = find_images(root)
+            if images:
+                self._metainfo['classes'] = self.class_names([])
+                return self._read_list(root, images)
         samples = super().load_data_list()
         if (found := len(class_folders(root))) != self.NUM_CLASSES:
             raise DataError(f'{root} has {found} class folders, ImageNet has {self.NUM_CLASSES}; complete it, or for other '
@@ -90,7 +106,7 @@ class ImageNet(ImageFolder):
         from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
         return tuple(IMAGENET_CATEGORIES)
 
-    def _read_list(self, root: str) -> list[dict]:
+    def _read_list(self, root: str, images: Sequence[str]) -> list[dict]:
         paths = [Path(self.data_root, name) for name in self.LISTS]
         listing = next((path for path in paths if path.is_file()), None)
         if listing is None:
@@ -104,7 +120,7 @@ class ImageNet(ImageFolder):
                                 f'{self.NUM_CLASSES - 1}')
             samples.append(dict(img_path=os.path.join(root, name), gt_label=int(label)))
         listed = {sample['img_path'] for sample in samples}
-        if unlisted := [path for path in image_files(root) if path not in listed]:
+        if unlisted := [path for image in images if (path := os.path.join(root, image)) not in listed]:
             raise DataError(f'{len(unlisted)} images in {root} are not in {listing} ({some(unlisted)}); complete the list')
         if absent := [sample['img_path'] for sample in samples if not os.path.isfile(sample['img_path'])]:
             raise DataError(f'{len(absent)} of the {len(samples)} images in {listing} do not exist ({some(absent)}); '
@@ -114,4 +130,12 @@ class ImageNet(ImageFolder):
 
 def class_folders(root: str) -> list[str]:
     """Names of the folders in a folder, hidden ones left out, sorted."""
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith('.'))
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
+
+
+def outside_classes(root: str) -> Unused:
+    """The image files in a folder and in its hidden folders, but in none of its class folders."""
+    images, unused = find_images(root, skip=class_folders(root))
+    if images:
+        unused['because they are in no class folder'] = [os.path.join(root, image) for image in images]
+    return unused

@@ -1,7 +1,8 @@
 """Loading images and labels, with an error that names the file when something is wrong with it."""
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -10,6 +11,7 @@ from ..environment import require_mm
 from ..errors import DataError, UserError
 from ..registry import TRANSFORMS
 from .diagnosis import diagnose_channels, diagnose_values
+from .files import refuse_special
 
 require_mm('mmengine', 'mmcv')
 
@@ -18,7 +20,7 @@ import mmengine.fileio  # noqa: E402
 from mmcv.transforms import BaseTransform, LoadImageFromFile  # noqa: E402
 
 LISTED_VALUES = 8  # Values shown in an error.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error)
 # Steps as MMSegmentation's and MMPretrain's own tools look for them in a pipeline -> ours, which check what they read.
 CHECKED = {'LoadImageFromFile': 'repvgg_seg.LoadImage', 'LoadAnnotations': 'repvgg_seg.LoadLabels'}
 
@@ -72,27 +74,47 @@ def loads(step: dict | Callable) -> bool:
 class LoadImage(LoadImageFromFile):
     """MMCV's ``LoadImageFromFile`` through Pillow, which tells a file that is cut short from a whole one.
 
+    Images of 16 bits and of floating point are read as they are with ``color_type='unchanged'``, or by another
+    ``imdecode_backend``.
+
     Raises:
-        DataError: the file is no image, is damaged, or has more than 8 bits per channel, which Pillow would clip.
+        DataError: the file is no image, is damaged, or has more than 8 bits per channel where Pillow would clip them.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**{'imdecode_backend': 'pillow', **kwargs})
 
     def transform(self, results: dict) -> dict:
-        """Read ``img_path`` into ``img``, uint8 BGR (H, W, 3)."""
+        """Read ``img_path`` into ``img``, by default uint8 BGR (H, W, 3)."""
         path = results['img_path']
+        refuse_special(path, 'image')
         try:
             data = mmengine.fileio.get(path, backend_args=self.backend_args)
-            with Image.open(io.BytesIO(data)) as header:
-                if header.mode.startswith(('I', 'F')):
-                    raise ValueError(f'mode {header.mode}, expected 8 bits per channel')
+            self._check_header(path, data)
             image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+            if image is None:
+                raise ValueError('no image file')
+        except DataError:
+            raise
         except UNREADABLE as error:
-            raise DataError(f'image {path} cannot be read ({_reason(error)}); replace or remove it',
+            raise DataError(f'image {path} cannot be read ({reason_of(error)}); replace or remove it',
                             'unreadable image') from None
+        if self.to_float32:
+            image = image.astype(np.float32)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
+
+    def _check_header(self, path: str, data: bytes) -> None:
+        try:
+            with Image.open(io.BytesIO(data)) as header:
+                mode = header.mode
+        except UnidentifiedImageError:
+            if self.imdecode_backend == 'pillow':
+                raise
+            return  # Other backends know other formats.
+        if self.imdecode_backend == 'pillow' and self.color_type != 'unchanged' and mode.startswith(('I', 'F')):
+            raise DataError(f'image {path} cannot be read (mode {mode}, expected 8 bits per channel); convert it, or let '
+                            'LoadImageFromFile read it as it is with color_type="unchanged"', 'more than 8 bits')
 
 
 @TRANSFORMS.register_module()
@@ -111,48 +133,74 @@ class LoadLabels(BaseTransform):
         """Read ``seg_map_path``, where there is one, into ``gt_seg_map``, uint8 (H, W) of class indices and 255."""
         if 'seg_map_path' not in results:  # An image without labels, to be predicted.
             return results
-        path, label_map = results['seg_map_path'], results['label_map']
-        labels = _read(path)
-        if labels.ndim != 2:
-            diagnosis = diagnose_channels(labels)
-            raise DataError(f'label {path} is a color image of shape {labels.shape}; expected one channel of class '
-                            f'indices: {diagnosis.mend}', diagnosis.kind)
-        if labels.shape != results['ori_shape']:
-            raise DataError(f'label {path} has height and width {labels.shape}, its image {results["ori_shape"]}; '
-                            'they must be equal', 'other size')
-        if labels.dtype != np.uint8:
-            raise DataError(f'label {path} has {8 * labels.itemsize} bits per pixel; expected 8: convert it',
-                            'more than 8 bits')
-        table = np.full(256, -1, np.int16)
-        table[list(label_map)] = list(label_map.values())
-        indices = table[labels]
-        if indices.min() < 0:
-            wrong = [int(value) for value in np.unique(labels[indices < 0])]
-            legal = sorted(label_map)
-            diagnosis = diagnose_values(np.unique(labels).tolist(), label_map)
-            raise DataError(
-                f'label {path} has values outside the classes: {", ".join(map(str, wrong[:LISTED_VALUES]))}'
-                f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {_ranges(legal)}; {diagnosis.mend}', diagnosis.kind)
-        results['gt_seg_map'] = indices.astype(np.uint8)
+        path = results['seg_map_path']
+        results['gt_seg_map'] = class_indices(path, read_labels(path), results['label_map'], results['ori_shape'])
         results['seg_fields'].append('gt_seg_map')
         return results
 
 
-def _read(path: str) -> np.ndarray:
+def class_indices(path: str, labels: np.ndarray, label_map: Mapping[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """Turn the values of a label file into class indices.
+
+    Args:
+        path: of the file, for messages.
+        labels: what it holds, (H, W).
+        label_map: for each legal value its class index, or 255.
+        shape: height and width of the image.
+
+    Returns:
+        uint8 (H, W) of class indices and 255.
+
+    Raises:
+        DataError: the labels are colors, differ in size from the image, have more than 8 bits, or hold an illegal value.
+    """
+    if labels.ndim != 2:
+        diagnosis = diagnose_channels(labels)
+        raise DataError(f'label {path} is a color image of shape {labels.shape}; expected one channel of class '
+                        f'indices: {diagnosis.mend}', diagnosis.kind)
+    if labels.shape != shape:
+        raise DataError(f'label {path} has height and width {labels.shape}, its image {shape}; they must be equal',
+                        'other size')
+    if labels.dtype != np.uint8:
+        raise DataError(f'label {path} has {8 * labels.itemsize} bits per pixel; expected 8: convert it', 'more than 8 bits')
+    table = np.full(256, -1, np.int16)
+    table[list(label_map)] = list(label_map.values())
+    indices = table[labels]
+    if indices.min() < 0:
+        wrong = [int(value) for value in np.unique(labels[indices < 0])]
+        diagnosis = diagnose_values(np.unique(labels).tolist(), label_map)
+        raise DataError(
+            f'label {path} has values outside the classes: {", ".join(map(str, wrong[:LISTED_VALUES]))}'
+            f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {ranges(sorted(label_map))}; {diagnosis.mend}',
+            diagnosis.kind)
+    return indices.astype(np.uint8)
+
+
+def read_labels(path: str, backend_args: dict | None = None) -> np.ndarray:
+    """What a label file holds, (H, W), or (H, W, C) if it has colors.
+
+    Args:
+        path: of the file.
+        backend_args: of MMEngine's file backend.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    refuse_special(path, 'label')
     try:
-        with Image.open(io.BytesIO(mmengine.fileio.get(path))) as image:
+        with Image.open(io.BytesIO(mmengine.fileio.get(path, backend_args=backend_args))) as image:
             return np.array(image.convert('L') if image.mode == '1' else image)  # One bit means 0 and 255.
     except UNREADABLE as error:
-        raise DataError(f'label {path} cannot be read ({_reason(error)}); replace it or remove the pair',
+        raise DataError(f'label {path} cannot be read ({reason_of(error)}); replace it or remove the pair',
                         'unreadable label') from None
 
 
-def _reason(error: Exception) -> str:
-    """The message, without the address of a buffer that Pillow puts into it."""
+def reason_of(error: Exception) -> str:
+    """The message of what reading an image raised, without the address of a buffer that Pillow puts into it."""
     return 'no image file' if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def _ranges(values: list[int]) -> str:
+def ranges(values: list[int]) -> str:
     """[0, 1, 2, 255] -> '0 to 2, 255'."""
     parts, start = [], values[0]
     for previous, value in zip(values, [*values[1:], None]):

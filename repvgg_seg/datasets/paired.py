@@ -3,15 +3,18 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ..environment import require_mm
-from ..errors import DataError, UserError
+from ..errors import DataError, UserError, some
+from ..images import IMAGE_SUFFIXES
+from ..labels import IGNORE, check_class_count
 from ..registry import DATASETS
-from .diagnosis import IGNORE
+from .files import LABEL_SUFFIXES, Unused, find_images
 
 require_mm('mmengine', 'mmcv', 'mmseg')
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 
 from .loading import checked  # noqa: E402
+from .pairing import Labels, pair  # noqa: E402
 
 WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
 
@@ -20,30 +23,35 @@ WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label
 class PairedSegDataset(BaseSegDataset):
     """Images under ``data_prefix['img_path']``, and for each one label map under ``data_prefix['seg_map_path']``.
 
-    As it is, for your own data: labels are PNGs of class indices, and 255 where a pixel is ignored. Sub-classes say which
+    As it is, for your own data: labels are images of class indices, and 255 where a pixel is ignored. Sub-classes say which
     files belong together and what the values in the label files mean. Every sample gets a ``label_map`` that knows all legal
     values, which :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces.
 
     Args:
-        img_suffixes: endings of image files, with the dot; the part of the name before it identifies the image.
-        seg_map_suffixes: endings of label files after the same part of the name, in order of preference.
+        img_suffixes: endings of image files, in whatever case; the part of the name before it identifies the image. By default
+            those of all kinds of images.
+        seg_map_suffixes: endings of label files after the same part of the name, in whatever case and in order of preference.
         data_prefix: folders of images and labels; without ``seg_map_path``, or where it is None, the samples have no
             labels.
         pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMSegmentation's names for it.
         **kwargs: of MMSegmentation's ``BaseSegDataset``, those in ``WITHOUT_EFFECT`` excepted; for your own data with
             ``metainfo=dict(classes=[...], palette=[...])``.
 
+    Attributes:
+        unused: why image files in the folder are left out -> their paths.
+
     Raises:
-        DataError: a folder is missing or holds no image, or an image has no label.
-        UserError: an argument would have no effect, or the classes are unknown.
+        DataError: a folder is missing or holds no image, an image has no label or would be its own, or two have the same.
+        UserError: an argument would have no effect, or the classes are unknown or more than 255.
     """
     LAYOUT = 'images, and label PNG files of the same names'
 
-    def __init__(self, *, data_prefix: Mapping[str, str | None], img_suffixes: Sequence[str] = ('.jpg', '.jpeg', '.png'),
-                 seg_map_suffixes: Sequence[str] = ('.png', ), pipeline: Sequence = (), **kwargs) -> None:
+    def __init__(self, *, data_prefix: Mapping[str, str | None], img_suffixes: Sequence[str] = IMAGE_SUFFIXES,
+                 seg_map_suffixes: Sequence[str] = LABEL_SUFFIXES, pipeline: Sequence = (), **kwargs) -> None:
         if useless := [name for name in WITHOUT_EFFECT if kwargs.get(name)]:
             raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
+        self.unused: Unused = {}
         # MMEngine refuses to join None with data_root.
         super().__init__(data_prefix={name: path for name, path in data_prefix.items() if path is not None},
                          pipeline=checked(pipeline), **kwargs)
@@ -58,51 +66,32 @@ class PairedSegDataset(BaseSegDataset):
         if not classes:
             raise UserError(f'{type(self).__name__} does not know its classes; add metainfo=dict(classes=[...], '
                             'palette=[...]) to the data set')
+        check_class_count(len(classes), type(self).__name__)
         return {**{index: index for index in range(len(classes))}, IGNORE: IGNORE}
 
     def load_data_list(self) -> list[dict]:
-        """List the samples, sorted by image path."""
+        """List the samples, sorted by image path, and set ``unused``."""
         image_root, label_root = self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path')
         if not os.path.isdir(image_root):
             raise DataError(f'no data set: folder {image_root} does not exist; expected {self.LAYOUT}. '
                             'Put it (or a link) there, or set data_root')
-        samples, without_label = [], []
-        for image in sorted(_files(image_root)):
-            suffix = next((suffix for suffix in self.img_suffixes if image.endswith(suffix)), None)
-            if suffix is None:
-                continue
-            sample = dict(img_path=os.path.join(image_root, image), label_map=None, seg_fields=[],
-                          reduce_zero_label=self.reduce_zero_label)
-            if label_root is not None:
-                stem = os.path.join(label_root, image[:-len(suffix)])
-                label = next((stem + end for end in self.seg_map_suffixes if os.path.isfile(stem + end)), None)
-                if label is None:
-                    without_label.append((sample['img_path'], stem + self.seg_map_suffixes[-1]))
-                    continue
-                sample.update(seg_map_path=label, label_map=self._full_label_map(label))
-            samples.append(sample)
-        if without_label:
-            image, label = without_label[0]
-            raise DataError(f'{len(without_label)} of {len(samples) + len(without_label)} images have no label: '
-                            f'{image} needs {label}; add the labels or remove the images')
-        if not samples:
-            raise DataError(f'no data set: {image_root} holds no file that ends in {" or ".join(self.img_suffixes)}; '
+        images, self.unused = find_images(image_root, self.img_suffixes)
+        if label_root is not None:
+            pairs = pair(image_root, images, self.img_suffixes, Labels(label_root, self.seg_map_suffixes))
+        else:
+            pairs = [(os.path.join(image_root, image), None) for image in images]
+        if not pairs:
+            raise DataError(f'no data set: {image_root} holds no image file that ends in {some(self.img_suffixes)}; '
                             f'expected {self.LAYOUT}')
-        return samples
+        return [self._sample(image, label) for image, label in pairs]
+
+    def _sample(self, image: str, label: str | None) -> dict:
+        sample = dict(img_path=image, label_map=None, seg_fields=[], reduce_zero_label=self.reduce_zero_label)
+        if label is not None:
+            sample.update(seg_map_path=label, label_map=self._full_label_map(label))
+        return sample
 
     def _full_label_map(self, label_path: str) -> dict[int, int]:
         """``raw_label_map``, followed by the choice of classes in ``metainfo``."""
         chosen = self.label_map or {}
         return {raw: chosen.get(index, index) for raw, index in self.raw_label_map(label_path).items()}
-
-
-def _files(root: str) -> list[str]:
-    """Paths below ``root``, relative to it, links to folders followed, but each folder entered once: links may form loops."""
-    found, entered = [], set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        if (place := os.path.realpath(folder)) in entered:
-            subfolders.clear()
-            continue
-        entered.add(place)
-        found += [os.path.relpath(os.path.join(folder, name), root) for name in names]
-    return found

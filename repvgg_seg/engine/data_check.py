@@ -32,6 +32,10 @@ def check_sets(config: Config, names: Sequence[str], sample: int | None = None) 
             reports.append(Report(name, 0, []))
             reports[-1].add(reports[-1].errors, error.kind, str(error))
             continue
+        except (AssertionError, OSError) as error:  # MMSegmentation's own data sets say so that files are missing.
+            reports.append(Report(name, 0, []))
+            reports[-1].add(reports[-1].errors, 'incomplete', f'{settings["type"]} cannot be opened ({error or "files are missing"})')
+            continue
         workers = workers_for(min(sample or len(dataset), len(dataset)))
         reports.append(check_dataset(dataset, name, workers, sample, progress=True))
     return reports
@@ -41,9 +45,10 @@ def show(reports: Sequence[Report]) -> None:
     """Write tables of classes and of faults to the terminal."""
     console = Console()
     for report in reports:
-        console.print(f'{report.name}: {report.images} pairs' + (
+        console.print(f'{report.name}: {pairs([report])}' + (
             f'; sizes {", ".join(f"{size} ({count})" for size, count in report.sizes.items())}; '
-            f'mean {report.mean}, std {report.std} (red, green, blue)' if report.mean else ''), highlight=False, soft_wrap=True)
+            f'mean {report.mean}, std {report.std}{" (red, green, blue)" * (len(report.mean) == 3)}' if report.mean else ''),
+                      highlight=False, soft_wrap=True)
     if any(report.pixels for report in reports):
         console.print(class_table(reports))
     faults = [(severity, report, kind, count) for report in reports
@@ -52,6 +57,12 @@ def show(reports: Sequence[Report]) -> None:
         console.print(f'{severity}: {report.name}: {kind} ({count})', highlight=False, markup=False)
         for message in report.messages[kind]:
             console.print(f'    {message}', highlight=False, markup=False, soft_wrap=True)
+
+
+def pairs(reports: Sequence[Report]) -> str:
+    """How many pairs were read, and of how many if not of all."""
+    read, images = sum(report.read for report in reports), sum(report.images for report in reports)
+    return f'{images} pairs' if read == images else f'the {read} of {images} pairs that were read'
 
 
 def class_table(reports: Sequence[Report]) -> Table:

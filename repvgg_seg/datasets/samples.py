@@ -1,0 +1,188 @@
+"""What the loading steps of a dataset make of its files, and whether that can be trained with."""
+import io
+from collections.abc import Callable, Sequence
+
+import mmengine.fileio
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import BaseDataset
+from mmseg.datasets import LoadAnnotations
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Dataset
+
+from ..errors import DataError
+from ..labels import IGNORE
+from .files import refuse_special
+from .loading import LISTED_VALUES, UNREADABLE, LoadImage, LoadLabels, class_indices, loads, read_labels, reason_of
+from .paired import PairedSegDataset
+
+# What loading steps that are not ours raise where a file or its content is not as they expect it.
+FAILURES = (*UNREADABLE, AssertionError, LookupError, TypeError, AttributeError, RuntimeError)
+VERIFIED = ('JPEG', 'PNG')  # Formats of which Pillow knows when a file is cut short; OpenCV may fill them with gray.
+
+
+class Checked(Dataset):
+    """What is counted of each sample of some datasets; never raises DataError, but returns it.
+
+    Args:
+        samples: datasets of ours or of MMSegmentation's, and indices in them.
+    """
+
+    def __init__(self, samples: Sequence[tuple[BaseDataset, int]]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: int) -> dict:
+        """A dict of ``error``; or of ``path``, ``size``, ``moments`` and ``histogram``.
+
+        The moments are sums of the pixels' powers 0 to 2, float64 (3, channels), of three channels in the order red, green,
+        blue; the histogram is of class indices and 255, int64 (256,), all zero where there are no labels.
+        """
+        try:
+            sample = load(*self.samples[position])
+        except DataError as error:
+            return dict(error=(error.kind, str(error)))
+        height, width, channels = image_shape(sample['img'])
+        pixels = sample['img'].reshape(-1, channels).astype(np.float64)
+        if channels == 3:
+            pixels = pixels[:, ::-1]
+        histogram = np.bincount(sample.get('gt_seg_map', np.empty(0, np.uint8)).ravel(), minlength=IGNORE + 1)
+        return dict(path=sample['img_path'], size=(height, width), histogram=histogram,
+                    moments=np.stack([(pixels**power).sum(0) for power in range(3)]))
+
+
+def image_shape(image: np.ndarray) -> tuple[int, ...]:
+    """Height, width and channels of an image (H, W) or (H, W, C)."""
+    return image.shape if image.ndim == 3 else (*image.shape, 1)
+
+
+def load(dataset: BaseDataset, index: int) -> dict:
+    """Read a sample by the loading steps of its dataset, and check what they give.
+
+    Args:
+        dataset: one that reads files, of ours or of MMSegmentation's.
+        index: of the sample.
+
+    Returns:
+        The sample after these steps; ``gt_seg_map``, where it has labels, is uint8 (H, W) of class indices and 255.
+
+    Raises:
+        DataError: a file cannot be read, or what it holds cannot be trained with.
+    """
+    sample = dataset.get_data_info(index)
+    for key, kind in (('img_path', 'image'), ('seg_map_path', 'label')):
+        if sample.get(key):
+            refuse_special(sample[key], kind)
+    for step in loading_steps(dataset):
+        if 'img' not in sample:
+            sample = load_image(step, sample)
+        elif 'seg_map_path' in sample or not isinstance(step, (LoadAnnotations, LoadLabels)):
+            sample = load_labels(dataset, step, sample)
+    if 'img' not in sample:
+        raise DataError(f'the pipeline of {type(dataset).__name__} does not begin with a step that loads the image', 'no image')
+    return sample
+
+
+def loading_steps(dataset: BaseDataset) -> list[Callable]:
+    """The steps of a dataset's pipeline that read files: the first, and those whose names begin with "Load"."""
+    transforms = dataset.pipeline.transforms or [LoadImage(), LoadLabels()]
+    return [step for position, step in enumerate(transforms) if position == 0 or loads(step)]
+
+
+def load_image(step: Callable, sample: dict) -> dict:
+    """Read the image of a sample, and check it.
+
+    Raises:
+        DataError: it cannot be read, is cut short, is no image of two dimensions, or has pixels that are not finite.
+    """
+    path = sample['img_path']
+    try:
+        if type(step) is LoadImageFromFile:
+            verify(mmengine.fileio.get(path, backend_args=step.backend_args))
+        sample = step(sample)
+    except DataError:
+        raise
+    except FAILURES as error:
+        raise DataError(f'image {path} cannot be read ({reason_of(error)}); replace or remove it', 'unreadable image') from None
+    if sample is None:
+        raise DataError(f'image {path} cannot be read; replace or remove it', 'unreadable image')
+    if (image := sample.get('img')) is not None:
+        if image.ndim not in (2, 3):
+            raise DataError(f'image {path} has the shape {image.shape}; expected height, width and channels', 'other shape')
+        if image.dtype.kind == 'f' and not np.isfinite(image).all():
+            raise DataError(f'image {path} has pixels that are NaN or infinite; replace them', 'not finite')
+    return sample
+
+
+def verify(data: bytes) -> None:
+    """Decode an image whose format Pillow knows well, and raise what it raises where that fails; see ``UNREADABLE``."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format in VERIFIED:
+                image.load()
+    except UnidentifiedImageError:
+        return  # Others may know the format.
+
+
+def load_labels(dataset: BaseDataset, step: Callable, sample: dict) -> dict:
+    """Read the labels of a sample, and check them.
+
+    Raises:
+        DataError: they cannot be read, differ in size from the image, or hold something else than classes.
+    """
+    path = sample.get('seg_map_path') or f'of {sample["img_path"]}'
+    if type(step) is LoadAnnotations and step.imdecode_backend == 'pillow':
+        return load_plainly(dataset, step, sample)
+    try:
+        sample = step(sample)
+    except DataError:
+        raise
+    except FAILURES as error:
+        raise DataError(f'label {path} cannot be read by {type(step).__name__} ({reason_of(error)}); replace it or remove the '
+                        'pair', 'unreadable label') from None
+    labels = sample.get('gt_seg_map')
+    if labels is None:
+        return sample
+    if labels.shape != image_shape(sample['img'])[:2]:
+        raise DataError(f'label {path} has the shape {labels.shape}, its image {image_shape(sample["img"])[:2]}; they must be '
+                        'equal', 'other size')
+    ignored = getattr(dataset, 'ignore_index', IGNORE)
+    found, classes = np.unique(labels), len(dataset.metainfo['classes'])
+    if wrong := [value for value in found.tolist() if value not in (IGNORE, ignored) and not 0 <= value < classes]:
+        raise DataError(
+            f'label {path} has values outside the classes after {type(step).__name__}: '
+            f'{", ".join(map(str, wrong[:LISTED_VALUES]))}{" ..." if len(wrong) > LISTED_VALUES else ""}; expected 0 to '
+            f'{classes - 1}, {IGNORE}; correct the label or the classes of the data set', 'unknown values')
+    sample['gt_seg_map'] = np.where(labels == ignored, IGNORE, labels).astype(np.uint8)
+    return sample
+
+
+def load_plainly(dataset: BaseDataset, step: LoadAnnotations, sample: dict) -> dict:
+    """Read the labels of a sample as MMSegmentation's ``LoadAnnotations`` does, and say what is wrong with them.
+
+    Raises:
+        DataError: see :func:`~repvgg_seg.datasets.loading.class_indices`; or the step contradicts its data set.
+    """
+    path, reduced = sample['seg_map_path'], bool(sample.get('reduce_zero_label'))
+    if step.reduce_zero_label not in (None, reduced):
+        raise DataError(f'LoadAnnotations has reduce_zero_label={step.reduce_zero_label}, its data set '
+                        f'{type(dataset).__name__} has {reduced}; set it in the data set alone', 'reduce_zero_label')
+    labels = read_labels(path, step.backend_args).squeeze()
+    if labels.dtype != np.uint8 and labels.ndim == 2 and labels.min() >= 0 and labels.max() <= IGNORE:
+        labels = labels.astype(np.uint8)
+    sample['gt_seg_map'] = class_indices(path, labels, legal_values(dataset, sample), image_shape(sample['img'])[:2])
+    return sample
+
+
+def legal_values(dataset: BaseDataset, sample: dict) -> dict[int, int]:
+    """For each legal value of a sample's label file its class index, or 255.
+
+    Our data sets bring it along; those of MMSegmentation have classes 0 to C - 1 and 255, or 1 to C where the zero is reduced.
+    """
+    if isinstance(dataset, PairedSegDataset):
+        return sample['label_map']
+    first = int(bool(sample.get('reduce_zero_label')))
+    chosen = sample['label_map'] or {index: index for index in range(len(dataset.metainfo['classes']))}
+    return {**({0: IGNORE} if first else {}), **{first + raw: index for raw, index in chosen.items()}, IGNORE: IGNORE}
