@@ -32,4 +32,4 @@ OPTIM_WRAPPERS = _registry('optimizer_wrapper', root.OPTIM_WRAPPERS, 'repvgg_seg
 OPTIM_WRAPPER_CONSTRUCTORS = _registry('optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS,
                                        'repvgg_seg.engine.equivalent_kernel')
 HOOKS = _registry('hook', root.HOOKS, 'repvgg_seg.engine.checkpointing', 'repvgg_seg.engine.stopping')
-LOOPS = _registry('loop', root.LOOPS, 'repvgg_seg.engine.runner')
+LOOPS = _registry('loop', root.LOOPS, 'repvgg_seg.engine.runner', 'repvgg_seg.engine.batches')

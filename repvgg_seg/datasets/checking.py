@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.logging import MMLogger
 from rich.progress import track
 from torch.utils.data import DataLoader
 
 from ..errors import DataError, some
 from ..labels import IGNORE
 from .diagnosis import BINARY
-from .files import Unused, describe_unused, find_images, identity, refuse_special
+from .files import Unused, describe_unused, find_images, identity, refuse_special, warn_of_unused
 from .paired import PairedSegDataset
 from .samples import Checked
 from .wrappers import leaves
@@ -184,14 +183,8 @@ def check_sample(name: str, dataset) -> None:
     for kind in report.errors:
         raise DataError(f'{report.messages[kind][0]} (found in a sample of {name}; tools/check_data.py looks at all of it)',
                         kind)
-    warn_of_unused(name, dataset)
-
-
-def warn_of_unused(name: str, dataset) -> None:
-    """Log the image files that a dataset, or what is in a wrapper, leaves out."""
     for leaf in leaves(dataset):
-        for sentence in describe_unused(unused_images(leaf)):
-            MMLogger.get_current_instance().warning(f'{name}: {sentence}')
+        warn_of_unused(name, unused_images(leaf))
 
 
 def workers_for(images: int) -> int:

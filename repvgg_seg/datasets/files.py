@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from mmengine.logging import MMLogger
+
 from ..errors import DataError, some
 from ..images import IMAGE_SUFFIXES
 
@@ -113,3 +115,9 @@ def stem_of(path: str, suffixes: Iterable[str]) -> str | None:
 def describe_unused(unused: Mapping[str, Sequence[str]]) -> list[str]:
     """For each reason a sentence that counts and names the files that are left out for it."""
     return [f'{len(paths)} image file(s) are not used, {reason}: {some(paths)}' for reason, paths in unused.items()]
+
+
+def warn_of_unused(name: str, unused: Mapping[str, Sequence[str]]) -> None:
+    """Log the image files that a set leaves out."""
+    for sentence in describe_unused(unused):
+        MMLogger.get_current_instance().warning(f'{name}: {sentence}')

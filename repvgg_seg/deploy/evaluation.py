@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.progress import track
 
+from ..engine.batches import by_size
 from ..engine.exported import ExportedSegmentor, window_of
 from ..errors import UserError
 from .runtime import Predictor
@@ -59,7 +60,8 @@ class Evaluation:
             UserError: the config's metric gives none.
         """
         for data in track(self.loader, description=f'Evaluating {name}'):
-            self.evaluator.process(data_samples=model.test_step(data), data_batch=data)
+            for part in by_size(data):
+                self.evaluator.process(data_samples=model.test_step(part), data_batch=part)
         with silent():
             metrics = self.evaluator.evaluate(self.images)
         found = [value for key, value in metrics.items() if key.rpartition('/')[2] == 'mIoU']

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from ..errors import InstallationError, UserError, some
+from ..labels import check_class_count
 
 REPORT = 'deploy.json'
 # Precision of an artefact, in OpenVINO's words; in int8 of what is not quantised. A CPU without bf16 takes f32 for it.
@@ -40,6 +41,8 @@ class Predictor:
     def __init__(self, run: Run, info: dict, artefact: dict) -> None:
         self.run, self.artefact = run, artefact
         self.classes, self.palette = tuple(info['classes']), info['palette']
+        if artefact['output'] == 'labels':
+            check_class_count(len(self.classes), 'the exported segmentor')
         self.channels = info['channels']
         self.size = tuple(artefact['size']) if artefact['size'] else None
         self.min_size = info['min_size']

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..checkpoints import load_model, read_checkpoint, state_dict_of
 from ..errors import CheckpointError
+from .model_check import check_model
 
 FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
 
@@ -55,9 +56,11 @@ def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:
         The model, and the checkpoint's ``meta``.
 
     Raises:
+        UserError: the model's config contradicts itself, see :func:`~repvgg_seg.engine.model_check.check_model`.
         CheckpointError: the weights cannot be read or do not fit.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
     weights = resolve(config, checkpoint)
+    check_model(config)
     model = revert_sync_batchnorm(MODELS.build(config.model))
     return model.eval(), load_model(model, weights)

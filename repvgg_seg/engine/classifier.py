@@ -3,10 +3,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..datasets.files import warn_of_unused
+from ..datasets.wrappers import leaves
 from ..environment import require_mm
 from ..errors import UserError, some
 from .building import resolve
@@ -87,8 +90,12 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
         UserError: they differ.
     """
     training = loaders[0].dataset.metainfo
-    for loader in loaders:
-        check_classes(model, unwrapped(loader.dataset), dict(dataset_meta=training))
+    for name, loader in zip(('the training set', 'the validation set'), loaders):
+        dataset = unwrapped(loader.dataset)
+        check_classes(model, dataset, dict(dataset_meta=training))
+        if is_main_process():
+            for leaf in leaves(dataset):
+                warn_of_unused(name, getattr(leaf, 'unused', {}))
 
 
 def check_classes(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ..datasets.checking import Report, check_dataset, workers_for
 from ..errors import DataError
+from ..labels import check_class_count
 
 
 def check_sets(config: Config, names: Sequence[str], sample: int | None = None) -> list[Report]:
@@ -34,8 +35,10 @@ def check_sets(config: Config, names: Sequence[str], sample: int | None = None) 
             continue
         except (AssertionError, OSError) as error:  # MMSegmentation's own data sets say so that files are missing.
             reports.append(Report(name, 0, []))
-            reports[-1].add(reports[-1].errors, 'incomplete', f'{settings["type"]} cannot be opened ({error or "files are missing"})')
+            reports[-1].add(reports[-1].errors, 'incomplete',
+                            f'{settings["type"]} cannot be opened ({str(error) or "files are missing"})')
             continue
+        check_class_count(len(dataset.metainfo['classes']), type(dataset).__name__)
         workers = workers_for(min(sample or len(dataset), len(dataset)))
         reports.append(check_dataset(dataset, name, workers, sample, progress=True))
     return reports

@@ -11,9 +11,13 @@ from torch.utils.data import DataLoader
 
 from ..datasets.checking import check_sample
 from ..errors import UserError
+from ..labels import check_class_count
+from .batches import evaluate_by_size
 from .building import resolve
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
+from .input_check import check_inputs
+from .model_check import check_model
 from .repeatable import unwrapped
 from .testing import evaluate
 from .training import train
@@ -21,6 +25,8 @@ from .training import train
 
 def train_segmentor(config: Config) -> Path | None:
     """Train a segmentor; see :func:`repvgg_seg.engine.training.train`."""
+    check_model(config)
+    evaluate_by_size(config)
     return train(config, check_segmentor)
 
 
@@ -49,6 +55,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         config.model, weights = ConfigDict(exported_config(config, checkpoint)), None
     else:
         weights = resolve(config, checkpoint)
+        check_model(config)
+    evaluate_by_size(config)
     fit_to_hardware(config)
     if tta:
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
@@ -69,7 +77,8 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
     """Check that a segmentor and its data sets fit together, that these are sound, and that the pyramid's norm can be trained.
 
     Raises:
-        UserError: the classes differ, or a batch of one image meets the batch norm of the 1x1 pooled map.
+        UserError: the classes differ or are more than 255, images have other channels than the backbone takes or make no
+            batch, or a batch of one image meets the batch norm of the 1x1 pooled map.
         DataError: a sample of the images and labels shows a fault.
     """
     for name, loader in zip(('the training set', 'the validation set'), loaders):
@@ -77,6 +86,7 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
         check_classes(model, dataset)
         if is_main_process():
             check_sample(name, dataset)
+            check_inputs(name, loader, config, training=loader is loaders[0])
     images, batch = len(loaders[0].sampler), loaders[0].batch_size
     smallest = images % batch if images % batch and not loaders[0].drop_last else batch
     synchronised = bool(config.get('sync_bn')) and get_world_size() > 1
@@ -97,9 +107,10 @@ def check_classes(model: nn.Module, dataset) -> None:
     """Compare the number of classes of a segmentor and a data set.
 
     Raises:
-        UserError: they differ.
+        UserError: they differ, or there are more than 255.
     """
     classes = dataset.metainfo.get('classes') or ()
+    check_class_count(len(classes), type(dataset).__name__)
     if isinstance(model, ExportedSegmentor):
         check_classes_of_export(model, classes)
     for head in model.modules():

@@ -1,0 +1,67 @@
+"""Whether a model can take what the pipelines of a config make of images."""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..config_types import type_name
+from ..datasets.checking import SAMPLE
+from ..datasets.wrappers import leaves
+from ..errors import UserError
+from .model_check import channels_of
+from .repeatable import unwrapped
+
+
+def check_inputs(name: str, loader: DataLoader, config: Config, training: bool) -> None:
+    """Send a few images of a set through its pipeline, and check what comes out.
+
+    Args:
+        name: of the set.
+        loader: its loader.
+        config: the whole config.
+        training: whether batches are made of them, which need images of one size.
+
+    Raises:
+        UserError: the backbone takes another number of channels, or the images cannot become a training batch.
+    """
+    last, count = len(loader.dataset) - 1, SAMPLE if training else 1
+    indices = np.unique(np.linspace(0, last, min(count, last + 1)).astype(int)).tolist()
+    images = [loader.dataset[index]['inputs'] for index in indices]
+    if not all(isinstance(image, Tensor) for image in images):  # Several forms of each, for test-time augmentation.
+        return
+    expected = channels_of(config.model)
+    if other := [len(image) for image in images if len(image) != expected]:
+        raise UserError(f'images of {name} have {other[0]} channel(s) after the pipeline, the backbone takes {expected}; set '
+                        'model.backbone.in_channels, or color_type of LoadImageFromFile (color, grayscale or unchanged)')
+    preprocessor = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+    if type_name(preprocessor) != 'SegDataPreProcessor':
+        return
+    steps = {type(step).__name__ for leaf in leaves(unwrapped(loader.dataset)) for step in leaf.pipeline.transforms}
+    if 'Normalize' in steps and preprocessor.get('mean') is not None:
+        MMLogger.get_current_instance().warning(
+            f'images of {name} are normalized twice, by Normalize in the pipeline and by model.data_preprocessor; remove one')
+    if training:
+        check_padding(preprocessor, [tuple(image.shape[1:]) for image in images] if loader.batch_size != 1 else [])
+
+
+def check_padding(preprocessor: Mapping, sizes: Sequence[tuple[int, ...]]) -> None:
+    """Check that a preprocessor can make a training batch.
+
+    Args:
+        preprocessor: config of a ``SegDataPreProcessor``.
+        sizes: height and width of some training images.
+
+    Raises:
+        UserError: it has to pad to a size and to a divisor, or to neither, or images remain larger than others.
+    """
+    size, divisor = preprocessor.get('size'), preprocessor.get('size_divisor')
+    if (size is None) == (divisor is None):
+        raise UserError(f'model.data_preprocessor has size={size} and size_divisor={divisor}; training needs one of them')
+    if size is not None and len(padded := sorted({(max(height, size[0]), max(width, size[1])) for height, width in sizes})) > 1:
+        smallest, largest, least = ('{}x{}'.format(*each) for each in (padded[0], padded[-1], size))
+        raise UserError(f'training images differ in size after the pipeline, {smallest} and {largest} when padded to at least '
+                        f'{least} (model.data_preprocessor.size), so they make no batch; add RandomCrop or Resize to the '
+                        'pipeline, or use size_divisor in place of size')

@@ -1,0 +1,87 @@
+"""What is wrong with the config of a segmentor, before it is built."""
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from mmengine.config import Config
+
+from ..config_types import type_name
+from ..errors import UserError
+from ..labels import check_class_count
+
+CHANNELS = 3  # Of images, where the backbone's config does not say.
+
+
+def check_model(config: Config) -> None:
+    """Check numbers in the config of a segmentor that have to agree; a classifier passes.
+
+    Args:
+        config: the whole config.
+
+    Raises:
+        UserError: there are more than 255 classes, ``class_weight`` of a loss has another length than there are classes, or
+            ``mean`` and ``std`` do not fit the channels that the backbone takes.
+    """
+    model = config.model
+    for place in ('decode_head', 'auxiliary_head'):
+        heads = model.get(place) or []
+        for head in [heads] if isinstance(heads, Mapping) else heads:
+            if isinstance(classes := head.get('num_classes'), int):
+                check_class_count(classes, f'{type_name(head)} (model.{place})')
+                check_class_weights(head, place, head.get('out_channels') or classes)
+    preprocessor = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+    if type_name(preprocessor) == 'SegDataPreProcessor':
+        check_normalization(preprocessor, channels_of(model))
+
+
+def channels_of(model: Mapping) -> int:
+    """The channels of the images that the backbone in a model's config takes."""
+    return (model.get('backbone') or {}).get('in_channels', CHANNELS)
+
+
+def check_class_weights(head: Mapping, place: str, outputs: int) -> None:
+    """Compare the weights in the losses of a head with the number of channels that it gives.
+
+    Raises:
+        UserError: they differ, or a file of weights does not exist.
+    """
+    from mmseg.models.losses.utils import get_class_weight
+    for loss in losses_in(head):
+        weights = loss.get('class_weight')
+        if isinstance(weights, str) and not os.path.isfile(weights):
+            raise UserError(f'class_weight of {type_name(loss)} in model.{place} is the file {weights}, which does not exist')
+        weights = get_class_weight(weights)
+        if isinstance(weights, Sequence) and len(weights) != outputs:
+            raise UserError(f'class_weight of {type_name(loss)} in model.{place} has {len(weights)} values, the head has '
+                            f'{outputs} classes; give one value for each class')
+
+
+def losses_in(part: object) -> Iterator[Mapping]:
+    """What has a ``class_weight`` in a part of a config."""
+    if isinstance(part, Mapping):
+        if part.get('class_weight') is not None:
+            yield part
+        for inner in part.values():
+            yield from losses_in(inner)
+    elif isinstance(part, (list, tuple)):
+        for inner in part:
+            yield from losses_in(inner)
+
+
+def check_normalization(preprocessor: Mapping, channels: int) -> None:
+    """Compare the lengths of ``mean`` and ``std`` with the channels of the images.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    mean, std = preprocessor.get('mean'), preprocessor.get('std')
+    if mean is None and std is None:
+        return
+    lengths = [len(values) if isinstance(values, Sequence) else 0 for values in (mean, std)]
+    # MMEngine takes one value for all channels, or three.
+    fitting = (1, channels) if channels in (1, 3) else (1, )
+    if lengths[0] != lengths[1] or lengths[0] not in fitting:
+        advice = (f'give {" or ".join(map(str, dict.fromkeys(fitting)))} of each' if channels in (1, 3) else
+                  'MMEngine takes one value for all channels; for one each, leave both out and add dict(type=\'Normalize\', '
+                  'mean=[...], std=[...], to_rgb=False) to the pipelines')
+        raise UserError(f'model.data_preprocessor has {lengths[0]} values in mean and {lengths[1]} in std, the backbone takes '
+                        f'images of {channels} channel(s) (in_channels); {advice}')
