@@ -41,7 +41,7 @@ class Predictor:
     def __init__(self, run: Run, info: dict, artefact: dict) -> None:
         self.run, self.artefact = run, artefact
         self.classes, self.palette = tuple(info['classes']), info['palette']
-        if artefact['output'] == 'labels':
+        if artefact.get('output') != 'logits':
             check_class_count(len(self.classes), 'the exported segmentor')
         self.channels = info['channels']
         self.size = tuple(artefact['size']) if artefact['size'] else None
