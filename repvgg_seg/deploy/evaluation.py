@@ -14,17 +14,18 @@ from mmengine.runner import Runner
 from rich.progress import track
 
 from ..engine.batches import by_size
+from ..engine.dataset_configs import datasets_in
 from ..engine.exported import ExportedSegmentor, window_of
 from ..errors import UserError
 from .runtime import Predictor
-from .sample_images import images_of
+from .sample_images import is_here
 
 
 def has_labels(config: Config) -> bool:
     """Whether images and labels of the config's test set are on this machine."""
-    dataset = config.test_dataloader.dataset
-    labels = dict(dataset, data_prefix=dict(img_path=(dataset.get('data_prefix') or {}).get('seg_map_path')))
-    return bool(images_of(dataset) and images_of(labels))
+    return all((dataset.get('data_prefix') or {}).get('seg_map_path') is not None
+               and is_here(dataset) and is_here(dataset, 'seg_map_path')
+               for dataset in datasets_in(config.test_dataloader.dataset))
 
 
 class Evaluation:

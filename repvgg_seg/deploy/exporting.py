@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..config_types import type_name
-from ..engine.prediction import dataset_metainfo
+from ..engine.dataset_configs import dataset_metainfo
 from ..errors import UserError
 from ..models.repvgg import RepVGG
 from .agreement import as_batch, compare, logits_of, timing

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import __version__
 from ..engine.building import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
-from ..engine.prediction import dataset_metainfo
+from ..engine.dataset_configs import dataset_metainfo
 from ..errors import UserError
 from .agreement import as_batch, compare, full_float32, logits_of, timing
 from .artefacts import Artefact, ExportRequest, check_request

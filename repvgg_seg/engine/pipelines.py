@@ -21,3 +21,26 @@ def set_size(pipeline: Sequence[dict], size: int) -> None:
     factor = size / last[key]
     for step, key in steps:
         step[key] = round(step[key] * factor)
+
+
+def without_normalize(pipeline: Sequence) -> tuple[list, list[dict]]:
+    """Split a test pipeline into what gives pixels and what normalizes them.
+
+    Args:
+        pipeline: steps as in a config.
+
+    Returns:
+        The pipeline without MMCV's ``Normalize`` steps, and these.
+
+    Raises:
+        UserError: something other than packing follows on a ``Normalize``, so that leaving it out changes more than the scale.
+    """
+    names = [type_name(step) if isinstance(step, dict) else type(step).__name__ for step in pipeline]
+    if 'Normalize' not in names:
+        return list(pipeline), []
+    after = names[names.index('Normalize'):]
+    if others := [name for name in after if name != 'Normalize' and not name.startswith(('Pack', 'Load'))]:
+        raise UserError(f'Normalize is followed by {", ".join(others)} in the test pipeline, but exported files normalize '
+                        'after everything else; move Normalize behind them, or use mean and std of model.data_preprocessor')
+    return ([step for step, name in zip(pipeline, names) if name != 'Normalize'],
+            [step for step, name in zip(pipeline, names) if name == 'Normalize'])

@@ -11,10 +11,10 @@ from rich.progress import track
 from torch import nn
 
 from ..datasets.loading import image_pipeline
-from ..errors import UserError
 from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
+from .dataset_configs import dataset_metainfo, test_pipeline
 from .exported import check_classes_of_export, exported_config, is_exported
 
 
@@ -41,7 +41,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         check_classes_of_export(model, metainfo['classes'])
     else:
         model = build_trained(config, checkpoint)[0].to(get_device())
-    pipeline = Compose(image_pipeline(config.test_dataloader.dataset.pipeline))
+    pipeline = Compose(image_pipeline(test_pipeline(config)))
     overlays = []
     for name, path in track(images.items(), description='Predicting'):
         labels, image = segment(model, pipeline, path)
@@ -58,19 +58,3 @@ def segment(model: nn.Module, pipeline: Compose, path: Path) -> tuple[np.ndarray
     image = np.ascontiguousarray(data['inputs'].numpy().transpose(1, 2, 0)[..., ::-1])
     sample = model.test_step(pseudo_collate([data]))[0]
     return sample.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8), image
-
-
-def dataset_metainfo(config: Config) -> dict:
-    """Classes and palette of the config's test set, without opening its files.
-
-    Raises:
-        UserError: it does not say them.
-    """
-    from mmseg.registry import DATASETS
-    dataset = config.test_dataloader.dataset
-    kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
-    metainfo = {**kind.METAINFO, **(dataset.get('metainfo') or {})}
-    if absent := [name for name in ('classes', 'palette') if not metainfo.get(name)]:
-        raise UserError(f'the test set has no {" and no ".join(absent)}; add metainfo=dict(classes=[...], '
-                        'palette=[[red, green, blue], ...]) to test_dataloader.dataset')
-    return dict(classes=list(metainfo['classes']), palette=[list(color) for color in metainfo['palette']])

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..labels import check_class_count
 from .batches import evaluate_by_size
 from .building import resolve
+from .dataset_configs import datasets_in
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
 from .input_check import check_inputs
@@ -59,13 +60,14 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
     evaluate_by_size(config)
     fit_to_hardware(config)
     if tta:
-        config.test_dataloader.dataset.pipeline = config.tta_pipeline
+        for dataset in datasets_in(config.test_dataloader.dataset):
+            dataset.pipeline = config.tta_pipeline
         config.model = ConfigDict(**config.tta_model, module=config.model)
     writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
                for folder in (out, submit) if folder]
     if submit:
-        dataset = config.test_dataloader.dataset
-        dataset.data_prefix.seg_map_path = None
+        for dataset in datasets_in(config.test_dataloader.dataset):
+            dataset.data_prefix.seg_map_path = None
         config.test_evaluator = writers
     elif writers:
         config.test_evaluator = [config.test_evaluator, *writers]

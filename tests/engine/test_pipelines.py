@@ -1,7 +1,9 @@
 """Test pipelines are changed in what is asked for and in nothing else."""
+import re
+
 import pytest
 
-from repvgg_seg.engine.pipelines import set_size
+from repvgg_seg.engine.pipelines import set_size, without_normalize
 from repvgg_seg.errors import UserError
 
 LOAD, PACK = dict(type='repvgg_seg.LoadImage'), dict(type='PackInputs')
@@ -22,3 +24,22 @@ def test_set_size(steps, size, expected):
 def test_size_needs_a_step_to_change(steps):
     with pytest.raises(UserError, match='--size needs a test pipeline with Resize, ResizeEdge, CenterCrop to a single number'):
         set_size([LOAD, *steps, PACK], 64)
+
+
+NORMALIZE, LABELS, PAD = dict(type='Normalize', mean=[1], std=[2], to_rgb=False), dict(type='LoadAnnotations'), dict(type='Pad')
+
+
+@pytest.mark.parametrize(('steps', 'left', 'found'), [
+    ([LOAD, PAD, PACK], [LOAD, PAD, PACK], []),
+    ([LOAD, PAD, NORMALIZE, LABELS, PACK], [LOAD, PAD, LABELS, PACK], [NORMALIZE]),
+    ([LOAD, NORMALIZE, NORMALIZE, PACK], [LOAD, PACK], [NORMALIZE, NORMALIZE]),
+])
+def test_normalize_is_split_off(steps, left, found):
+    assert without_normalize(steps) == (left, found)
+
+
+def test_normalize_before_other_steps_is_refused():
+    message = ('Normalize is followed by Pad in the test pipeline, but exported files normalize after everything else; move '
+               'Normalize behind them, or use mean and std of model.data_preprocessor')
+    with pytest.raises(UserError, match=f'{re.escape(message)}$'):
+        without_normalize([LOAD, NORMALIZE, PAD, PACK])
