@@ -1,7 +1,6 @@
 """Images on which an exported model is compared with the trained one, and from which its 8-bit ranges are taken."""
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
