@@ -137,7 +137,7 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
     """
     from mmengine.config import Config
 
-    from .checkpoints import trust_checkpoints
+    from .reading import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = existing_config(args.config)

@@ -3,13 +3,16 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import backbone_of, differences, read_checkpoint, state_dict_of, write_checkpoint
+from .checkpoints import backbone_of, differences, write_checkpoint
 from .errors import CheckpointError, UserError, some
 from .layouts import HEADS, LAYOUTS, arch_of, describe_arch
 from .models import RepVGG
+from .reading import read_checkpoint
+from .weights import check_values, state_dict_of
 
 
-def convert_checkpoint(source: str, target: Path, to: str = 'own') -> list[str]:
+def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str | None = None,
+                       key: str | None = None) -> list[str]:
     """Rename every tensor of a RepVGG backbone or classifier; their values and order are kept.
 
     Args:
@@ -17,6 +20,9 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own') -> list[str]:
         target: file to write. In our own layout it holds ``dict(state_dict=...)`` of an ``ImageClassifier``, from which
             classifiers are tested and segmentors start; in the official one the bare tensors.
         to: layout of ``target``, 'own' or 'official'.
+        prefix: of the names of the backbone's tensors; what is neither below it nor a classifier is left out. Without one all
+            tensors must belong to a backbone, wherever it is, and heads.
+        key: under which the checkpoint has the weights, e.g. ``'model_ema'``; found by itself where it is a usual one.
 
     Returns:
         What was done, in lines for a terminal.
@@ -27,9 +33,8 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own') -> list[str]:
     """
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise UserError(f'cannot write {target}: it is the source; give another file')
-    state = state_dict_of(read_checkpoint(source), source)
-    weights, beside, layout, fused = backbone_of(state, source)
-    lines = []
+    found = backbone_of(state_dict_of(read_checkpoint(source), source, key), source, prefix)
+    weights, fused, lines = dict(found.weights), found.fused, []
     arch = arch_of(weights)
     if arch is None:
         raise CheckpointError(f'checkpoint {source} is not a whole RepVGG: it has no block in one of the four stages')
@@ -37,29 +42,34 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own') -> list[str]:
     with torch.device('meta'):
         wanted = RepVGG(arch, in_channels=3 if stem is None else stem.shape[1], deploy=fused).state_dict()
     # Old PyTorch did not save this counter, which only matters for norms with momentum=None.
-    counters = [key for key in wanted if key.endswith('.num_batches_tracked')]
-    if counters and not any(key in weights for key in counters):
-        weights |= {key: torch.zeros((), dtype=torch.int64) for key in counters}
+    counters = [name for name in wanted if name.endswith('.num_batches_tracked')]
+    if counters and not any(name in weights for name in counters):
+        weights |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
         lines.append(f'added {len(counters)} counters num_batches_tracked, which old PyTorch did not save')
-    classifier = {key[len(layout.classifier):]: value for key, value in beside.items() if key.startswith(layout.classifier)}
-    left_out = [key for key in beside if not key.startswith(layout.classifier)]
+    # A wrapper can have its own names around the backbone of another code base.
+    names = [found.layout.classifier, *(layout.classifier for layout in LAYOUTS.values())]
+    theirs = next((name for name in names if any(each.startswith(name) for each in found.beside)), found.layout.classifier)
+    classifier = {name: value for name, value in found.beside.items() if name.startswith(theirs)}
+    left_out = [name for name in found.beside if not name.startswith(theirs)]
     if classifier:
         width, num_classes = arch.stage_widths[-1], len(next(iter(classifier.values())))
-        wanted |= {layout.classifier + name: torch.empty(shape, device='meta') for name, shape in (
+        wanted |= {theirs + name: torch.empty(shape, device='meta') for name, shape in (
             ('weight', (num_classes, width)), ('bias', (num_classes, )))}
     # What no layout knows must not get lost; heads of a segmentor have no place in a classifier.
-    found = {**weights, **{layout.classifier + name: value for name, value in classifier.items()},
-             **{key: beside[key] for key in left_out if not HEADS.match(key)}}
-    if problem := differences(found, wanted):
-        raise CheckpointError(f'checkpoint {source} is not complete: it holds {describe_arch(weights)}, tensors {problem}')
+    unknown = [] if prefix else [name for name in left_out if not HEADS.match(name)]
+    state = {**weights, **classifier, **{name: found.beside[name] for name in unknown}}
+    if problem := differences(state, wanted):
+        raise CheckpointError(f'checkpoint {source} is not complete: it holds {describe_arch(weights)}, tensors {problem}'
+                              + ('; to leave out what is not used, say with --prefix where the backbone is' if unknown else ''))
+    check_values(state, wanted, source)
     if left_out:
         lines.append(f'left out {len(left_out)} tensors that are not part of a classifier: {some(left_out)}')
 
-    theirs = LAYOUTS[to]
-    renamed = {theirs.backbone + theirs.from_own(key): value for key, value in weights.items()}
-    renamed |= {theirs.classifier + name: value for name, value in classifier.items()}
-    renamed = {key: value.clone() for key, value in renamed.items()}  # Without what else a shared storage holds.
+    layout = LAYOUTS[to]
+    renamed = {layout.backbone + layout.from_own(name): value for name, value in weights.items()}
+    renamed |= {layout.classifier + name[len(theirs):]: value for name, value in classifier.items()}
+    renamed = {name: value.clone() for name, value in renamed.items()}  # Without what else a shared storage holds.
     write_checkpoint(renamed if to == 'official' else dict(state_dict=renamed), target)
     kind = f'{"fused" if fused else "training"} form, ' + (f'{num_classes} classes' if classifier else 'without a classifier')
-    lines.append(f'{describe_arch(weights)} ({kind}): {len(renamed)} tensors from the {layout.name} to the {to} layout')
+    lines.append(f'{describe_arch(weights)} ({kind}): {len(renamed)} tensors from the {found.layout.name} to the {to} layout')
     return lines

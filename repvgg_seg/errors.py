@@ -52,6 +52,6 @@ class InstallationError(UserError, ImportError):
 
 def some(names: Iterable[object]) -> str:
     """The first few of some names, and how many more there are."""
-    texts = [str(name) for name in names]
+    texts = [text if (text := str(name)).isprintable() else repr(text) for name in names]
     shown = ', '.join(texts[:LISTED_NAMES])
     return f'{shown} and {len(texts) - LISTED_NAMES} more' if len(texts) > LISTED_NAMES else shown

@@ -122,7 +122,8 @@ def arch_of(state: Mapping[str, Tensor], prefix: str = '') -> RepVGGArch | None:
         UserError: their shapes are those of no RepVGG.
     """
     pattern = re.compile(re.escape(prefix) + r'stages\.(\d)\.(\d+)\.conv\.(?:branch_3x3\.conv\.)?weight')
-    kernels = {(int(match[1]), int(match[2])): value.shape for key, value in state.items() if (match := pattern.fullmatch(key))}
+    kernels = {(int(match[1]), int(match[2])): value.shape for key, value in state.items()
+               if (match := pattern.fullmatch(key)) and value.dim() == 4 and value.numel()}
     if any((stage, 0) not in kernels for stage in range(4)):
         return None
     # The first groupwise layer is the third of the network, after the stem and one block.

@@ -11,10 +11,12 @@ import torch
 from helpers import TINY_ARCH, TINY_SE_ARCH, assert_same_state, randomize, snapshot
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from repvgg_seg import checkpoints
-from repvgg_seg.checkpoints import find_checkpoint, load_pretrained, read_checkpoint, trust_checkpoints
+from repvgg_seg import reading
+from repvgg_seg.checkpoints import load_pretrained
 from repvgg_seg.errors import CheckpointError
 from repvgg_seg.models import RepVGG
+from repvgg_seg.reading import read_checkpoint, trust_checkpoints
+from repvgg_seg.run_checkpoints import find_checkpoint
 
 KEY = 'stages.2.1.conv.branch_identity.weight'
 URL = 'https://example.invalid/weights/repvgg.pth'
@@ -150,7 +152,7 @@ def test_file_that_carries_code_is_refused(write, source, target, tmp_path):
 
 def test_file_that_carries_code_is_read_when_it_is_trusted(source, target, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(checkpoints, 'print_log', lambda message, **kwargs: said.append(message))
+    monkeypatch.setattr(reading, 'print_log', lambda message, **kwargs: said.append(message))
     path = tmp_path / 'old.pth'
     torch.save(dict(state_dict=source.state_dict(), meta=Malicious(tmp_path / 'trace')), path)
     trust_checkpoints(True)

@@ -6,11 +6,12 @@ from helpers import TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, randomize
 from mmpretrain.models import RepVGG as MMPretrainRepVGG
 from torch import nn
 
-from repvgg_seg.checkpoints import load_model, load_pretrained, read_checkpoint
+from repvgg_seg.checkpoints import load_model, load_pretrained
 from repvgg_seg.conversion import convert_checkpoint
 from repvgg_seg.errors import CheckpointError, UserError
 from repvgg_seg.layouts import LAYOUTS
 from repvgg_seg.models import RepVGG
+from repvgg_seg.reading import read_checkpoint
 
 NUM_CLASSES = 7
 

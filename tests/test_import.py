@@ -32,7 +32,8 @@ import repvgg_seg
 print(*(set(sys.modules) - before))
 """
 LIGHT = {'repvgg_seg', *(f'repvgg_seg.{name}' for name in (
-    'checkpoints', 'config_types', 'environment', 'errors', 'files', 'layouts', 'models', 'registry'))}
+    'checkpoints', 'config_types', 'environment', 'errors', 'file_kinds', 'files', 'layouts', 'logs', 'models', 'pickles',
+    'reading', 'registry', 'run_checkpoints', 'stand_ins', 'weights'))}
 OLDER_TORCH = ('torch', 'sympy', 'mpmath')  # What torch.utils.checkpoint loads there.
 
 

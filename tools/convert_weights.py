@@ -10,13 +10,15 @@ def main() -> None:
     parser.add_argument('source', metavar='SRC', help='checkpoint, a file or URL')
     parser.add_argument('target', metavar='DST', help='file to write')
     parser.add_argument('--to', choices=['own', 'official'], default='own', help='layout of DST (default: own)')
+    parser.add_argument('--prefix', help='of the backbone\'s tensors in SRC, e.g. model.encoder. (default: found by itself)')
+    parser.add_argument('--key', help='where SRC has the weights, e.g. model_ema for averaged ones (default: a usual one)')
     cli.add_trust(parser)
     args = parser.parse_args()
     target = cli.ensure_writable_file(args.target)
-    from repvgg_seg.checkpoints import trust_checkpoints
     from repvgg_seg.conversion import convert_checkpoint
+    from repvgg_seg.reading import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)
-    for line in convert_checkpoint(args.source, target, args.to):
+    for line in convert_checkpoint(args.source, target, args.to, args.prefix, args.key):
         cli.say(line)
     cli.say(f'Wrote {target}')
 

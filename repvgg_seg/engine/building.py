@@ -1,14 +1,17 @@
 """Building a segmentor or classifier with its trained weights, in training form or fused."""
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..checkpoints import load_model, read_checkpoint, state_dict_of
+from ..checkpoints import load_model
 from ..errors import CheckpointError
+from ..reading import read_checkpoint, trusted
+from ..weights import state_dict_of
 from .model_check import check_model
+from .plain_config import check_words, read_plain_config
 
 FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
 
@@ -32,13 +35,17 @@ def resolve(config: Config, checkpoint: str) -> str:
         if not (folder / FUSED_CONFIG).is_file() or not (folder / FUSED_WEIGHTS).is_file():
             raise CheckpointError(f'folder {folder} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
                                   'checkpoint (.pth) or a folder that tools/deploy.py wrote')
-        fused = Config.fromfile(folder / FUSED_CONFIG)
-        if ('head' in fused.model) != ('head' in config.model):
+        fused = read_plain_config(folder / FUSED_CONFIG).get('model')
+        if not isinstance(fused, dict):
+            raise CheckpointError(f'{folder / FUSED_CONFIG} has no model; write the folder again with tools/deploy.py')
+        if ('head' in fused) != ('head' in config.model):
             kinds = {True: 'classifier', False: 'segmentor'}
-            found, expected = (kinds['head' in each.model] for each in (fused, config))
+            found, expected = (kinds['head' in each] for each in (fused, config.model))
             raise CheckpointError(f'folder {folder} holds a fused {found}, the config is for a {expected}; give the config '
                                   'that it was trained with')
-        config.model, checkpoint = fused.model, str(folder / FUSED_WEIGHTS)
+        if not trusted():
+            check_words(fused, config.model, folder)
+        config.model, checkpoint = ConfigDict(fused), str(folder / FUSED_WEIGHTS)
     head = config.model.get('head')
     if head and head.get('num_classes', ...) is None:
         weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)

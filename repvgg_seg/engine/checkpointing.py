@@ -5,11 +5,11 @@ from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as _MMEngineCheckpointHook
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import Tensor
 
 from ..errors import TrainingError, some
 from ..files import remove_temporaries, write_atomically
 from ..registry import HOOKS
+from ..weights import not_finite
 from .random_state import random_state, restore_random_state
 from .resuming import INTERRUPTED, advice
 
@@ -155,8 +155,3 @@ def validation_is_due(runner: Runner) -> bool:
     last = runner.max_iters if isinstance(loop, IterBasedTrainLoop) else runner.max_epochs
     return (runner.val_loop is not None and done >= max(1, loop.val_begin) and (done % loop.val_interval == 0 or done == last)
             and runner.message_hub.runtime_info.get('last_validation') != done)
-
-
-def not_finite(state: dict[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold a value that is infinite or no number."""
-    return [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]

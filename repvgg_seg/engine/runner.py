@@ -7,8 +7,9 @@ from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
 from mmengine.runner import Runner as _MMEngineRunner
 from torch.utils.data import DataLoader
 
-from ..checkpoints import load_beginning, load_model_state, read_checkpoint
+from ..checkpoints import load_beginning, load_model_state
 from ..config_types import type_name
+from ..reading import read_checkpoint
 from ..registry import LOOPS
 from .repeatable import make_repeatable
 

@@ -9,8 +9,8 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints import find_checkpoint
 from ..errors import UserError
+from ..run_checkpoints import find_checkpoint
 from .hardware import fit_to_hardware
 from .locking import locked
 from .resuming import checkpoint_folder, find_what_to_resume

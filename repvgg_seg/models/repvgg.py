@@ -116,7 +116,7 @@ class RepVGG(nn.Module):
         if self.is_init:
             return
         if pretrained := pretrained_config(self.init_cfg):
-            load_pretrained(self, pretrained['checkpoint'], pretrained.get('prefix'))
+            load_pretrained(self, pretrained['checkpoint'], pretrained.get('prefix'), pretrained.get('key'))
         elif self.init_cfg:
             # Loads MMEngine's optimizers, for ten times as long as this package takes; so would its BaseModule as a base.
             from mmengine.model import initialize

@@ -10,8 +10,8 @@ import torch
 from processes import start_ranks
 from tiny import write_segmentor_config
 
-from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
+from repvgg_seg.reading import read_checkpoint
 
 pytestmark = pytest.mark.slow
 EPOCHS = 10

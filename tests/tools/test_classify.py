@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from tiny import write_noise
 
-from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.engine.building import build_trained
+from repvgg_seg.reading import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 

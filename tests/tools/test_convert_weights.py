@@ -3,7 +3,7 @@ import re
 
 from mistakes import assert_mistake
 
-from repvgg_seg.checkpoints import read_checkpoint
+from repvgg_seg.reading import read_checkpoint
 
 
 def test_there_and_back_is_still_the_trained_classifier(run_tool, classifier_config, classifier_checkpoint, tmp_path):

@@ -8,7 +8,7 @@ import tiny
 import torch
 from mmengine.config import Config, ConfigDict
 
-from repvgg_seg.checkpoints import read_checkpoint
+from repvgg_seg.reading import read_checkpoint
 
 NEW_STYLE = tiny.ROOT / 'tests' / 'new_style' / 'pspnet.py'
 

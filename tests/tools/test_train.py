@@ -9,7 +9,7 @@ import torch
 from mistakes import assert_mistake
 from PIL import Image
 
-from repvgg_seg.checkpoints import read_checkpoint
+from repvgg_seg.reading import read_checkpoint
 
 
 def test_trains_and_resumes_where_it_stopped(run_tool, config, tmp_path):

@@ -9,8 +9,8 @@ from exports import skip_without
 from mistakes import assert_mistake
 from mmengine.runner import EpochBasedTrainLoop
 
-from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.curves import read_log
+from repvgg_seg.reading import read_checkpoint
 
 VARIANTS = ['plain', 'dirac', 'relu_in_branches']
 INT8_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')

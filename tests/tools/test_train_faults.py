@@ -12,10 +12,10 @@ import tiny
 import torch
 from mistakes import assert_mistake
 
-from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.engine.resuming import damage
 from repvgg_seg.engine.stopping import FiniteLossHook
+from repvgg_seg.reading import read_checkpoint
 
 EPOCHS = ('train_cfg.max_epochs=3', 'param_scheduler.0.end=3')
 

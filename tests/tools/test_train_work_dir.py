@@ -9,9 +9,9 @@ import pytest
 import torch
 from mistakes import assert_error_line
 
-from repvgg_seg.checkpoints import read_checkpoint
 from repvgg_seg.engine.locking import LOCK, locked
 from repvgg_seg.engine.stopping import FiniteLossHook
+from repvgg_seg.reading import read_checkpoint
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,101 @@
+"""What the pickle in a checkpoint refers to, told from its opcodes: nothing in it is built or run."""
+import mmap
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from .errors import some
+from .file_kinds import SAVE_WEIGHTS, FileKind
+
+PROTOCOL = 2  # Of torch.save; of newer ones PyTorch reads files only where they may run code.
+# What a pickle of tensors and plain values refers to, all of which PyTorch knows.
+PLAIN = re.compile(
+    r'torch\.((\w+\.)?\w*Storage|(cuda\.|sparse\.)?\w*Tensor|Size|device|u?int\d+|b?float\w*|bool|complex\w*|qu?int\w*|'
+    r'_utils\._rebuild_\w+|_tensor\._rebuild_\w+|serialization\._get_layout|nn\.parameter\.Parameter)|'
+    r'collections\.(OrderedDict|Counter)|_codecs\.encode|builtins\.(set|complex)')
+BYTEARRAY = re.compile(rb'c(__builtin__|builtins)\nbytearray\n')
+
+
+class References(NamedTuple):
+    """What a pickle refers to.
+
+    Args:
+        names: functions and classes, in order of appearance.
+        outermost: class of the object that it holds; empty where that is a dict or a list.
+        protocol: of the pickle.
+    """
+    names: list[str]
+    outermost: str
+    protocol: int
+
+
+def references(path: Path, kind: FileKind) -> References:
+    """What the pickle in a file of ``torch.save`` refers to.
+
+    Raises:
+        ValueError: the pickle is damaged.
+    """
+    names: dict[str, None] = {}
+    outermost, begun, protocol, strings = '', False, 0, ['', '']
+    with _pickle_of(path, kind) as file:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == 'PROTO':
+                protocol = argument
+            if isinstance(argument, str):
+                strings = [strings[1], argument]
+            if opcode.name in ('GLOBAL', 'INST', 'STACK_GLOBAL'):
+                module, name = argument.split(' ', 1) if argument else strings
+                name = f'{module.replace("__builtin__", "builtins")}.{name}'
+                names[name] = None
+                if not begun and not name.startswith('collections.'):
+                    outermost = name
+            begun = begun or opcode.name not in ('PROTO', 'FRAME', 'MEMOIZE', 'SHORT_BINUNICODE')
+    return References(list(names), outermost, protocol)
+
+
+def why_refused(found: References, names: list[str]) -> str:
+    """The reason, for users, why PyTorch refuses a pickle, and what to do; empty if it is none of those that we know.
+
+    Args:
+        found: what it refers to.
+        names: those of it that are not allowed.
+    """
+    trust = 'save its state_dict alone. If you know who made it, add --trust-checkpoint'
+    if modules := [name for name in names if name.startswith('torch.nn.modules.')]:
+        return f'holds pickled modules ({found.outermost or some(modules)}), not only weights; {SAVE_WEIGHTS}'
+    if found.outermost in names:
+        return f'is one pickled object ({found.outermost}), not a dict with weights; if it is a model, {SAVE_WEIGHTS}'
+    if names:
+        return f'is refused: it holds more than tensors and plain values ({some(names)}), which could run code; {trust}'
+    if found.protocol > PROTOCOL:
+        return (f'is refused: it was saved with pickle_protocol={found.protocol}, which PyTorch reads only where code may run; '
+                f'{trust}')
+    return ''
+
+
+def takes_any_memory(path: Path, kind: FileKind) -> bool:
+    """Whether the pickle makes a ``bytearray``, which PyTorch allows: of a size that some bytes in the pickle say."""
+    if kind is FileKind.LEGACY:
+        with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return bool(BYTEARRAY.search(content))
+    with _pickle_of(path, kind) as file:
+        return bool(BYTEARRAY.search(file.read()))
+
+
+@contextmanager
+def _pickle_of(path: Path, kind: FileKind) -> Iterator[BinaryIO]:
+    """Open a file at the beginning of its main pickle."""
+    if kind is FileKind.ARCHIVE:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.partition('/')[2] == 'data.pkl')
+            with archive.open(name) as file:
+                yield file
+        return
+    with path.open('rb') as file:
+        for _ in range(3):  # A magic number, the version of the format, and what system wrote it.
+            list(pickletools.genops(file))
+        yield file

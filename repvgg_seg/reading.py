@@ -1,0 +1,173 @@
+"""Reading checkpoints without running anything that is in them."""
+import hashlib
+import logging
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+
+from .errors import CheckpointError, some
+from .file_kinds import FileKind, file_kind
+from .logs import print_log
+from .pickles import PLAIN, references, takes_any_memory, why_refused
+from .stand_ins import STAND_INS, unchanged_statistics
+
+# What the unpickler and the archive reader raise on damaged files.
+DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError,
+           ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile,
+           zlib.error, UnpicklingError)
+
+_trusted = False
+
+
+def trust_checkpoints(trusted: bool) -> None:
+    """Whether :func:`read_checkpoint` also reads files that could run code, with a warning; at first it does not."""
+    global _trusted
+    _trusted = trusted
+
+
+def trusted() -> bool:
+    """Whether :func:`trust_checkpoints` was called for."""
+    return _trusted
+
+
+def is_url(source: object) -> bool:
+    """Whether a checkpoint is to be downloaded."""
+    return bool(re.match(r'https?://', str(source), re.IGNORECASE))
+
+
+def read_checkpoint(source: str | Path) -> Mapping:
+    """Read a checkpoint from a file or URL onto the CPU, with ``weights_only=True``.
+
+    Args:
+        source: path, or an http(s) URL, which is downloaded once and kept in torch's hub cache.
+
+    Returns:
+        What the file holds, a dict; of a safetensors file its tensors.
+
+    Raises:
+        CheckpointError: no such file, no network, no checkpoint, damaged, an archive that unpacks to far more than it is, or
+            (see :func:`trust_checkpoints`) a pickle that carries code.
+    """
+    source = str(source)
+    path = _download(source) if is_url(source) else _local_file(source)
+    try:
+        kind = file_kind(path, source)
+    except OSError as error:
+        raise CheckpointError(f'checkpoint {source} cannot be read: {error.strerror}') from None
+    checkpoint = _read_safetensors(path, source) if kind is FileKind.SAFETENSORS else _read_pickled(path, source, kind)
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointError(f'checkpoint {source} holds a {type(checkpoint).__name__}, expected a dict')
+    return checkpoint
+
+
+def outline(path: Path) -> Mapping:
+    """What a checkpoint holds, without reading its tensors from the disk; empty where it cannot be read."""
+    if not path.is_file():  # A pipe would be waited for.
+        return {}
+    try:
+        kind = file_kind(path, str(path))
+        if kind is FileKind.SAFETENSORS or takes_any_memory(path, kind):
+            return {}
+        with torch.serialization.safe_globals(STAND_INS), unchanged_statistics():
+            content = torch.load(path, map_location='cpu', weights_only=not _trusted, mmap=kind is FileKind.ARCHIVE)
+    except (CheckpointError, *DAMAGED):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _local_file(source: str) -> Path:
+    try:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            raise CheckpointError(f'checkpoint {source} is a folder; expected a .pth file, such as one in it')
+        if path.is_file():
+            return path
+        exists = path.exists()
+    except (OSError, RuntimeError) as error:  # A name that is too long, or no such user in ~user.
+        raise CheckpointError(f'checkpoint {source} cannot be read: {getattr(error, "strerror", error)}') from None
+    if exists:
+        raise CheckpointError(f'checkpoint {source} is a pipe, socket or device; expected a .pth file')
+    if '://' in source:
+        raise CheckpointError(f'checkpoint {source} cannot be downloaded; expected a file or a URL of http or https')
+    raise CheckpointError(f'checkpoint {source} does not exist')
+
+
+def _read_safetensors(path: Path, source: str) -> Mapping:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError:
+        raise CheckpointError(f'checkpoint {source} is in the format safetensors, which needs a package that is not installed; '
+                              'run: pip install safetensors') from None
+    try:
+        return load_file(path)
+    except (SafetensorError, *DAMAGED) as error:
+        raise CheckpointError(_damaged(source, error)) from None
+
+
+def _read_pickled(path: Path, source: str, kind: FileKind) -> object:
+    known = {name for _, name in STAND_INS}
+    try:
+        if not takes_any_memory(path, kind):
+            with torch.serialization.safe_globals(STAND_INS), unchanged_statistics():
+                return torch.load(path, map_location='cpu', weights_only=True)
+        found = references(path, kind)
+    except UnpicklingError as error:  # It holds something else than tensors and plain values, or is damaged.
+        if 'getattr(' in str(error):
+            known.remove('builtins.getattr')
+        try:
+            found = references(path, kind)
+        except DAMAGED as damage:
+            raise CheckpointError(_damaged(source, damage)) from None
+    except DAMAGED as error:
+        raise CheckpointError(_damaged(source, error)) from None
+    names = [name for name in found.names if name not in known and not PLAIN.fullmatch(name)]
+    reason = why_refused(found, names)
+    if not (reason and _trusted):
+        raise CheckpointError(f'checkpoint {source} {reason}' if reason else _damaged(source, ValueError('broken pickle')))
+    print_log(f'{source} is trusted: it holds more than tensors and plain values ({some(names) or "a newer pickle"}) and may '
+              'run any code now', logger='current', level=logging.WARNING)
+    try:
+        return torch.load(path, map_location='cpu', weights_only=False)
+    except DAMAGED as error:
+        raise CheckpointError(f'checkpoint {source} cannot be read, though it is trusted: {_first_line(error)}') from None
+
+
+def _damaged(source: str, error: Exception) -> str:
+    return f'checkpoint {source} is damaged (cut short?): {_first_line(error)}; get it again'
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _download(url: str) -> Path:
+    """Download a file into torch's hub cache, once; what is no checkpoint is not kept."""
+    from mmengine.dist import barrier, is_main_process
+    # Published files end in the beginning of their SHA-256. Others of one name are told apart by their URLs.
+    name = url.partition('?')[0].rsplit('/', 1)[-1]
+    sha256 = re.search(r'-([0-9a-f]{8,})\.pth$', name)
+    if not sha256:
+        name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}'
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    error = None
+    if is_main_process() and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), sha256 and sha256[1], progress=False)
+            file_kind(path, url)
+        except CheckpointError as failure:
+            path.unlink()
+            error = failure
+        except (OSError, RuntimeError) as failure:  # No network (URLError is an OSError), or another hash.
+            error = CheckpointError(f'{url} cannot be downloaded ({failure})')
+    barrier()
+    if not path.is_file():
+        raise error or CheckpointError(f'{url} cannot be downloaded')
+    return path

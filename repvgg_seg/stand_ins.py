@@ -1,0 +1,99 @@
+"""What is taken for the classes and functions, beyond PyTorch's, that checkpoints of training programs refer to.
+
+Nothing of it runs anything or trusts a size that a file says: NumPy's own functions for that crash on damaged files.
+"""
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+
+from .logs import HistoryBuffer
+
+HISTORY_METHODS = ('min', 'max', 'mean', 'current')
+NUMBERS = 'biufc'  # Kinds of NumPy's types.
+# Classes of plain settings, which other training programs save beside the weights.
+SETTINGS = ('argparse.Namespace', 'types.SimpleNamespace', 'yacs.config.CfgNode', 'fvcore.common.config.CfgNode',
+            'detectron2.config.config.CfgNode', 'pytorch_lightning.utilities.parsing.AttributeDict',
+            'lightning_fabric.utilities.data.AttributeDict', 'lightning.fabric.utilities.data.AttributeDict')
+
+
+class Settings:
+    """A class of settings, or one that is only named: what is made of it is a plain dict."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> Any:
+        return OrderedDict()
+
+
+class NumberType:
+    """A NumPy type of numbers.
+
+    Args:
+        code: such as 'f8'.
+        rest: without effect.
+    """
+
+    def __init__(self, code: str, *rest: object) -> None:
+        self.dtype = np.dtype(code if isinstance(code, str) else None)
+        if self.dtype.kind not in NUMBERS or self.dtype.names or self.dtype.shape:
+            raise UnpicklingError(f'a NumPy array of {code!r}')
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class Array(np.ndarray):
+    """A NumPy array, pickled again as what it was."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, fortran, data = state
+        if not (isinstance(kind, NumberType) and prod(shape) * kind.dtype.itemsize == len(data) and min(shape, default=0) >= 0):
+            raise UnpicklingError('a NumPy array whose size is not that of its data')
+        super().__setstate__((1, shape, kind.dtype, bool(fortran), bytes(data)))
+
+    def __reduce__(self) -> Any:
+        return self.view(np.ndarray).__reduce__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.view(np.ndarray).__reduce_ex__(protocol)
+
+
+def _reconstruct(*args: object) -> Array:
+    return Array((0, ), np.uint8)
+
+
+def scalar(kind: NumberType, data: bytes) -> Any:
+    """A NumPy scalar."""
+    return np.frombuffer(data, kind.dtype, 1)[0]
+
+
+def history_method(owner: type, name: str) -> Callable:
+    """Stands in for ``getattr``, with which a pickle could reach anything: MMEngine's histories refer to their methods."""
+    if owner is HistoryBuffer and name in HISTORY_METHODS:
+        return getattr(owner, name)
+    raise UnpicklingError(f'getattr({owner!r}, {name!r})')
+
+
+@contextmanager
+def unchanged_statistics() -> Iterator[None]:
+    """Keep the methods of all histories, to which reading one adds those that the file names."""
+    methods = dict(HistoryBuffer._statistics_methods)
+    try:
+        yield
+    finally:
+        HistoryBuffer._statistics_methods.clear()
+        HistoryBuffer._statistics_methods.update(methods)
+
+
+# As ``torch.serialization.safe_globals`` takes it: for what name in a pickle what is taken.
+STAND_INS: list[tuple[Any, str]] = [
+    (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'), (history_method, 'builtins.getattr'),
+    (NumberType, 'numpy.dtype'), (Settings, 'numpy.ndarray'),
+    # NumPy 2 renamed numpy.core to numpy._core; checkpoints have the name of the NumPy that wrote them.
+    *((function, f'numpy.{package}.multiarray.{function.__name__}') for package in ('core', '_core')
+      for function in (_reconstruct, scalar)),
+    (Array, 'Array'),  # What is built may be filled; no pickle can name it, as its names have a dot.
+    *((Settings, name) for name in SETTINGS)]
