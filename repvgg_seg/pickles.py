@@ -40,20 +40,25 @@ def references(path: Path, kind: FileKind) -> References:
         ValueError: the pickle is damaged.
     """
     names: dict[str, None] = {}
-    outermost, begun, protocol, strings = '', False, 0, ['', '']
+    outermost, begun, protocol = '', False, 0
+    text, texts, memo = None, ['', ''], {}  # What was pushed last, if that is a text; the last two; what was pushed before.
     with _pickle_of(path, kind) as file:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == 'PROTO':
                 protocol = argument
-            if isinstance(argument, str):
-                strings = [strings[1], argument]
-            if opcode.name in ('GLOBAL', 'INST', 'STACK_GLOBAL'):
-                module, name = argument.split(' ', 1) if argument else strings
-                name = f'{module.replace("__builtin__", "builtins")}.{name}'
-                names[name] = None
-                if not begun and not name.startswith('collections.'):
-                    outermost = name
-            begun = begun or opcode.name not in ('PROTO', 'FRAME', 'MEMOIZE', 'SHORT_BINUNICODE')
+            elif opcode.name in ('MEMOIZE', 'PUT', 'BINPUT', 'LONG_BINPUT'):
+                memo[len(memo) if argument is None else argument] = text
+            elif 'UNICODE' in opcode.name or opcode.name in ('GET', 'BINGET', 'LONG_BINGET'):
+                text = argument if isinstance(argument, str) else memo.get(argument)
+                texts = [texts[1], text] if text is not None else texts
+            elif opcode.name != 'FRAME':
+                if opcode.name in ('GLOBAL', 'INST', 'STACK_GLOBAL'):
+                    module, name = argument.split(' ', 1) if argument else texts
+                    name = f'{module.replace("__builtin__", "builtins")}.{name}'
+                    names[name] = None
+                    if not begun and not name.startswith('collections.'):
+                        outermost = name
+                text, begun = None, True
     return References(list(names), outermost, protocol)
 
 

@@ -117,35 +117,67 @@ def add(name, value):
     return lambda state: state.update({name: value})
 
 
+INCOMPLETE = ('checkpoint {} is not complete: it holds a RepVGG of (2, 2, 6, 1) blocks, (16, 24, 32, 48) channels, 2 groups, '
+              'tensors {}')
+UNUSED = '1 not used ({}); to leave out what is not used, say with --prefix where the backbone is'
+
+
 @pytest.mark.parametrize(('change', 'message'), [
-    (drop('stage3.2.rbr_1x1.conv.weight'), r'is not complete: .*1 missing \(stages\.2\.2\.conv\.branch_1x1\.conv\.weight'),
-    (drop('stage2.1.rbr_identity.num_batches_tracked'), r'1 missing'),
-    (drop('linear.bias'), r'1 missing \(linear\.bias'),
-    (add('stage1_aux.weight', torch.zeros(1)), r'1 not used \(stage1_aux\.weight'),
-    (add('linear.scale', torch.zeros(1)), r'1 not used \(linear\.scale'),
-    (add('linear.weight', torch.zeros(NUM_CLASSES, 5)), r'1 of another shape \(linear\.weight \(7, 5\) instead of \(7, 48\)'),
-    (lambda state: [state.pop(key) for key in list(state) if key.startswith('stage4')], r'no block in one of the four stages'),
-    (lambda state: [state.pop(key) for key in list(state) if key.startswith('stage')], r'is no RepVGG in the layout of own'),
+    (drop('stage3.2.rbr_1x1.conv.weight'), '1 missing (stages.2.2.conv.branch_1x1.conv.weight)'),
+    (drop('stage2.1.rbr_identity.num_batches_tracked'), '1 missing (stages.1.1.conv.branch_identity.num_batches_tracked)'),
+    (drop('linear.bias'), '1 missing (linear.bias)'),
+    (add('stage1_aux.weight', torch.zeros(1)), '1 not used (stage1_aux.weight)'),
+    (add('linear.scale', torch.zeros(1)), '1 not used (linear.scale)'),
+    (add('linear.weight', torch.zeros(NUM_CLASSES, 5)), '1 of another shape (linear.weight (7, 5) instead of (7, 48))'),
 ])
 def test_strict(change, message, save, tmp_path):
     state = official(Classifier(TINY_ARCH).state_dict())
     change(state)
-    with pytest.raises(CheckpointError, match=message):
-        convert_checkpoint(str(save(state)), tmp_path / 'own.pth')
-    assert not (tmp_path / 'own.pth').exists()
+    assert_refused(save(state), tmp_path / 'own.pth', INCOMPLETE.format('FILE', message))
+
+
+def test_no_whole_backbone(save, tmp_path):
+    whole = official(Classifier(TINY_ARCH).state_dict())
+    state = {key: value for key, value in whole.items() if not key.startswith('stage4')}
+    assert_refused(save(state), tmp_path / 'own.pth',
+                   'checkpoint FILE is not a whole RepVGG: it has no block in one of the four stages')
+    state = {key: value for key, value in whole.items() if not key.startswith('stage')}
+    assert_refused(save(state), tmp_path / 'own.pth', 'checkpoint FILE is no RepVGG in the layout of own, official, '
+                   'MMPretrain, timm; its keys are linear.weight, linear.bias')
+
+
+def assert_refused(source, target, message):
+    """The error has this message, in which FILE stands for the file, and nothing was written."""
+    with pytest.raises(CheckpointError) as raised:
+        convert_checkpoint(str(source), target)
+    assert str(raised.value).replace(str(source), 'FILE') == message
+    assert not target.exists()
 
 
 def test_what_is_neither_backbone_nor_head_is_an_error(save, tmp_path):
     state = Classifier(TINY_ARCH).state_dict() | {'teacher.weight': torch.zeros(1)}
-    with pytest.raises(CheckpointError, match=r'1 not used \(teacher\.weight\)'):
-        convert_checkpoint(str(save(state)), tmp_path / 'own.pth')
+    assert_refused(save(state), tmp_path / 'own.pth', INCOMPLETE.format('FILE', UNUSED.format('teacher.weight')))
+
+
+@pytest.mark.situation("Other people's checkpoints", 'tools/convert_weights.py on "backbone." with the official "linear."',
+                       before='refused: "not used (linear.weight, linear.bias)"', now='converted, classifier included')
+@pytest.mark.parametrize('wrap', [
+    lambda state: {key if key.startswith('linear.') else f'backbone.{key}': value for key, value in state.items()},
+    lambda state: {f'model.{key}': value for key, value in state.items()},
+    lambda state: {f'model.{key if key.startswith("linear.") else f"encoder.{key}"}': value for key, value in state.items()},
+], ids=['backbone', 'model', 'model.encoder'])
+def test_wrapped_classifier_of_another_layout(wrap, save, tmp_path):
+    state = Classifier(TINY_ARCH).state_dict()
+    convert_checkpoint(str(save(wrap(official(state)))), tmp_path / 'own.pth')
+    assert_identical(read_checkpoint(tmp_path / 'own.pth')['state_dict'], state)
 
 
 def test_target_must_be_another_file(save, tmp_path):
     source = save(RepVGG(TINY_ARCH).state_dict())
     before = source.read_bytes()
-    with pytest.raises(UserError, match='it is the source; give another file'):
+    with pytest.raises(UserError) as raised:
         convert_checkpoint(str(source), source)
+    assert str(raised.value) == f'cannot write {source}: it is the source; give another file'
     assert source.read_bytes() == before
 
 

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistakes import assert_mistake
+from mistakes import assert_error_line
 from PIL import Image
+
+REFUSED = ('checkpoint {} is refused: it holds more than tensors and plain values (posix.mkdir), which could run code; save '
+           'its state_dict alone. If you know who made it, add --trust-checkpoint')
 
 
 class Malicious:
@@ -44,8 +47,7 @@ CALLS = {  # Tool, and its arguments for a config, a checkpoint and a folder.
 
 @pytest.mark.parametrize('call', CALLS)
 def test_nothing_runs(run_tool, config, evil, tmp_path, call):
-    assert_mistake(run_tool(*CALLS[call](config, evil, tmp_path)),
-                   r'evil\.pth is refused: .*mkdir.*, which could run code; .* add --trust-checkpoint')
+    assert_error_line(run_tool(*CALLS[call](config, evil, tmp_path)), f'error: {REFUSED.format(evil)}')
     assert not (tmp_path / 'trace').exists()
 
 
@@ -54,7 +56,8 @@ def test_resuming_passes_it_over(run_tool, config, evil, tmp_path):
     work_dir.mkdir()
     evil.rename(work_dir / 'epoch_1.pth')
     result = run_tool('train', config, '--work-dir', work_dir, '--resume')
-    assert_mistake(result, r'none of the 1 checkpoints .* is whole.*mkdir')
+    assert_error_line(result, f'error: none of the 1 checkpoints in {work_dir} is whole; restore one, or train without '
+                      '--resume: ' + REFUSED.format(work_dir / 'epoch_1.pth'))
     assert not (tmp_path / 'trace').exists()
 
 
