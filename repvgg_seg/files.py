@@ -40,6 +40,15 @@ def remove_temporaries(folder: Path, pattern: str) -> None:
             file.unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    """Force a file, or the entries of a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write(data: bytes | memoryview, path: Path) -> None:
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
@@ -51,11 +60,7 @@ def _write(data: bytes | memoryview, path: Path) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     if os.name == 'posix':  # Only there a folder's entries, which a rename changes, can be forced onto the disk.
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(path.parent)
 
 
 def _reason(error: OSError, folder: Path) -> str:

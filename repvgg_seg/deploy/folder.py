@@ -2,8 +2,6 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from .artefacts import Artefact, ExportRequest, check_request
 from .evaluation import Evaluation, has_labels
 from .exporting import export
 from .fusing import fuse_for_inference, fused_model_config
+from .replacing import check_replaceable, replacement
 from .runtime import REPORT
 from .sample_images import calibration_images, check_images, crop_or_enlarge
 
@@ -103,7 +102,7 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     """
     request = request or ExportRequest()
     check_request(request)
-    out = out.absolute()
+    out = out.resolve()  # A link stays, what it leads to is replaced.
     check_replaceable(out)
     if Path(checkpoint).is_dir():
         raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file')
@@ -143,8 +142,7 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     info = dict(repvgg_seg_version=__version__, torch_version=str(torch.__version__), source=Path(checkpoint).name,
                 source_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest())
 
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
-    try:
+    with replacement(out) as temporary:
         if 'pth' in request.formats:
             meta = dict(info, fused=True,
                         dataset_meta=dataset_metainfo(config) if is_segmentor else trained_meta.get('dataset_meta', {}))
@@ -157,10 +155,6 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
                                                    calibration_pictures, evaluation, miou_before)
             info.update(description)
         (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
-        temporary.chmod(0o755)
-        put_in_place(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return report
 
 
@@ -193,39 +187,6 @@ def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict) -> N
     reloaded = build_trained(config, str(folder))[0].state_dict()
     if list(reloaded) != list(state) or not all(torch.equal(value, reloaded[key]) for key, value in state.items()):
         raise UserError('the written model differs from the fused one when it is read back; nothing was written')
-
-
-def check_replaceable(out: Path) -> None:
-    """Check that a folder can be written, or is an older one that can be replaced.
-
-    Raises:
-        UserError: it is a file, something else is in it, or its place cannot be written.
-    """
-    if out.exists() and not out.is_dir():
-        raise UserError(f'{out} is a file; expected a folder to write')
-    if out.is_mount():
-        raise UserError(f'{out} is a mount point, which cannot be replaced at once; choose a folder in it')
-    if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
-        raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
-    for folder in (out.parent, *([out] if out.exists() else [])):
-        if not os.access(folder, os.W_OK):
-            raise UserError(f'folder {folder} cannot be written; choose another one')
-
-
-def put_in_place(new: Path, out: Path) -> None:
-    """Rename a finished folder to its place; an older one there is removed only after that, and comes back on a failure."""
-    older = None
-    if out.exists():
-        older = Path(tempfile.mkdtemp(prefix=f'.{out.name}-old-', dir=out.parent))
-        out.replace(older)
-    try:
-        new.rename(out)
-    except BaseException:
-        if older:
-            older.replace(out)
-        raise
-    if older:
-        shutil.rmtree(older, ignore_errors=True)
 
 
 def count(model: nn.Module) -> int:

@@ -15,7 +15,7 @@ from mistakes import assert_mistake
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from repvgg_seg.deploy import folder
+from repvgg_seg.deploy import replacing
 from repvgg_seg.deploy.agreement import as_batch, logits_of
 from repvgg_seg.deploy.artefacts import FORMATS, PRECISIONS
 from repvgg_seg.deploy.runtime import load, windows
@@ -155,22 +155,17 @@ def test_out_must_be_a_folder_that_can_be_replaced(run_tool, config, random_chec
     result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'file.onnx')
     assert_mistake(result, 'is a file; expected a folder')
     (tmp_path / 'out').mkdir()
-    monkeypatch.setattr(folder.os, 'access', lambda path, mode: path != tmp_path / 'out')
+    monkeypatch.setattr(replacing.os, 'access', lambda path, mode: path != tmp_path / 'out')
     assert_mistake(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out'), r'folder \S+out cannot be written')
 
 
-def test_a_failing_replacement_brings_the_older_folder_back(tmp_path, monkeypatch):
-    for name in ('new', 'out'):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / 'file').write_text(name)
-    rename = Path.rename
-    monkeypatch.setattr(Path, 'rename', lambda self, target: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        folder.put_in_place(tmp_path / 'new', tmp_path / 'out')
-    assert (tmp_path / 'out/file').read_text() == 'out'
-    monkeypatch.setattr(Path, 'rename', rename)
-    folder.put_in_place(tmp_path / 'new', tmp_path / 'out')
-    assert (tmp_path / 'out/file').read_text() == 'new' and [path.name for path in tmp_path.iterdir()] == ['out']
+def test_a_link_to_the_folder_stays_one(run_tool, config, random_checkpoint, tmp_path):
+    (tmp_path / 'v1').mkdir()
+    (tmp_path / 'current').symlink_to('v1')
+    for _ in range(2):
+        assert run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'current').code == 0
+    assert (tmp_path / 'current').is_symlink() and (tmp_path / 'v1/deploy.json').is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['current', 'v1']
 
 
 def test_every_format_and_precision_can_be_asked_for(run_tool):
