@@ -1,5 +1,4 @@
 """Writing a fused segmentor in the formats that other programs run, each file checked against the trained model."""
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from .artefacts import FORMATS, PRECISIONS, Artefact, ExportRequest, Format
 from .evaluation import Evaluation
 from .graph import GraphExporter, check_dynamic, check_exportable, min_size
 from .quantization import Quantizer, split_identities
-from .runtime import Predictor, Run, load_file
+from .runtime import Predictor, Run, load_file, sha256_of
 from .sample_images import crop_or_enlarge
 from .undilation import undilate
 
@@ -151,7 +150,7 @@ class Checker:
         return Artefact(
             format_name, precision, self.request.size, 'logits' if self.request.logits else 'labels', difference, changed,
             self.evaluate(run, path.name), False, [], milliseconds, sum(part.stat().st_size for part in parts),
-            hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest())
+            sha256_of(path))
 
     def evaluate(self, run: Run, name: str) -> float | None:
         """mIoU of an artefact in per cent; None without an evaluation."""

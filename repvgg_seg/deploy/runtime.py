@@ -4,9 +4,13 @@
 >>> predictor = load('exported')                          # a folder that tools/deploy.py wrote, or one file in it
 >>> labels = predictor(image)                             # uint8 (H, W, 3) -> uint8 (H, W) of class indices
 """
+import hashlib
 import importlib.util
-import json
+import os
+import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, overload
@@ -15,10 +19,12 @@ import numpy as np
 
 from ..errors import InstallationError, UserError, some
 from ..labels import check_class_count
+from .report import OPENVINO_PRECISION, REPORT, read_report
 
-REPORT = 'deploy.json'
-# Precision of an artefact, in OpenVINO's words; in int8 of what is not quantised. A CPU without bf16 takes f32 for it.
-OPENVINO_PRECISION = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
+PROGRAM = '.pt2'
+WITH_WEIGHTS_BESIDE = ('.xml', '.param')  # In a .bin file of the same name.
+# What the backends raise on damaged files.
+UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -75,10 +81,10 @@ class Predictor:
         """
         if batch_size < 1:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
-        overlap = (overlap, overlap) if isinstance(overlap, int) else overlap
+        shared: tuple[int, int] = (int(overlap), ) * 2 if isinstance(overlap, Integral) else overlap  # type: ignore[assignment]
         if isinstance(images, np.ndarray):
-            return self._segment(images, tile or self.size, overlap, batch_size)
-        return [self._segment(image, tile or self.size, overlap, batch_size) for image in images]
+            return self._segment(images, tile or self.size, shared, batch_size)
+        return [self._segment(image, tile or self.size, shared, batch_size) for image in images]
 
     def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: tuple[int, int],
                  batch_size: int) -> np.ndarray:
@@ -130,40 +136,73 @@ def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
         yield Window(0, size, 0, size)
         return
     if not 0 <= overlap < length:
-        raise UserError(f'overlap must be from 0 to {length - 1} for windows of {length} pixels, got {overlap}')
+        raise UserError(f'overlap must be from 0 to {length - 1} for windows of {length} pixels, got {overlap}; give a smaller '
+                        'overlap or larger tiles')
     starts = [*range(0, size - length, length - overlap), size - length]
     cuts = [0, *((after + before + length) // 2 for before, after in zip(starts, starts[1:])), size]
     for start, first, end in zip(starts, cuts, cuts[1:]):
         yield Window(start, start + length, first, end)
 
 
-def load(source: str | Path, threads: int | None = None) -> Predictor:
-    """Load an artefact that ``tools/deploy.py`` exported.
+def load(source: str | Path, threads: int | None = None, verify: bool = True) -> Predictor:
+    """Load an artifact that ``tools/deploy.py`` exported. Threads may share the predictor.
 
     Args:
         source: a file (``.onnx``, ``.xml``, ``.pt2`` or ``.param``), or the folder; of several in it one in fp32, and then the
-            first in the order of ``BACKENDS``, whose backend is installed.
+            first in the order of ``BACKENDS``, whose backend is installed. A ``.pt2`` file is a program, so it is loaded only
+            when ``source`` names it.
         threads: CPU threads; by default the backend decides.
+        verify: compare the files with the sha256 that was recorded when they were exported.
 
     Raises:
-        UserError: there is no artefact.
+        UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or not the exported one.
         InstallationError: the backend is not installed.
     """
     source = Path(source)
     folder = source if source.is_dir() else source.parent
-    if not (folder / REPORT).is_file():
-        raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote, or a file in it')
-    info = json.loads((folder / REPORT).read_text())
-    artefacts = {name: entry for name, entry in info.get('artefacts', {}).items() if (folder / name).is_file()}
+    info = read_report(folder)
+    artefacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).is_file()}
     wanted = [name for name in artefacts if source.is_dir() or name == source.name]
     if not wanted:
         raise UserError(f'{source} is no artefact to run; of those in {REPORT} there are {some(artefacts) or "none"}. Export '
                         'one with tools/deploy.py --formats onnx, openvino, pt2 or ncnn')
+    if source.is_dir() and all(name.endswith(PROGRAM) for name in wanted):
+        raise UserError(f'{folder} holds {some(wanted)} only, which is a program and can run any code; if you exported it '
+                        f'yourself, load it by its name: {folder / wanted[0]}')
     # The first whose backend is here; what is nearest to the trained model comes first.
+    wanted = [name for name in wanted if not source.is_dir() or not name.endswith(PROGRAM)]
     wanted.sort(key=lambda name: (artefacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
     able = [name for name in wanted if importlib.util.find_spec(BACKENDS[Path(name).suffix][0]) is not None]
     name = (able or wanted)[0]
+    if verify:
+        check_hash(folder / name, artefacts[name].get('sha256'))
     return Predictor(load_file(folder / name, artefacts[name]['precision'], threads), info, artefacts[name])
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of an artifact: of the file, and of the weights beside it where they are a file of their own."""
+    return _sha256(path, path.with_suffix('.bin')) if path.suffix in WITH_WEIGHTS_BESIDE else _sha256(path)
+
+
+def check_hash(path: Path, expected: str | None) -> None:
+    """Compare an artifact with the hash in ``deploy.json``, if there is one.
+
+    Raises:
+        UserError: they differ.
+    """
+    if expected is None:
+        return
+    if path.suffix in WITH_WEIGHTS_BESIDE and not path.with_suffix('.bin').is_file():
+        raise UserError(f'{path} has its weights in {path.with_suffix(".bin").name}, which is not beside it; copy both files')
+    weights = path.with_suffix('.bin')
+    # Version 0.1.0 hashed OpenVINO's weights with every file of the same name that was written after them.
+    if (found := sha256_of(path)) != expected and not (weights.is_file() and _sha256(path, weights) == expected):
+        raise UserError(f'{path} is not the file that was exported: its sha256 begins with {found[:12]}, the one in {REPORT} '
+                        f'with {expected[:12]}; copy or export it again, or load it as it is with load(..., verify=False)')
+
+
+def _sha256(*parts: Path) -> str:
+    return hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest()
 
 
 def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
@@ -179,6 +218,7 @@ def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
         (N, C, H, W).
 
     Raises:
+        UserError: the backend cannot read the file.
         InstallationError: the backend is not installed.
     """
     module, load_in = BACKENDS[path.suffix]
@@ -186,14 +226,22 @@ def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
         backend = importlib.import_module(module)
     except ModuleNotFoundError:
         raise InstallationError(f'{path.name} needs {module}, which is not installed; run: pip install {module}') from None
-    return load_in(backend, path, precision, threads)
+    try:
+        return load_in(backend, path, precision, threads)
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{path} cannot be loaded by {module} ({reason}); copy or export it again') from None
 
 
 def _onnxruntime(onnxruntime: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
     options = onnxruntime.SessionOptions()
     if threads:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    raised = onnxruntime.capi.onnxruntime_pybind11_state
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    except (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf, raised.NotImplemented) as error:
+        raise ValueError(error) from None  # Theirs have no base class of their own.
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
 
@@ -204,14 +252,28 @@ def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | N
     if threads:
         settings['INFERENCE_NUM_THREADS'] = threads
     model = openvino.Core().compile_model(path, 'CPU', settings)
-    return lambda images: model([images])[0]
+    requests = threading.local()  # A request holds the tensors of one inference, so threads must not share it.
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if not hasattr(requests, 'own'):
+            requests.own = model.create_infer_request()
+        return requests.own.infer([images])[0]
+
+    return run
 
 
 def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
     if threads:
         torch.set_num_threads(threads)
     module = torch.no_grad()(torch.export.load(path).module())
-    return lambda images: module(torch.from_numpy(images)).numpy()
+    process = os.getpid()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            torch.set_num_threads(1)  # OpenMP's other threads are not forked; it would wait for them forever.
+        return module(torch.from_numpy(images)).numpy()
+
+    return run
 
 
 def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Any:
@@ -235,8 +297,12 @@ def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None)
 def _ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
     net = load_ncnn(ncnn, path, precision, threads)
     output, = net.output_names()
+    process = os.getpid()
 
     def segment(image: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            raise UserError(f'{path} was loaded before this process was forked, in which ncnn would wait forever; load it in '
+                            'each process')
         extractor = net.create_extractor()
         pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
         extractor.input('images', ncnn.Mat(pixels))

@@ -103,7 +103,7 @@ def test_refuses(size, image, arguments, message):
 def test_load_refuses(files, source, error, message, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     if files is not None:
-        listed = dict.fromkeys(['model.xml', 'model.onnx'], dict(precision='fp32', size=None))
+        listed = dict.fromkeys(['model.xml', 'model.onnx'], dict(precision='fp32', size=None, output='labels'))
         (tmp_path / 'deploy.json').write_text(json.dumps(dict(INFO, artefacts=listed)))
         for name in files:
             (tmp_path / name).touch()
@@ -119,7 +119,7 @@ def test_load_refuses(files, source, error, message, tmp_path, monkeypatch):
     (['b.fp32.xml', 'c.fp32.onnx'], ('openvino', ), 'c.fp32.onnx'),
 ])
 def test_which_of_a_folder(present, missing, expected, tmp_path, monkeypatch):
-    listed = {name: dict(precision=name.split('.')[1], size=None) for name in [*present, 'gone.fp32.xml']}
+    listed = {name: dict(precision=name.split('.')[1], size=None, output='labels') for name in [*present, 'gone.fp32.xml']}
     (tmp_path / 'deploy.json').write_text(json.dumps(dict(INFO, artefacts=listed)))
     for name in present:
         (tmp_path / name).touch()
