@@ -28,7 +28,7 @@ def stock_config(name: str, root: Path) -> Config:
     for split in ('train', 'val'):
         for position, dataset in enumerate(datasets_in(theirs[f'{split}_dataloader'].dataset)):
             write(dataset, root, [f'{split}{position}{letter}' for letter in 'ab'])
-            dataset.data_root = str(root)
+            dataset.data_root, dataset.serialize_data = str(root), False  # Serializing collects garbage, which takes time.
             for step in dataset.pipeline:
                 shrink(step)
         config[f'{split}_dataloader'].dataset = theirs[f'{split}_dataloader'].dataset

@@ -1,6 +1,6 @@
 """What is wrong with the config of a segmentor, before it is built."""
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 
 from mmengine.config import Config
 
@@ -50,7 +50,7 @@ def check_class_weights(head: Mapping, place: str, outputs: int) -> None:
         if isinstance(weights, str) and not os.path.isfile(weights):
             raise UserError(f'class_weight of {type_name(loss)} in model.{place} is the file {weights}, which does not exist')
         weights = get_class_weight(weights)
-        if isinstance(weights, Sequence) and len(weights) != outputs:
+        if isinstance(weights, Sized) and len(weights) != outputs:
             raise UserError(f'class_weight of {type_name(loss)} in model.{place} has {len(weights)} values, the head has '
                             f'{outputs} classes; give one value for each class')
 

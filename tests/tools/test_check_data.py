@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from mistakes import assert_mistake
+from mistakes import assert_error_line, assert_mistake
 from PIL import Image
 
 CONFIG = """
@@ -175,9 +175,36 @@ def test_absent_class_is_a_warning(check, copy):
     assert 'no pixel of train is pedestrian' in result.out
 
 
-def test_sample_is_spread(check, sound):
-    _, (train, val) = check(sound, '--sample', '3')
+@pytest.mark.situation('Smaller', 'check_data.py --sample 150 of 701 pairs', before='"No fault in 701 pairs"',
+                       now='says how many were read')
+def test_sample_is_spread_and_said(check, sound, copy):
+    result, (train, val) = check(sound, '--sample', '3')
     assert sum(train['sizes'].values()) == sum(val['sizes'].values()) == 3
+    assert [train['read'], val['read']] == [3, 3]
+    total = train['images'] + val['images']
+    assert result.out.splitlines()[-1].startswith(f'No fault in the 6 of {total} pairs that were read; written to ')
+    assert f'train: the 3 of {train["images"]} pairs that were read; sizes ' in result.out
+    color_label(copy)
+    assert_error_line(check(copy, '--sample', '3')[0], f'error: 1 faults in the 6 of {total} pairs that were read, see above')
+
+
+def test_images_that_are_not_used_are_counted_and_named(check, copy):
+    for name in ('a.gif', '._00.png'):
+        (copy / 'train' / name).write_bytes(b'')
+    result, (train, val) = check(copy)
+    assert result.code == 0 and train['warnings'] == {'unused images': 2} and not val['warnings']
+    assert 'warning: train: unused images (2)' in result.out
+    assert f'1 image file(s) are not used, because they are hidden: {copy / "train/._00.png"}' in result.out
+
+
+def test_stock_dataset_that_is_not_there(run_tool, tmp_path):
+    (tmp_path / 'config.py').write_text(f"""
+_base_ = ['{tiny.ROOT}/configs/pspnet_repvgg_a0_camvid.py']
+train_dataloader = dict(dataset=dict(type='mmseg.ADE20KDataset', data_root='{tmp_path}/absent'))
+""")
+    result = run_tool('check_data', tmp_path / 'config.py', '--sets', 'train')
+    assert 'mmseg.ADE20KDataset cannot be opened (' in result.out
+    assert_error_line(result, 'error: 1 faults in 0 pairs, see above')
 
 
 def test_training_looks_at_a_sample_first(run_tool, config, streets, tmp_path):
