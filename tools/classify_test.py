@@ -13,9 +13,10 @@ def main() -> None:
     if args.out:
         cli.ensure_writable_file(args.out)
     from repvgg_seg.engine.classifier import test_classifier
+    from repvgg_seg.engine.testing import in_words
     metrics = test_classifier(config, args.checkpoint, args.size, args.out)
-    accuracies = ', '.join(f'{name.rpartition("/")[2].replace("top", "top-")} {value:.2f}' for name, value in metrics.items())
-    cli.say(f'{accuracies}; written to {config.work_dir}/test.json' + (f', predictions to {args.out}' if args.out else ''))
+    shown = {name.rpartition('/')[2].replace('top', 'top-'): value for name, value in metrics.items()}
+    cli.say(f'{in_words(shown)}; written to {config.work_dir}/test.json' + (f', predictions to {args.out}' if args.out else ''))
 
 
 if __name__ == '__main__':

@@ -9,7 +9,8 @@ def main() -> None:
     config = cli.load_config(args, 'mmpretrain')
     cli.prepare_training(config, args)
     from repvgg_seg.engine.classifier import train_classifier
-    cli.say(f'Trained; the best checkpoint is {train_classifier(config)}')
+    from repvgg_seg.engine.training import outcome
+    cli.say(outcome(train_classifier(config)))
 
 
 if __name__ == '__main__':

@@ -14,12 +14,13 @@ def main() -> None:
     for folder in filter(None, (args.out, args.submit)):
         cli.ensure_writable(folder)
     from repvgg_seg.engine.segmentor import test_segmentor
+    from repvgg_seg.engine.testing import in_words
     metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit)
     if args.submit:
         cli.say(f'Wrote label ids to {args.submit}')
     else:
-        cli.say(f'mIoU {metrics["mIoU"]:.2f}, mean accuracy {metrics["mAcc"]:.2f}, pixel accuracy {metrics["aAcc"]:.2f}; '
-                f'written to {config.work_dir}/test.json' + (f', predictions to {args.out}' if args.out else ''))
+        cli.say(f'{in_words(metrics)}; written to {config.work_dir}/test.json'
+                + (f', predictions to {args.out}' if args.out else ''))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,8 @@ def main() -> None:
     config = cli.load_config(args, 'mmseg')
     cli.prepare_training(config, args)
     from repvgg_seg.engine.segmentor import train_segmentor
-    cli.say(f'Trained; the best checkpoint is {train_segmentor(config)}')
+    from repvgg_seg.engine.training import outcome
+    cli.say(outcome(train_segmentor(config)))
 
 
 if __name__ == '__main__':

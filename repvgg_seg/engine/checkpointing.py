@@ -6,10 +6,11 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as _MMEngineCheckpointHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from ..errors import TrainingError, some
+from ..errors import TrainingError, UserError, some
 from ..files import remove_temporaries, write_atomically
 from ..registry import HOOKS
 from ..weights import not_finite
+from .metrics import check_save_best
 from .random_state import random_state, restore_random_state
 from .resuming import INTERRUPTED, advice
 
@@ -57,6 +58,8 @@ class CheckpointHook(_MMEngineCheckpointHook):
             MMEngine does it.
     """
 
+    _default_greater_keys = [*_MMEngineCheckpointHook._default_greater_keys, 'mFscore', 'recall', 'f1-score']
+
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self.is_local = self.backend_args is None and '://' not in str(self.out_dir)
@@ -102,6 +105,8 @@ class CheckpointHook(_MMEngineCheckpointHook):
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint."""
         runner.message_hub.update_info('last_validation', steps_done(runner))
+        if metrics:
+            check_save_best(self.save_best, metrics)
         super().after_val_epoch(runner, metrics)
         self._flush()
 
@@ -130,6 +135,13 @@ class CheckpointHook(_MMEngineCheckpointHook):
                     self.best_ckpt_path = here
                 elif self.save_best is not None and len(self.key_indicators) > 1:
                     self.best_ckpt_path_dict[key.removeprefix('best_ckpt_')] = here
+
+    def _init_rule(self, rules: list, key_indicators: list[str]) -> None:
+        try:
+            super()._init_rule(rules, key_indicators)
+        except ValueError:
+            raise UserError(f'whether more of {some(key_indicators)} is better or worse is not known; set '
+                            'default_hooks.checkpoint.rule to greater or less') from None
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         self.random_states = all_gather_object(random_state())

@@ -44,7 +44,8 @@ def train_classifier(config: Config) -> Path | None:
     return train(config, check_classifier)
 
 
-def test_classifier(config: Config, checkpoint: str, size: int | None = None, out: str | None = None) -> dict[str, float]:
+def test_classifier(config: Config, checkpoint: str, size: int | None = None,
+                    out: str | None = None) -> dict[str, float | list]:
     """Evaluate a checkpoint on the config's test set.
 
     Args:

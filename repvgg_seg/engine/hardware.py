@@ -73,6 +73,20 @@ class BFloat16OptimWrapper(OptimWrapper):
             yield
 
 
+def fit_amp(config: Config) -> list[str]:
+    """On a CPU, which MMEngine's ``AmpOptimWrapper`` refuses, put ours in its place.
+
+    Returns:
+        What was changed, in words.
+    """
+    if type_name(config.optim_wrapper) != 'AmpOptimWrapper' or get_device() != 'cpu':
+        return []
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        config.optim_wrapper.pop(key, None)
+    config.optim_wrapper.type = 'repvgg_seg.BFloat16OptimWrapper'
+    return ['optim_wrapper.type is BFloat16OptimWrapper instead of AmpOptimWrapper, which needs a GPU']
+
+
 def enable_amp(config: Config) -> None:
     """Train in mixed precision: bfloat16 where the device has it (every CPU, GPUs since Ampere), else float16.
 

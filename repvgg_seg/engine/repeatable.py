@@ -1,4 +1,5 @@
 """Data that depend on seed, epoch and index of the image alone, so that a run can go on anywhere as if it had not stopped."""
+import inspect
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from itertools import islice
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+REPLACED = ('dataset', 'sampler', 'batch_sampler', 'shuffle', 'generator')  # Arguments of a loader that is made repeatable.
 
 
 class RepeatableDataset:
@@ -79,12 +82,10 @@ def make_repeatable(loader: DataLoader, seed: int) -> DataLoader:
     if loader.batch_size is None:
         return loader
     sampler = RepeatableSampler(loader.sampler, len(loader.dataset))
-    return DataLoader(
-        RepeatableDataset(loader.dataset, seed), batch_size=loader.batch_size, sampler=sampler, drop_last=loader.drop_last,
-        num_workers=loader.num_workers, collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn, prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
-        generator=torch.Generator())  # Else each pass would draw a seed for the workers from the global one.
+    others = {name: getattr(loader, name) for name in inspect.signature(DataLoader).parameters if name not in REPLACED}
+    return DataLoader(RepeatableDataset(loader.dataset, seed), sampler=sampler,
+                      generator=torch.Generator(),  # Else each pass would draw a seed for the workers from the global one.
+                      **others)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def train_segmentor(config: Config) -> Path | None:
 
 
 def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,
-                   submit: str | None = None) -> dict[str, float]:
+                   submit: str | None = None) -> dict[str, float | list]:
     """Evaluate a checkpoint on the config's test set.
 
     Args:
@@ -43,7 +43,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         submit: folder for predictions as PNGs of original label ids; nothing is evaluated, no labels are read.
 
     Returns:
-        mIoU, mAcc (mean accuracy) and aAcc (pixel accuracy) in per cent; empty with ``submit``.
+        What the config's evaluator gives, e.g. mIoU, mAcc (mean accuracy) and aAcc (pixel accuracy) in per cent; empty with
+        ``submit``.
 
     Raises:
         UserError: the checkpoint, the classes or the data set do not fit.

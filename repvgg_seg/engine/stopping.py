@@ -15,7 +15,7 @@ from ..registry import HOOKS
 from .checkpointing import CheckpointHook
 from .resuming import INTERRUPTED, advice
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @HOOKS.register_module()
@@ -40,7 +40,7 @@ class FiniteLossHook(Hook):
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """On Ctrl-C or SIGTERM finish the iteration, save a checkpoint and stop; a second signal ends at once.
+    """On Ctrl-C, SIGTERM or SIGHUP finish the iteration, save a checkpoint and stop; a second signal ends at once.
 
     Processes that train together stop after the same iteration.
     """
@@ -53,7 +53,8 @@ class StopHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Listen for signals."""
-        self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS
+                         if signal.getsignal(number) != signal.SIG_IGN}  # As nohup and shells in the background leave them.
 
     def after_run(self, runner: Runner) -> None:
         """Listen no more."""
@@ -62,6 +63,10 @@ class StopHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Note where in the epoch the run stands."""
         self.into_epoch = getattr(runner.train_loop, 'into_epoch', 0)  # A loop of iterations has no epochs.
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        """Let PyTorch notice between iterations that a loader's worker has died; its handler would break into one."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         """Stop if a signal asked for it.
@@ -92,14 +97,17 @@ class StopHook(Hook):
         Raises:
             Interruption: always.
         """
-        saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-        if saver is not None:
-            saver.save_interrupted(runner, iterations, self.into_epoch)
-            left = f'go on from {Path(saver.out_dir, INTERRUPTED)} with --resume'
-        else:
-            left = 'this config saves no checkpoints'
+        left = self.save(runner, iterations)
         number = self.received or signal.SIGTERM
         raise Interruption(f'stopped by {signal.Signals(number).name} after iteration {iterations}; {left}', number)
+
+    def save(self, runner: Runner, iterations: int) -> str:
+        """Save a checkpoint wherever the run stands, after as many iterations; how to go on, in words."""
+        saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if saver is None:
+            return 'this config saves no checkpoints'
+        saver.save_interrupted(runner, iterations, self.into_epoch)
+        return f'go on from {Path(saver.out_dir, INTERRUPTED)} with --resume'
 
     def restore_handlers(self) -> None:
         """Give signals back the meaning that they had."""

@@ -9,13 +9,16 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..errors import UserError
-from ..run_checkpoints import find_checkpoint
-from .hardware import fit_to_hardware
+from ..errors import TrainingError, UserError
+from ..run_checkpoints import BEST, find_checkpoint
+from .checkpointing import CheckpointHook
+from .hardware import fit_amp, fit_to_hardware
 from .locking import locked
-from .resuming import checkpoint_folder, find_what_to_resume
+from .metrics import check_save_best, given_by
+from .resuming import advice, checkpoint_folder, find_what_to_resume
 from .runner import Runner, make_durable
 from .stopping import StopHook
+from .workers import limit_workers, lost_worker
 
 RESUMPTION_TOLERANCE = 0.01  # Of batch and iterations an epoch: shares of 256 images need not be whole.
 
@@ -44,6 +47,7 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         for place in {place.resolve(): place for place in (Path(config.work_dir), folder)}.values():
             locks.enter_context(locked(place))
         resumed, number, notes = find_what_to_resume(config)
+        notes += [*fit_amp(config), *limit_workers(config)]
         runner = Runner.from_cfg(config)
         if base:
             # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
@@ -53,6 +57,7 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         loaders = [runner.train_loop.dataloader]
         if runner.val_loop is not None:
             loaders.append(runner.val_loop.dataloader)
+            check_metrics(runner)
         if len(loaders[0]) == 0:
             raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
                             f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
@@ -66,6 +71,13 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         run(runner)
     barrier()  # The main process writes the checkpoints.
     return find_checkpoint(folder)
+
+
+def outcome(checkpoint: Path | None) -> str:
+    """The closing line of a tool that trains, from what :func:`train` returns."""
+    if checkpoint is None:
+        return 'Trained; no checkpoint was saved'
+    return f'Trained; the {"best" if checkpoint.name.startswith(BEST) else "last"} checkpoint is {checkpoint}'
 
 
 def passes_of(config: Config) -> int:
@@ -99,10 +111,14 @@ def run(runner: Runner) -> None:
     stopper = next(hook for hook in runner.hooks if isinstance(hook, StopHook))
     try:
         runner.train()
-    except RuntimeError:
-        if stopper.received is None or get_world_size() > 1:  # Processes that others wait for cannot save alone.
+    except RuntimeError as error:
+        alone = get_world_size() == 1  # Processes that others wait for cannot save alone.
+        if stopper.received is not None and alone:
+            stopper.stop(runner, runner.iter)
+        if (lost := lost_worker(error)) is None:
             raise
-        stopper.stop(runner, runner.iter)
+        left = stopper.save(runner, runner.iter) if alone else advice(checkpoint_folder(runner.cfg))
+        raise TrainingError(f'{lost}. {left[0].upper()}{left[1:]}') from None
     finally:
         stopper.restore_handlers()
 
@@ -138,6 +154,18 @@ def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> 
         raise UserError(f'{checkpoint} was trained with {wanted}, resuming it would take {found}; resume with the same '
                         'training set and as many images an iteration as before (train_dataloader.batch_size times the number '
                         f'of processes), or start from its weights without --resume (--cfg-options load_from={checkpoint})')
+
+
+def check_metrics(runner: Runner) -> None:
+    """Check that the best checkpoint can be chosen by the metrics that the validation gives, as far as these are known.
+
+    Raises:
+        UserError: it cannot.
+    """
+    given = given_by(runner.val_loop.evaluator)
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and given is not None:
+            check_save_best(hook.save_best, given)
 
 
 def log_effective_batch(runner: Runner, loader: DataLoader) -> None:

@@ -3,6 +3,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch.utils.checkpoint
 from torch import Tensor, nn
@@ -138,8 +139,11 @@ class RepVGG(nn.Module):
         for index, stage in enumerate(self.stages):
             for block in stage.children():
                 if self.with_cp is True and x.requires_grad:
-                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False,
-                                                          context_fn=partial(_contexts_of_recomputing, block))
+                    # A compiled graph updates statistics once by itself, and takes no contexts.
+                    contexts: dict[str, Any] = {}
+                    if not torch.compiler.is_compiling():
+                        contexts['context_fn'] = partial(_contexts_of_recomputing, block)
+                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False, **contexts)
                 else:
                     x = block(x)
             if index in self.out_indices:

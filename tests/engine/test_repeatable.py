@@ -1,4 +1,6 @@
 """What a loader gives depends on seed, epoch and image alone."""
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader
 
 from repvgg_seg.engine.random_state import random_state, restore_random_state
-from repvgg_seg.engine.repeatable import RepeatableSampler, make_repeatable, unwrapped
+from repvgg_seg.engine.repeatable import REPLACED, RepeatableSampler, make_repeatable, unwrapped
 
 LENGTH = 10
 
@@ -86,3 +88,19 @@ def test_random_state_survives_a_checkpoint(tmp_path):
     drawn = [*Draws()[0], np.random.normal()]
     restore_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
     assert [*Draws()[0], np.random.normal()] == drawn
+
+
+@pytest.mark.situation('Smaller', 'a loader with `multiprocessing_context`, `in_order` or `pin_memory_device`',
+                       before='they were dropped without a word', now='a loader keeps every argument that PyTorch has')
+def test_loader_keeps_all_of_its_arguments():
+    """A new argument of PyTorch's needs a value here, so that its loss is noticed."""
+    values = dict(batch_size=3, num_workers=1, collate_fn=list, pin_memory=True, drop_last=True, timeout=7.0,
+                  worker_init_fn=print, multiprocessing_context='spawn', prefetch_factor=5, persistent_workers=True,
+                  pin_memory_device='cuda', in_order=False)
+    known = {*inspect.signature(DataLoader).parameters} - {*REPLACED}
+    assert known <= {*values}
+    arguments = {name: values[name] for name in known}
+    expected, loader = DataLoader(Draws(), **arguments), make_repeatable(DataLoader(Draws(), **arguments), 0)
+    for name in known - {'multiprocessing_context'}:
+        assert getattr(loader, name) == getattr(expected, name) == values[name], name
+    assert loader.multiprocessing_context.get_start_method() == 'spawn'

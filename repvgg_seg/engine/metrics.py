@@ -1,0 +1,45 @@
+"""Which metrics an evaluator will give, before anything is evaluated."""
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from mmengine.evaluator import BaseMetric, Evaluator
+
+from ..errors import UserError
+
+
+def given_by(evaluator: Evaluator) -> list[str] | None:
+    """Names of the metrics; None where one of them is of an unknown kind."""
+    names: list[str] = []
+    for metric in evaluator.metrics:
+        if (tried := try_out(metric)) is None:
+            return None
+        names += [f'{metric.prefix}/{name}' if metric.prefix else name for name in tried]
+    return names
+
+
+def try_out(metric: BaseMetric) -> Iterable[str] | None:
+    """Names that a metric of MMSegmentation's or MMPretrain's gives for one made-up result; None for other metrics."""
+    kind = f'{type(metric).__module__.partition(".")[0]}.{type(metric).__name__}'
+    if kind == 'mmseg.IoUMetric':
+        if metric.format_only:
+            return []
+        areas = [torch.ones(2)] * 4
+        return ['aAcc' if name == 'aAcc' else f'm{name}'
+                for name in metric.total_area_to_metrics(*areas, metric.metrics, metric.nan_to_num, metric.beta)]
+    if kind in ('mmpretrain.Accuracy', 'mmpretrain.SingleLabelMetric'):
+        scores = torch.eye(max(getattr(metric, 'topk', (2,))) + 1)
+        return list(metric.compute_metrics([dict(pred_score=score, gt_label=torch.tensor([label]))
+                                            for label, score in enumerate(scores)]))
+    return None
+
+
+def check_save_best(wanted: Sequence[str] | None, given: Sequence[str] | Mapping) -> None:
+    """Compare the metrics by which the best checkpoint is to be chosen with those that there are.
+
+    Raises:
+        UserError: one is not among them.
+    """
+    absent = [name for name in wanted or () if name not in given and not (name == 'auto' and given)]
+    if absent:
+        raise UserError(f'default_hooks.checkpoint.save_best is {", ".join(absent)}, but the val_evaluator gives '
+                        f'{", ".join(given) or "no metrics"}; choose ' + ('among these, or None' if given else 'None'))
