@@ -282,3 +282,27 @@ def test_wrong_argument(arguments, error, message):
     with pytest.raises(error, match=message) as raised:
         on_meta(**{'arch': TINY_ARCH, **arguments})
     assert isinstance(raised.value, TypeError) == (error is ArgumentTypeError)
+
+
+@pytest.mark.slow
+@pytest.mark.situation('Tracebacks', '`with_cp=True` with `torch.compile`', before="an AssertionError of PyTorch's",
+                       now='works: the same gradients, statistics updated once')
+def test_checkpointing_in_a_compiled_model():
+    """Without its code generator, which needs minutes and a C++ compiler."""
+    arch = dict(num_blocks=(1, 1, 1, 1), width_factors=(0.125, 0.0625, 0.03125, 0.015625))
+    plain, saving = (RepVGG(arch, frozen_stages=2, with_cp=with_cp).train() for with_cp in (False, True))
+    saving.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    for forward in (plain, torch.compile(saving, backend='aot_eager')):
+        forward(images)[-1].square().sum().backward()
+    assert_same_state(saving, plain.state_dict())
+    for one, other in zip(saving.parameters(), plain.parameters()):
+        assert one.grad is other.grad is None or torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_graph_that_is_compiled_takes_no_contexts(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    monkeypatch.setattr(torch.utils.checkpoint, 'checkpoint', lambda block, x, **options: taken.append(options) or block(x))
+    RepVGG(TINY_ARCH, with_cp=True)(torch.randn(2, 3, 32, 32, requires_grad=True))
+    assert taken and all(options == dict(use_reentrant=False) for options in taken)
