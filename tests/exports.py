@@ -4,6 +4,10 @@ import pytest
 from torch import nn
 
 from repvgg_seg.deploy.agreement import as_batch, logits_of
+from repvgg_seg.deploy.artefacts import native_precisions
+
+# Float precisions in which exports can be checked here: CPUs without AVX-512 BF16 or AMX have no bf16.
+FLOATS = tuple(name for name in ('fp32', 'bf16') if name in native_precisions())
 
 
 def expected_labels(trained: nn.Module, image: np.ndarray) -> np.ndarray:

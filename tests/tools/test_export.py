@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exports import expected_labels, picture, skip_without
+from exports import FLOATS, expected_labels, picture, skip_without
 from helpers import assert_relatively_close, randomize
 from mistakes import assert_mistake
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from repvgg_seg.deploy import artefacts as artefacts_module
 from repvgg_seg.deploy import replacing
 from repvgg_seg.deploy.agreement import as_batch, logits_of
 from repvgg_seg.deploy.artefacts import FORMATS, PRECISIONS
@@ -23,7 +24,7 @@ from repvgg_seg.deploy.runtime import load, windows
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 skip_without('onnxscript', 'onnxruntime', 'openvino')
-ARTEFACTS = ('model.fp32.onnx', 'model.fp32.xml', 'model.bf16.xml', 'model.fp32.pt2', 'model.bf16.pt2')
+ARTEFACTS = ('model.fp32.onnx', *(f'model.{precision}.{suffix}' for suffix in ('xml', 'pt2') for precision in FLOATS))
 SIZES = ((48, 64), (65, 97), (100, 67), (113, 113))
 
 
@@ -32,7 +33,7 @@ def artefacts(config, random_checkpoint, tmp_path_factory) -> Path:
     """All formats and precisions, for any size."""
     folder = tmp_path_factory.mktemp('export') / 'artefacts'
     command = [sys.executable, 'tools/deploy.py', config, random_checkpoint, '--out', folder, '--formats', 'pth', 'onnx',
-               'openvino', 'pt2', '--precision', 'fp32', 'bf16']
+               'openvino', 'pt2', '--precision', *FLOATS]
     result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     line = r'model\.fp32\.onnx +logits differ by \S+, 0\.0000% of the pixels change class; \S+ MB, \S+ ms'
@@ -42,7 +43,7 @@ def artefacts(config, random_checkpoint, tmp_path_factory) -> Path:
 
 def test_folder_and_sidecar(artefacts):
     names = {path.name for path in artefacts.iterdir()}
-    assert names == {*ARTEFACTS, 'model.fp32.bin', 'model.bf16.bin', 'model.pth', 'config.py', 'deploy.json'}
+    assert names == {*ARTEFACTS, *(f'model.{precision}.bin' for precision in FLOATS), 'model.pth', 'config.py', 'deploy.json'}
     info = json.loads((artefacts / 'deploy.json').read_text())
     assert set(info['artefacts']) == set(ARTEFACTS)
     assert len(info['classes']) == len(info['palette']) == 12 and info['min_size'] == 41
@@ -146,7 +147,8 @@ def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, random_s
     (['--formats', 'pth', 'openvino', '--precision', 'bf16'], r'pth can be written in fp32, not in bf16'),
     (['--formats', 'onnx', '--size', '40', '64'], r'--size 40 64 is too small for the head.s pyramid; expected at least 41'),
 ])
-def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_path, options, message):
+def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_path, options, message, monkeypatch):
+    monkeypatch.setattr(artefacts_module, 'native_precisions', lambda: list(PRECISIONS))
     assert_mistake(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', *options), message)
     assert not list(tmp_path.iterdir())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exports import expected_labels, picture, skip_without
+from exports import FLOATS, expected_labels, picture, skip_without
 from helpers import assert_relatively_close
 from mistakes import assert_mistake
 
@@ -24,7 +24,7 @@ def exported(config, random_checkpoint, tmp_path_factory) -> Path:
     """ncnn in both precisions, by a process of its own."""
     folder = tmp_path_factory.mktemp('export') / 'ncnn'
     command = [sys.executable, 'tools/deploy.py', config, random_checkpoint, '--out', folder, '--formats', 'ncnn',
-               '--precision', 'fp32', 'bf16', '--size', *SIZE]
+               '--precision', *FLOATS, '--size', *SIZE]
     result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder
@@ -38,9 +38,9 @@ def dilations_in(layers: str) -> list[int]:
 
 
 def test_folder_and_sidecar(exported):
-    names = ('model.fp32.ncnn.param', 'model.bf16.ncnn.param')
+    names = [f'model.{precision}.ncnn.param' for precision in FLOATS]
     assert {path.name for path in exported.iterdir()} == {
-        *names, 'model.fp32.ncnn.bin', 'model.bf16.ncnn.bin', 'deploy.json'}
+        *names, *(f'model.{precision}.ncnn.bin' for precision in FLOATS), 'deploy.json'}
     info = json.loads((exported / 'deploy.json').read_text())
     assert set(info['artefacts']) == set(names) and len(info['classes']) == 12
     for name in names:
@@ -56,14 +56,14 @@ def test_plain_convolutions_only(exported, config):
     assert dilations == [1] * (1 + 1 + 1 + 5 + 1 + 1), 'the blocks and the bottleneck'
 
 
-@pytest.mark.parametrize(('name', 'limit'), [('model.fp32.ncnn.param', 0), ('model.bf16.ncnn.param', 0.08)])
-def test_agrees(exported, random_segmentor, name, limit):
+@pytest.mark.parametrize('precision', FLOATS)
+def test_agrees(exported, random_segmentor, precision):
     images = [picture(*SIZE, seed) for seed in range(3)]
     expected = np.stack([expected_labels(random_segmentor, image) for image in images])
     assert len(np.unique(expected)) > 3, 'answers of one class show nothing'
-    labels = load(exported / name).run(np.stack(images))
+    labels = load(exported / f'model.{precision}.ncnn.param').run(np.stack(images))
     assert labels.dtype == np.uint8 and labels.shape == (3, *SIZE)
-    assert (labels != expected).mean() <= limit
+    assert (labels != expected).mean() <= dict(fp32=0, bf16=0.08)[precision]
 
 
 def test_larger_images_are_cut(exported, random_segmentor):
