@@ -80,6 +80,7 @@ def history_method(owner: type, name: str) -> Callable:
 @contextmanager
 def unchanged_statistics() -> Iterator[None]:
     """Keep the methods of all histories, to which reading one adds those that the file names."""
+    HistoryBuffer()  # The first history of a process registers MMEngine's own methods.
     methods = dict(HistoryBuffer._statistics_methods)
     try:
         yield

@@ -111,7 +111,7 @@ def run(runner: Runner) -> None:
     stopper = next(hook for hook in runner.hooks if isinstance(hook, StopHook))
     try:
         runner.train()
-    except RuntimeError as error:
+    except (RuntimeError, EOFError, ConnectionError) as error:  # The last two: a worker ended while it handed a batch over.
         alone = get_world_size() == 1  # Processes that others wait for cannot save alone.
         if stopper.received is not None and alone:
             stopper.stop(runner, runner.iter)

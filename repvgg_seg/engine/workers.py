@@ -30,7 +30,7 @@ def cores_of_process(config: Config) -> int:
     return max(1, cores // int(neighbors)) if get_world_size() > 1 else cores
 
 
-def lost_worker(error: RuntimeError) -> str | None:
+def lost_worker(error: Exception) -> str | None:
     """What to tell the user where PyTorch says that a loader's worker has died; None for other errors."""
     if not (found := re.match(r'DataLoader worker \((pid.*?)\) (is killed|exited unexpectedly)', str(error))):
         return None
