@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.repvgg_seg
 
 CONCERNS_OPENMMLAB := tests/models tests/datasets tests/engine tests/deploy/test_fusing.py tests/deploy/test_undilation.py \
-	$(addprefix tests/test_,checkpoints.py conversion.py layouts.py load_model.py use_in_your_project.py) \
-	$(addprefix tests/tools/test_,classify.py deploy_variants.py new_style_config.py stock_tools.py test_deploy_predict.py \
+	tests/test_use_in_your_project.py \
+	$(addprefix tests/commands/test_,classify.py deploy_variants.py new_style_config.py stock_tools.py test_deploy_predict.py \
 	train.py train_ablations.py train_faults.py)
 
 .PHONY: demo test test-openmmlab lint setup

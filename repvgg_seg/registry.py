@@ -5,7 +5,7 @@ it looks a name up for the first time.
 """
 from importlib.util import find_spec
 
-from .environment import require_mm
+from .core.environment import require_mm
 
 try:
     from mmengine import registry as root

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from repvgg_seg.deploy.agreement import as_batch, logits_of
-from repvgg_seg.deploy.artefacts import native_precisions
+from repvgg_seg.deploy.comparison import as_batch, logits_of
+from repvgg_seg.deploy.formats import native_precisions
 
 # Float precisions in which exports can be checked here: CPUs without AVX-512 BF16 or AMX have no bf16.
 FLOATS = tuple(name for name in ('fp32', 'bf16') if name in native_precisions())

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from repvgg_seg.environment import installed_distributions
+from repvgg_seg.core.environment import installed_distributions
 
 # MMEngine 0.10.7 cannot read its own checkpoints with PyTorch 2.6 and later, unless it is told so; our tools can.
 FOR_THEIR_TOOLS = {} if 'onedl-mmengine' in installed_distributions() else dict(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from repvgg_seg.datasets import ImageFolder
-from repvgg_seg.models.linear_part import LinearPart
+from repvgg_seg.models.reparam import LinearPart
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from typing_extensions import assert_type
 
 from repvgg_seg.deploy import fuse
-from repvgg_seg.deploy.runtime import Predictor
 from repvgg_seg.models import RepVGG
+from repvgg_seg.runtime.predictor import Predictor
 
 
 def test_a_fused_model_has_the_type_of_the_model() -> None:

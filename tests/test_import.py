@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from repvgg_seg.environment import MM_DISTRIBUTIONS
+from repvgg_seg.core.environment import MM_DISTRIBUTIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,7 +80,7 @@ for module in pkgutil.walk_packages(repvgg_seg.__path__, 'repvgg_seg.'):
     except ImportError as error:
         print('FAILED', module.name)
 """
-CLASSIFICATION = {'repvgg_seg.engine.ablations', 'repvgg_seg.engine.classifier', 'repvgg_seg.models.variants.resnet'}
+CLASSIFICATION = {'repvgg_seg.ablations.runs', 'repvgg_seg.engine.classification', 'repvgg_seg.models.variants.resnet'}
 
 
 def test_modules_need_no_compiled_operators_and_only_classification_needs_mmpretrain():

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from repvgg_seg.conversion import convert_checkpoint
+from repvgg_seg.core.errors import DataError
+from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.datasets.loading import LoadLabels
 from repvgg_seg.deploy import fuse
-from repvgg_seg.errors import DataError
-from repvgg_seg.layouts import LAYOUTS, arch_of, to_own_layout
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.blocks import RepConv
-from repvgg_seg.reading import read_checkpoint
+from repvgg_seg.models.conversion import convert_checkpoint
+from repvgg_seg.models.layouts import LAYOUTS, arch_of, to_own_layout
 
 EXACT = dict(rtol=1e-9, atol=1e-9)
 thorough = settings(deadline=None, derandomize=True, max_examples=60)

@@ -17,9 +17,9 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from processes import FOR_THEIR_TOOLS
 
-from repvgg_seg.checkpoints import load_model
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS
+from repvgg_seg.models.pretrained import load_model
 
 DOCUMENT = (tiny.ROOT / 'docs' / 'use-in-your-project.md').read_text()
 RECIPES = dict(re.findall(r'^## (.+?)\n(.*?)(?=^## |\Z)', DOCUMENT, re.MULTILINE | re.DOTALL))
@@ -110,7 +110,7 @@ def test_in_an_mmsegmentation_config(mm_folder):
 
 
 def official_weights(arch: str) -> dict:
-    from repvgg_seg.layouts import LAYOUTS
+    from repvgg_seg.models.layouts import LAYOUTS
     return {LAYOUTS['official'].from_own(key): value for key, value in RepVGG(arch).state_dict().items()}
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from repvgg_seg import __version__, cli, configs
-from repvgg_seg.errors import UserError
+from repvgg_seg import __version__
+from repvgg_seg.commands import cli
+from repvgg_seg.core import configs
+from repvgg_seg.core.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 NAME = f'repvgg_seg-{__version__}'
@@ -49,7 +51,7 @@ def test_wheel_leaves_torch_and_openmmlab_to_the_extra(wheel):
 
 
 def test_configs_that_are_not_installed_are_told(tmp_path, monkeypatch):
-    from repvgg_seg.engine import ablations
+    from repvgg_seg.ablations import runs as ablations
     message = rf'config {tmp_path}/configs/\S+ does not exist: the installed package has no configs; clone the repository'
     recipe = Config.fromfile(configs.CONFIGS / 'ablations/b0_cifar10.py')
     for module in (configs, ablations, cli):

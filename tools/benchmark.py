@@ -4,9 +4,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from repvgg_seg import cli
-from repvgg_seg.environment import require_mm
-from repvgg_seg.errors import UserError
+from repvgg_seg.commands import cli
+from repvgg_seg.core.environment import require_mm
+from repvgg_seg.core.errors import UserError
 
 
 def main() -> None:
@@ -75,7 +75,8 @@ def main() -> None:
 
 
 def measure_artefacts(args: argparse.Namespace) -> None:
-    from repvgg_seg.benchmark import artefacts, rounds
+    from repvgg_seg.benchmark import deployed_forms as artefacts
+    from repvgg_seg.benchmark import rounds
     config = cli.load_config(args, 'mmseg')
     folder = Path(args.folder)
     report = artefacts.read_report(folder)

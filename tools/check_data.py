@@ -2,8 +2,8 @@
 import json
 from pathlib import Path
 
-from repvgg_seg import cli
-from repvgg_seg.errors import DataError
+from repvgg_seg.commands import cli
+from repvgg_seg.core.errors import DataError
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     config = cli.load_config(args, 'mmseg')
     if args.out:
         cli.ensure_writable_file(args.out)
-    from repvgg_seg.engine.data_check import check_sets, pairs, show
+    from repvgg_seg.datasets.report import check_sets, pairs, show
     reports = check_sets(config, args.sets, args.sample)
     if args.out:
         Path(args.out).write_text(json.dumps([report.as_dict() for report in reports], indent=2))

@@ -1,5 +1,5 @@
 """Evaluate a classifier: python tools/classify_test.py CONFIG CHECKPOINT"""
-from repvgg_seg import cli
+from repvgg_seg.commands import cli
 
 
 def main() -> None:
@@ -12,8 +12,8 @@ def main() -> None:
     cli.ensure_writable(config.work_dir)
     if args.out:
         cli.ensure_writable_file(args.out)
-    from repvgg_seg.engine.classifier import test_classifier
-    from repvgg_seg.engine.testing import in_words
+    from repvgg_seg.engine.classification import test_classifier
+    from repvgg_seg.engine.evaluating import in_words
     metrics = test_classifier(config, args.checkpoint, args.size, args.out)
     shown = {name.rpartition('/')[2].replace('top', 'top-'): value for name, value in metrics.items()}
     cli.say(f'{in_words(shown)}; written to {config.work_dir}/test.json' + (f', predictions to {args.out}' if args.out else ''))

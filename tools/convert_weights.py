@@ -1,7 +1,7 @@
 """Convert RepVGG weights between layouts: python tools/convert_weights.py SRC DST [--to official]"""
 import argparse
 
-from repvgg_seg import cli
+from repvgg_seg.commands import cli
 
 
 def main() -> None:
@@ -15,8 +15,8 @@ def main() -> None:
     cli.add_trust(parser)
     args = parser.parse_args()
     target = cli.ensure_writable_file(args.target)
-    from repvgg_seg.conversion import convert_checkpoint
-    from repvgg_seg.reading import trust_checkpoints
+    from repvgg_seg.core.reading import trust_checkpoints
+    from repvgg_seg.models.conversion import convert_checkpoint
     trust_checkpoints(args.trust_checkpoint)
     for line in convert_checkpoint(args.source, target, args.to, args.prefix, args.key):
         cli.say(line)

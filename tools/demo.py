@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from repvgg_seg.run_checkpoints import find_checkpoint
+from repvgg_seg.core.run_checkpoints import find_checkpoint
 
 CONFIG = 'configs/pspnet_repvgg_a0_toystreets.py'
 IMAGES = Path('data/toystreets/leftImg8bit/val')

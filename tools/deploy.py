@@ -1,7 +1,7 @@
 """Fuse a trained model for deployment, and export it: python tools/deploy.py CONFIG CHECKPOINT --out DIR"""
 from pathlib import Path
 
-from repvgg_seg import cli
+from repvgg_seg.commands import cli
 
 UNDILATE = {'on': True, 'off': False, 'auto': None}
 
@@ -29,8 +29,8 @@ def main() -> None:
     config = cli.load_config(args, 'mmseg', 'mmpretrain')
     out = Path(args.out)
     cli.ensure_writable(out.absolute().parent)
-    from repvgg_seg.deploy.artefacts import ExportRequest
-    from repvgg_seg.deploy.folder import deploy
+    from repvgg_seg.deploy.deploying import deploy
+    from repvgg_seg.deploy.formats import ExportRequest
     request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,
                             args.logits, UNDILATE[args.undilate])
     report = deploy(config, args.checkpoint, out, args.images, request, args.calibration, args.eval)

@@ -3,9 +3,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from repvgg_seg import cli
-from repvgg_seg.doctor import ERROR, examine
-from repvgg_seg.errors import InstallationError
+from repvgg_seg.commands import cli
+from repvgg_seg.core.doctor import ERROR, examine
+from repvgg_seg.core.errors import InstallationError
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 import argparse
 from pathlib import Path
 
-from repvgg_seg import cli
+from repvgg_seg.commands import cli
 
 
 def main() -> None:
@@ -11,7 +11,7 @@ def main() -> None:
     parser.add_argument('--out', required=True, type=Path, metavar='FILE', help='picture to write')
     args = parser.parse_args()
     cli.ensure_writable_file(args.out)
-    from repvgg_seg.curves import draw_curves
+    from repvgg_seg.engine.curves import draw_curves
     draw_curves(args.work_dirs, args.out)
     cli.say(f'Wrote {args.out}')
 

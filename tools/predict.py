@@ -1,5 +1,5 @@
 """Segment images: python tools/predict.py CONFIG CHECKPOINT IMAGES --out DIR"""
-from repvgg_seg import cli
+from repvgg_seg.commands import cli
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 """Evaluate a segmentor: python tools/test.py CONFIG CHECKPOINT"""
-from repvgg_seg import cli
+from repvgg_seg.commands import cli
 
 
 def main() -> None:
@@ -13,8 +13,8 @@ def main() -> None:
     cli.ensure_writable(config.work_dir)
     for folder in filter(None, (args.out, args.submit)):
         cli.ensure_writable(folder)
-    from repvgg_seg.engine.segmentor import test_segmentor
-    from repvgg_seg.engine.testing import in_words
+    from repvgg_seg.engine.evaluating import in_words
+    from repvgg_seg.engine.segmentation import test_segmentor
     metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit)
     if args.submit:
         cli.say(f'Wrote label ids to {args.submit}')

@@ -1,16 +1,16 @@
 """Train the paper's ablations one after another: python tools/train_ablations.py [CONFIG] [--variants NAME ...]"""
 from pathlib import Path
 
-from repvgg_seg import cli
-from repvgg_seg.environment import require_mm
-from repvgg_seg.errors import UserError
+from repvgg_seg.commands import cli
+from repvgg_seg.core.environment import require_mm
+from repvgg_seg.core.errors import UserError
 
 RECIPE = 'ablations/b0_cifar10.py'
 
 
 def main() -> None:
     require_mm('mmpretrain')
-    from repvgg_seg.engine.ablations import ABLATIONS, FUSABLE, quantize_ablations, train_ablations, write_results
+    from repvgg_seg.ablations.runs import ABLATIONS, FUSABLE, quantize_ablations, train_ablations, write_results
     parser = cli.tool_parser("Train the paper's ablations (Tables 6 and 7) one after another, and compare; the command given "
                              'again goes on where it was interrupted', checkpoint=False, default_config=RECIPE)
     parser.add_argument('--amp', action='store_true', help=cli.AMP_HELP)

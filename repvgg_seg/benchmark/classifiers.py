@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from ..errors import UserError
+from ..core.errors import UserError
 from ..models.archs import ARCHS
 
 CLASSES = 1000

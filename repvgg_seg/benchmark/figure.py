@@ -4,8 +4,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..curves import COLORS
-from ..errors import UserError
+from ..core.errors import UserError
+from ..engine.curves import COLORS
 from .classifiers import PAPER
 from .rounds import Measurement
 

@@ -11,12 +11,12 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..config_types import type_name
-from ..configs import existing_config
+from ..core.config_types import type_name
+from ..core.configs import existing_config
+from ..core.errors import UserError
 from ..deploy.fusing import fuse_for_inference
 from ..deploy.undilation import undilate
-from ..errors import UserError
-from ..models.linear_part import LinearPart
+from ..models.reparam import LinearPart
 from .classifiers import NAMES, model_config
 from .complexity import MultiplicationCounter
 from .runtimes import RUNTIMES, LastMap

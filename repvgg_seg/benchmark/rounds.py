@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from ..environment import WITHOUT_OPERATORS
-from ..errors import UserError
+from ..core.environment import WITHOUT_OPERATORS
+from ..core.errors import UserError
 
 PROGRAM = ('import sys; sys.modules.update(dict.fromkeys({without!r})); from repvgg_seg.benchmark.rounds import serve; '
            'serve({descriptor})')

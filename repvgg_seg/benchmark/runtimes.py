@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..deploy.graph import OPSET
 from ..deploy.ncnn_program import convert
-from ..deploy.runtime import load_file, load_ncnn
+from ..runtime.predictor import load_file, load_ncnn
 
 
 class LastMap(nn.Module):

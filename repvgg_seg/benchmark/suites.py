@@ -3,7 +3,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..configs import CONFIGS
+from ..core.configs import CONFIGS
 from . import speed, tables
 from .classifiers import PAPER
 from .figure import draw

@@ -1,5 +1,5 @@
 """CamVid in the 11-class split that SegNet (arXiv:1511.00561) made the common one."""
-from ..labels import IGNORE
+from ..core.labels import IGNORE
 from ..registry import DATASETS
 from .paired import PairedSegDataset
 

@@ -9,8 +9,8 @@ from mmengine.dataset import BaseDataset
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from ..errors import DataError, some
-from ..labels import IGNORE
+from ..core.errors import DataError, some
+from ..core.labels import IGNORE
 from .diagnosis import BINARY
 from .files import Unused, describe_unused, find_images, identity, refuse_special, warn_of_unused
 from .paired import PairedSegDataset

@@ -1,7 +1,7 @@
 """Cityscapes as it is downloaded: https://www.cityscapes-dataset.com."""
-from ..environment import require_mm
-from ..images import IMAGE_SUFFIXES
-from ..labels import IGNORE
+from ..core.environment import require_mm
+from ..core.images import IMAGE_SUFFIXES
+from ..core.labels import IGNORE
 from ..registry import DATASETS
 from .paired import PairedSegDataset
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..labels import IGNORE
+from ..core.labels import IGNORE
 
 # Cityscapes' label ids (cityscapesScripts, helpers/labels.py), and how many classes are trained.
 LARGEST_LABEL_ID, NUM_TRAIN_IDS = 33, 19

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from mmengine.logging import MMLogger
 
-from ..errors import DataError, some
-from ..images import IMAGE_SUFFIXES
+from ..core.errors import DataError, some
+from ..core.images import IMAGE_SUFFIXES
 
 # Image files that no dataset here reads; where they occur they are named.
 OTHER_SUFFIXES = ('.avif', '.cr2', '.dds', '.dng', '.exr', '.gif', '.hdr', '.heic', '.heif', '.ico', '.j2k', '.jp2', '.jxl',

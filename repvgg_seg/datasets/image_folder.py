@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 
-from ..errors import DataError, some
-from ..images import IMAGE_SUFFIXES
+from ..core.errors import DataError, some
+from ..core.images import IMAGE_SUFFIXES
 from ..registry import DATASETS
 from .files import Unused, find_images, is_hidden
 from .loading import checked

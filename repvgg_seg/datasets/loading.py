@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..config_types import type_name
-from ..environment import require_mm
-from ..errors import DataError, UserError
+from ..core.config_types import type_name
+from ..core.environment import require_mm
+from ..core.errors import DataError, UserError
 from ..registry import TRANSFORMS
 from .diagnosis import diagnose_channels, diagnose_values
 from .files import refuse_special

@@ -2,10 +2,10 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from ..environment import require_mm
-from ..errors import DataError, UserError, some
-from ..images import IMAGE_SUFFIXES
-from ..labels import IGNORE, check_class_count
+from ..core.environment import require_mm
+from ..core.errors import DataError, UserError, some
+from ..core.images import IMAGE_SUFFIXES
+from ..core.labels import IGNORE, check_class_count
 from ..registry import DATASETS
 from .files import LABEL_SUFFIXES, Unused, find_images
 

@@ -3,7 +3,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ..errors import DataError, some
+from ..core.errors import DataError, some
 from .files import identity, stem_of, walk
 
 

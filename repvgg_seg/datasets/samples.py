@@ -10,8 +10,8 @@ from mmseg.datasets import LoadAnnotations
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
-from ..errors import DataError
-from ..labels import IGNORE
+from ..core.errors import DataError
+from ..core.labels import IGNORE
 from .files import refuse_special
 from .loading import LISTED_VALUES, UNREADABLE, LoadImage, LoadLabels, class_indices, loads, read_labels, reason_of
 from .paired import PairedSegDataset

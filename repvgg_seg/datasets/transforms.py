@@ -2,8 +2,8 @@
 import cv2
 import numpy as np
 
-from ..environment import require_mm
-from ..errors import UserError
+from ..core.environment import require_mm
+from ..core.errors import UserError
 from ..registry import TRANSFORMS
 
 require_mm('mmengine', 'mmcv')

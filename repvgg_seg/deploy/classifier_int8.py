@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..engine.building import build_trained
-from .artefacts import FORMATS, ExportRequest, check_request
+from ..engine.trained_model import build_trained
+from .formats import FORMATS, ExportRequest, check_request
 from .fusing import fuse_for_inference
 from .graph import OPSET
 from .quantization import split_identities

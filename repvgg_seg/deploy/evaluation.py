@@ -13,11 +13,11 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.progress import track
 
+from ..core.errors import UserError
 from ..engine.batches import by_size
 from ..engine.dataset_configs import datasets_in
 from ..engine.exported import ExportedSegmentor, window_of
-from ..errors import UserError
-from .runtime import Predictor
+from ..runtime.predictor import Predictor
 from .sample_images import is_here
 
 

@@ -8,16 +8,16 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from ..config_types import type_name
+from ..core.config_types import type_name
+from ..core.errors import UserError
 from ..engine.dataset_configs import dataset_metainfo
-from ..errors import UserError
 from ..models.repvgg import RepVGG
-from .agreement import as_batch, compare, logits_of, timing
-from .artefacts import FORMATS, PRECISIONS, Artefact, ExportRequest, Format
+from ..runtime.predictor import Predictor, Run, load_file, sha256_of
+from .comparison import as_batch, compare, logits_of, timing
 from .evaluation import Evaluation
+from .formats import FORMATS, PRECISIONS, Artefact, ExportRequest, Format
 from .graph import GraphExporter, check_dynamic, check_exportable, min_size
 from .quantization import Quantizer, split_identities
-from .runtime import Predictor, Run, load_file, sha256_of
 from .sample_images import crop_or_enlarge
 from .undilation import undilate
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..config_types import type_name
-from ..errors import ArgumentTypeError
+from ..core.config_types import type_name
+from ..core.errors import ArgumentTypeError
 from ..models.fusion import conv_with, fold_norm
-from ..models.linear_part import LinearPart
+from ..models.reparam import LinearPart
 from ..models.repvgg import RepVGG
 
 BATCH_NORMS = ('BN', 'BatchNorm2d', 'BatchNorm')  # Ends of their names: BN, SyncBN, MMSyncBN, nn.SyncBatchNorm ...

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.onnx import ONNXProgram
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .ncnn_program import NcnnProgram, convert
 
 OPSET = 18

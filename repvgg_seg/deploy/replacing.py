@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import flush
-from .runtime import REPORT
+from ..core.errors import UserError
+from ..core.files import flush
+from ..runtime.predictor import REPORT
 
 TEMPORARY = '.deploying-'  # Names of unfinished folders begin so, beside the folder that they will replace.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Of Linux.

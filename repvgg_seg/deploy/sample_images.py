@@ -11,11 +11,11 @@ from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
+from ..core.errors import UserError
+from ..core.images import list_images
 from ..datasets.loading import image_pipeline
 from ..engine.dataset_configs import class_of, datasets_in, test_pipeline
 from ..engine.pipelines import without_normalize
-from ..errors import UserError
-from ..images import list_images
 
 CHECKED_IMAGES = 4
 CALIBRATION_IMAGES = 64

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..core.errors import UserError
 from ..models.blocks import RepVGGBlock, SqueezeExcitation
-from ..models.linear_part import LinearPart
+from ..models.reparam import LinearPart
 from ..models.repvgg import RepVGG
 
 

@@ -7,7 +7,7 @@ from mmengine.runner import TestLoop as _MMEngineTestLoop
 from mmengine.runner import ValLoop as _MMEngineValLoop
 from torch import Tensor
 
-from ..config_types import type_name
+from ..core.config_types import type_name
 from ..registry import LOOPS
 
 

@@ -6,10 +6,10 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as _MMEngineCheckpointHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from ..errors import TrainingError, UserError, some
-from ..files import remove_temporaries, write_atomically
+from ..core.errors import TrainingError, UserError, some
+from ..core.files import remove_temporaries, write_atomically
+from ..models.weights import not_finite
 from ..registry import HOOKS
-from ..weights import not_finite
 from .metrics import check_save_best
 from .random_state import random_state, restore_random_state
 from .resuming import INTERRUPTED, advice
@@ -23,7 +23,7 @@ class AtomicBackend(LocalBackend):
     """MMEngine's backend for local files, in which a file that is written appears whole or not at all."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes; see :func:`repvgg_seg.files.write_atomically`."""
+        """Write bytes; see :func:`repvgg_seg.core.files.write_atomically`."""
         write_atomically(obj, Path(filepath))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from ..errors import UserError, some
+from ..core.errors import UserError, some
 
 
 def datasets_in(dataset: Mapping) -> Iterator[Mapping]:

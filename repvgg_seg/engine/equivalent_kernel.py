@@ -4,7 +4,7 @@ from mmengine.dist import all_reduce
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..core.errors import UserError
 from ..models.blocks import RepConv
 from ..models.fusion import norm_scale_shift
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS

@@ -9,10 +9,10 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from ..deploy.runtime import BACKENDS, REPORT, Predictor, load
-from ..errors import UserError, some
+from ..core.errors import UserError, some
 from ..registry import MODELS
-from .building import FUSED_CONFIG
+from ..runtime.predictor import BACKENDS, REPORT, Predictor, load
+from .trained_model import FUSED_CONFIG
 
 
 def is_exported(checkpoint: str) -> bool:
@@ -38,7 +38,7 @@ class ExportedSegmentor(BaseModel):
     """An exported file in the place of a segmentor, for testing.
 
     Args:
-        source: the file or folder, or what :func:`repvgg_seg.deploy.runtime.load` made of it.
+        source: the file or folder, or what :func:`repvgg_seg.runtime.predictor.load` made of it.
         window: height and width to which larger images are cut; None for whole images.
         stride: by which the windows move.
     """

@@ -10,8 +10,8 @@ from mmengine.optim import OptimWrapper
 from torch import distributed as dist
 from torch import nn
 
-from ..config_types import type_name
-from ..errors import UserError
+from ..core.config_types import type_name
+from ..core.errors import UserError
 from ..registry import OPTIM_WRAPPERS
 
 

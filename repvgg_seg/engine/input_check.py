@@ -7,12 +7,12 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..config_types import type_name
+from ..core.config_types import type_name
+from ..core.errors import UserError
 from ..datasets.checking import SAMPLE
 from ..datasets.wrappers import leaves
-from ..errors import UserError
 from .model_check import channels_of
-from .repeatable import unwrapped
+from .seeded_data import unwrapped
 
 
 def check_inputs(name: str, loader: DataLoader, config: Config, training: bool) -> None:

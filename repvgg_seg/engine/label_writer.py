@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from ..errors import UserError
+from ..core.errors import UserError
+from ..core.visualization import save_labels
 from ..registry import METRICS
-from ..visualization import save_labels
 
 
 @METRICS.register_module()

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 LOCK = '.training'
 HELD = (errno.EACCES, errno.EAGAIN)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 
 def given_by(evaluator: Evaluator) -> list[str] | None:

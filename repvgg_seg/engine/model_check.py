@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence, Sized
 
 from mmengine.config import Config
 
-from ..config_types import type_name
-from ..errors import UserError
-from ..labels import check_class_count
+from ..core.config_types import type_name
+from ..core.errors import UserError
+from ..core.labels import check_class_count
 
 CHANNELS = 3  # Of images, where the backbone's config does not say.
 

@@ -1,8 +1,8 @@
 """Changing test pipelines."""
 from collections.abc import Sequence
 
-from ..config_types import type_name
-from ..errors import UserError
+from ..core.config_types import type_name
+from ..core.errors import UserError
 
 SIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}  # Steps, and their arguments in pixels.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, some
+from ..core.errors import CheckpointError, some
 from ..models.archs import ARCHS
 
 # Packages whose classes a config can name in full, also where another form of it has their names alone.

@@ -10,12 +10,12 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
 from torch import nn
 
+from ..core.images import name_images
+from ..core.visualization import overlay, save_labels
 from ..datasets.loading import image_pipeline
-from ..images import name_images
-from ..visualization import overlay, save_labels
-from .building import build_trained
 from .dataset_configs import dataset_metainfo, test_pipeline
 from .exported import check_classes_of_export, exported_config, is_exported
+from .trained_model import build_trained
 
 
 def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Path]:

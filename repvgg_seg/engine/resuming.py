@@ -7,9 +7,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from ..errors import CheckpointError, UserError, some
-from ..reading import outline, read_checkpoint
-from ..run_checkpoints import BEST, progress
+from ..core.errors import CheckpointError, UserError, some
+from ..core.reading import outline, read_checkpoint
+from ..core.run_checkpoints import BEST, progress
 
 INTERRUPTED = 'interrupted.pth'  # Written where a run was asked to stop.
 NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')

@@ -7,11 +7,11 @@ from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
 from mmengine.runner import Runner as _MMEngineRunner
 from torch.utils.data import DataLoader
 
-from ..checkpoints import load_beginning, load_model_state
-from ..config_types import type_name
-from ..reading import read_checkpoint
+from ..core.config_types import type_name
+from ..core.reading import read_checkpoint
+from ..models.pretrained import load_beginning, load_model_state
 from ..registry import LOOPS
-from .repeatable import make_repeatable
+from .seeded_data import make_repeatable
 
 # MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
 DURABLE = {'CheckpointHook': 'repvgg_seg.CheckpointHook', 'EpochBasedTrainLoop': 'repvgg_seg.EpochBasedTrainLoop'}
@@ -62,7 +62,7 @@ class Runner(_MMEngineRunner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a loader; see :func:`repvgg_seg.engine.repeatable.make_repeatable`."""
+        """Build a loader; see :func:`repvgg_seg.engine.seeded_data.make_repeatable`."""
         return make_repeatable(_MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,

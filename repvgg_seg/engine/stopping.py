@@ -10,7 +10,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..errors import Interruption, TrainingError
+from ..core.errors import Interruption, TrainingError
 from ..registry import HOOKS
 from .checkpointing import CheckpointHook
 from .resuming import INTERRUPTED, advice

@@ -9,8 +9,8 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..errors import TrainingError, UserError
-from ..run_checkpoints import BEST, find_checkpoint
+from ..core.errors import TrainingError, UserError
+from ..core.run_checkpoints import BEST, find_checkpoint
 from .checkpointing import CheckpointHook
 from .hardware import fit_amp, fit_to_hardware
 from .locking import locked

@@ -2,7 +2,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
-from ..errors import ArgumentTypeError, UserError
+from ..core.errors import ArgumentTypeError, UserError
 
 BASE_WIDTHS = (64, 128, 256, 512)
 SE_RATIO = 16  # Channels of a block over those between the two layers of its squeeze-and-excitation.

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..registry import MODELS
 from .archs import SE_RATIO
 from .branches import CONV_1X1, CONV_3X3, IDENTITY, BranchSum
-from .linear_part import LinearPart
+from .reparam import LinearPart
 
 
 @contextmanager

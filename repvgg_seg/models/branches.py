@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .fusion import conv_with, fold_branch, fold_norm
-from .linear_part import ConvBranch, LinearPart, build_norm, padded_conv
+from .reparam import ConvBranch, LinearPart, build_norm, padded_conv
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Strides and dilations of the stages: the presets of the paper (section 4.3) and the general form behind them."""
 from collections.abc import Sequence
 
-from ..errors import ArgumentTypeError, UserError
+from ..core.errors import ArgumentTypeError, UserError
 
 PRESETS = ('full', 'fast')
 FAST_DILATED_BLOCKS = 4  # 'fast' dilates the last 5 layers: these of stage 4, and the one of stage 5.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import ArgumentTypeError
+from ..core.errors import ArgumentTypeError
 
 
 def norm_scale_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:

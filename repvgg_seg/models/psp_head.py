@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..environment import require_mm
-from ..errors import UserError
+from ..core.environment import require_mm
+from ..core.errors import UserError
 from ..registry import MODELS
 
 require_mm('mmengine', 'mmcv', 'mmseg')

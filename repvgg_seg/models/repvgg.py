@@ -9,14 +9,14 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..checkpoints import load_pretrained, pretrained_config
-from ..errors import ArgumentTypeError, UserError
+from ..core.errors import ArgumentTypeError, UserError
 from ..registry import MODELS, root
 from .archs import RepVGGArch, get_arch
 from .blocks import RepConv, RepVGGBlock, frozen_statistics
 from .branches import BranchSum
 from .dilation import resolve_dilation
-from .linear_part import fuse_linear_parts, get_linear_part
+from .pretrained import load_pretrained, pretrained_config
+from .reparam import fuse_linear_parts, get_linear_part
 
 
 @root.MODELS.register_module()
@@ -34,7 +34,7 @@ class RepVGG(nn.Module):
     ======== ================== ============= =========================================================
 
     A checkpoint of one variant loads into every other. With ``init_cfg=dict(type='Pretrained', checkpoint=...)`` weights
-    are loaded whole or not at all: see :func:`repvgg_seg.checkpoints.load_pretrained`.
+    are loaded whole or not at all: see :func:`repvgg_seg.models.pretrained.load_pretrained`.
 
     Args:
         arch: name in :data:`repvgg_seg.models.archs.ARCHS`, or a dict with the fields of

@@ -4,7 +4,7 @@ from PIL import Image
 
 from repvgg_seg.benchmark.figure import check_figure, draw
 from repvgg_seg.benchmark.rounds import Measurement
-from repvgg_seg.errors import UserError
+from repvgg_seg.core.errors import UserError
 
 
 def test_drawing(tmp_path):

@@ -26,8 +26,8 @@ from repvgg_seg.benchmark.networks import (
     training_step,
 )
 from repvgg_seg.benchmark.runtimes import RUNTIMES
-from repvgg_seg.errors import UserError
-from repvgg_seg.layouts import LAYOUTS
+from repvgg_seg.core.errors import UserError
+from repvgg_seg.models.layouts import LAYOUTS
 
 ROOT = Path(__file__).parents[2]
 A0 = str(ROOT / 'configs/pspnet_repvgg_a0_cityscapes.py')

@@ -8,7 +8,7 @@ from torch import OutOfMemoryError
 
 from repvgg_seg.benchmark.rounds import Measurement, Subject, measure
 from repvgg_seg.benchmark.tables import markdown
-from repvgg_seg.errors import UserError
+from repvgg_seg.core.errors import UserError
 
 LIGHT = ('mmengine', 'torch')  # What repvgg_seg imports where it is there, and these subjects do without.
 

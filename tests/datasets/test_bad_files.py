@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from repvgg_seg.core.errors import DataError
 from repvgg_seg.datasets.loading import LoadImage, LoadLabels
-from repvgg_seg.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 SIZE = (24, 32)

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from repvgg_seg.errors import DataError
+from repvgg_seg.core.errors import DataError
 
 # SegNet's list, as the official color table of CamVid names them.
 COLORS = {'sky': (128, 128, 128), 'building': (128, 0, 0), 'pole': (192, 192, 128), 'road': (128, 64, 128),

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from repvgg_seg.errors import DataError
+from repvgg_seg.core.errors import DataError
 
 # cityscapesScripts, helpers/labels.py: all names in the order of their label ids 0 to 33.
 NAMES = ('unlabeled', 'ego vehicle', 'rectification border', 'out of roi', 'static', 'dynamic', 'ground', 'road',

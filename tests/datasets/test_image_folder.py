@@ -6,8 +6,8 @@ import pytest
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from PIL import Image
 
+from repvgg_seg.core.errors import DataError
 from repvgg_seg.datasets import ImageFolder, ImageNet
-from repvgg_seg.errors import DataError
 
 
 def touch(*paths: Path) -> None:

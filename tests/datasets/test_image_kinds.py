@@ -9,11 +9,11 @@ from mmengine.logging import MMLogger
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from repvgg_seg.core.errors import DataError
+from repvgg_seg.core.images import image_files
 from repvgg_seg.datasets import ImageFolder
 from repvgg_seg.datasets.checking import check_dataset, check_sample, unused_images
 from repvgg_seg.datasets.files import warn_of_unused
-from repvgg_seg.errors import DataError
-from repvgg_seg.images import image_files
 
 META = dict(classes=['a', 'b', 'c'], palette=[[0, 0, 0], [0, 0, 255], [255, 0, 0]])
 

@@ -5,8 +5,8 @@ import torch
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
+from repvgg_seg.core.errors import DataError, UserError
 from repvgg_seg.datasets.loading import LoadLabels, checked, image_pipeline
-from repvgg_seg.errors import DataError, UserError
 
 UNREADABLE_IMAGE = r'^image .*{} cannot be read \(.+\); replace or remove it$'
 UNREADABLE_LABEL = r'^label .*{} cannot be read \(.+\); replace it or remove the pair$'

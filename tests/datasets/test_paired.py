@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from repvgg_seg.errors import DataError, UserError
+from repvgg_seg.core.errors import DataError, UserError
 
 NAMES = ('plain', 'with space', 'straße_日本', 'town/nested', 'town two/deep er/nested', 'a.b.c', "it's [1] {2} %s")
 

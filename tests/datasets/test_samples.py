@@ -11,11 +11,11 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
+from repvgg_seg.core.errors import DataError
 from repvgg_seg.datasets import LoadImage, LoadLabels
 from repvgg_seg.datasets.checking import check_dataset, check_sample
 from repvgg_seg.datasets.samples import verify
 from repvgg_seg.datasets.wrappers import leaves
-from repvgg_seg.errors import DataError
 
 META = dict(classes=['a', 'b', 'c'], palette=[[0, 0, 0], [0, 0, 255], [255, 0, 0]])
 LABELS = np.resize(np.arange(3, dtype=np.uint8), (24, 32))

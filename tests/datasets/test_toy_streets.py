@@ -4,9 +4,9 @@ import pytest
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from repvgg_seg.core.errors import DataError
 from repvgg_seg.datasets import CityscapesDataset, toy_streets
 from repvgg_seg.datasets.toy import write_toy_streets
-from repvgg_seg.errors import DataError
 
 COUNTS = {'train': 3, 'val': 2}
 LOAD = [dict(type='repvgg_seg.LoadImage'), dict(type='repvgg_seg.LoadLabels')]

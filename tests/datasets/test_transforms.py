@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mmengine.registry import TRANSFORMS
 
-from repvgg_seg.errors import UserError
+from repvgg_seg.core.errors import UserError
 
 
 def build(**options):

@@ -8,8 +8,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import nn
 
+from repvgg_seg.core.errors import ArgumentTypeError
 from repvgg_seg.deploy import fuse
-from repvgg_seg.errors import ArgumentTypeError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.blocks import RepConv
 
@@ -254,7 +254,7 @@ def test_fusing_draws_no_random_numbers():
 
 
 def test_another_package_that_would_fuse_wrongly_is_refused():
-    """MMPretrain's D2se; with its checkpoint in ours, tests/test_layouts.py."""
+    """MMPretrain's D2se; with its checkpoint in ours, tests/models/test_layouts.py."""
     from mmpretrain.models.backbones import RepVGG as Peer
     arch = dict(num_blocks=[1, 1, 1, 1], width_factor=[0.25] * 4, group_layer_map=None, se_cfg=dict(ratio=16, divisor=1))
     model = nn.Sequential(Peer(arch, out_indices=(3, )))

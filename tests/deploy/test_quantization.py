@@ -7,8 +7,9 @@ import torch
 from helpers import TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, randomize
 from torch import nn
 
-from repvgg_seg.deploy.artefacts import Artefact
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy.exporting import Checker, write_quantized
+from repvgg_seg.deploy.formats import Artefact
 from repvgg_seg.deploy.fusing import fuse
 from repvgg_seg.deploy.quantization import (
     Layer,
@@ -19,7 +20,6 @@ from repvgg_seg.deploy.quantization import (
     round_weight,
     split_identities,
 )
-from repvgg_seg.errors import UserError
 from repvgg_seg.models import RepVGG
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import replacing
 from repvgg_seg.deploy.replacing import TEMPORARY, put_in_place, replacement
-from repvgg_seg.errors import UserError
 
 FILES = ('deploy.json', 'part/more.bin')
 STEPS = ((replacing, 'exchange'), (Path, 'rename'), (replacing.shutil, 'rmtree'), (replacing, 'flush'))

@@ -7,6 +7,8 @@ from mmengine.config import Config
 from PIL import Image
 from tiny import write_noise
 
+from repvgg_seg.core.errors import UserError
+from repvgg_seg.core.images import list_images
 from repvgg_seg.deploy.sample_images import (
     CALIBRATION_IMAGES,
     calibration_images,
@@ -16,8 +18,6 @@ from repvgg_seg.deploy.sample_images import (
     sources_of,
     spread,
 )
-from repvgg_seg.errors import UserError
-from repvgg_seg.images import list_images
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from mmengine.registry import MODELS, init_default_scope
 from tiny import ROOT
 from torch import nn
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import fuse, undilate
 from repvgg_seg.deploy.fusing import fuse_for_inference
-from repvgg_seg.errors import UserError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS
 from repvgg_seg.models.variants import ResidualRepVGG

@@ -9,9 +9,9 @@ from PIL import Image
 
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.deploy.evaluation import Evaluation
-from repvgg_seg.engine import segmentor
+from repvgg_seg.engine import segmentation as segmentor
 from repvgg_seg.engine.batches import by_size
-from repvgg_seg.engine.building import build_trained
+from repvgg_seg.engine.trained_model import build_trained
 
 SIZES = [(48, 64), (48, 64), (40, 80), (48, 64)]  # Height and width.
 

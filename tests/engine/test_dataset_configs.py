@@ -4,8 +4,8 @@ import re
 import pytest
 from mmengine.config import Config
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.engine.dataset_configs import dataset_metainfo, datasets_in, test_pipeline
-from repvgg_seg.errors import UserError
 
 test_pipeline.__test__ = False  # It is no test.
 FIRST, SECOND = dict(type='A', pipeline=[1]), dict(type='B', pipeline=[2])

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
-from repvgg_seg.engine.segmentor import train_segmentor
+from repvgg_seg.engine.segmentation import train_segmentor
 
 pixels = []
 compute = IoUMetric.compute_metrics

@@ -10,8 +10,8 @@ import torch
 from processes import start_ranks
 from tiny import write_segmentor_config
 
+from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
-from repvgg_seg.reading import read_checkpoint
 
 pytestmark = pytest.mark.slow
 EPOCHS = 10
@@ -42,7 +42,7 @@ from mmengine.config import Config
 from mmseg.models import EncoderDecoder
 from torch.nn.modules.batchnorm import _BatchNorm
 from repvgg_seg.engine.runner import Runner
-from repvgg_seg.engine.segmentor import train_segmentor
+from repvgg_seg.engine.segmentation import train_segmentor
 
 dtype = getattr(torch, sys.argv[5])
 wrap, extract = Runner.wrap_model, EncoderDecoder.extract_feat

@@ -7,8 +7,8 @@ from helpers import TINY_ARCH, randomize
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.engine.equivalent_kernel import equivalent_kernel_l2
-from repvgg_seg.errors import UserError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.blocks import RepConv
 

@@ -31,9 +31,9 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from repvgg_seg import files
-from repvgg_seg.reading import read_checkpoint
+from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.engine.resuming import find_resumable
-from repvgg_seg.engine.segmentor import train_segmentor
+from repvgg_seg.engine.segmentation import train_segmentor
 
 config_path, root, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
@@ -141,7 +141,7 @@ def assert_same(actual, expected, place: str = '') -> None:
 
 
 def test_weights_optimizer_schedule_and_random_state_are_those_of_the_unbroken_run(runs):
-    from repvgg_seg.reading import read_checkpoint
+    from repvgg_seg.core.reading import read_checkpoint
     folder, _ = runs
     names = {path.name for path in (folder / 'unbroken').glob('*.pth')}
     assert len(names) == 3 and {'epoch_5.pth', 'epoch_6.pth'} < names

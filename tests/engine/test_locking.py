@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.engine import locking
 from repvgg_seg.engine.locking import LOCK, locked
-from repvgg_seg.errors import UserError
 
 
 @pytest.fixture

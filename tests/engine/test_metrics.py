@@ -5,8 +5,8 @@ import pytest
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import init_default_scope
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.engine.metrics import check_save_best, given_by
-from repvgg_seg.errors import UserError
 
 
 class Own(BaseMetric):

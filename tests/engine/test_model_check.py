@@ -11,15 +11,15 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from torch import nn
 
+from repvgg_seg.core.errors import UserError
+from repvgg_seg.datasets.report import check_sets
 from repvgg_seg.datasets.toy import write_toy_streets
-from repvgg_seg.deploy.folder import deploy
-from repvgg_seg.deploy.runtime import Predictor
-from repvgg_seg.engine import segmentor
-from repvgg_seg.engine.data_check import check_sets
+from repvgg_seg.deploy.deploying import deploy
+from repvgg_seg.engine import segmentation as segmentor
 from repvgg_seg.engine.input_check import check_padding
 from repvgg_seg.engine.model_check import check_model
 from repvgg_seg.engine.prediction import predict
-from repvgg_seg.errors import UserError
+from repvgg_seg.runtime.predictor import Predictor
 
 TOO_MANY = '{} has {} classes; segmentation takes at most 255, because labels have 8 bits, and the value 255 means ignored'
 

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.engine.pipelines import set_size, without_normalize
-from repvgg_seg.errors import UserError
 
 LOAD, PACK = dict(type='repvgg_seg.LoadImage'), dict(type='PackInputs')
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from repvgg_seg.core.errors import CheckpointError, UserError
+from repvgg_seg.core.reading import outline
+from repvgg_seg.core.run_checkpoints import find_checkpoint
 from repvgg_seg.engine.resuming import advice, candidates, checkpoint_folder, damage, find_resumable, find_what_to_resume
-from repvgg_seg.errors import CheckpointError, UserError
-from repvgg_seg.reading import outline
-from repvgg_seg.run_checkpoints import find_checkpoint
 
 STATE = dict(meta=dict(iter=3), state_dict=dict(weight=torch.arange(1000.)), optimizer={}, message_hub={})
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tiny import ROOT, write_segmentor_config
 
+from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.engine.resuming import damage
-from repvgg_seg.reading import read_checkpoint
 
 
 @pytest.fixture

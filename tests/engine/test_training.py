@@ -2,8 +2,8 @@
 import pytest
 from mmengine.config import Config
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.engine import training
-from repvgg_seg.errors import UserError
 
 
 def make_config(batch_size, accumulated) -> Config:

@@ -6,7 +6,7 @@ from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from repvgg_seg.models.blocks import RepConv, RepVGGBlock, SqueezeExcitation
-from repvgg_seg.models.linear_part import padded_conv
+from repvgg_seg.models.reparam import padded_conv
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
 BRANCH_KEYS = {'3x3.conv.weight', '1x1.conv.weight'}

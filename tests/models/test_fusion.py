@@ -6,7 +6,7 @@ from helpers import randomize
 from mmengine.model.utils import _BatchNormXd
 from torch import nn
 
-from repvgg_seg.errors import UserError
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.models.fusion import fold_norm, identity_kernel, norm_scale_shift, pad_to_3x3
 
 EXACT = dict(rtol=1e-10, atol=1e-10)

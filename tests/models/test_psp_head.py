@@ -7,7 +7,7 @@ from helpers import assert_relatively_close, norms_of, randomize
 from mmseg.models.decode_heads import PSPHead
 from mmseg.models.decode_heads.psp_head import PPM
 
-from repvgg_seg.errors import UserError
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.models import FactorizedPSPHead
 
 CHANNELS, NUM_CLASSES, BATCH = 12, 5, 4

@@ -7,7 +7,7 @@ from helpers import TINY_ARCH, TINY_SE_ARCH, assert_same_state, randomize, snaps
 from mmengine.model import BaseModule
 from torch import nn
 
-from repvgg_seg.errors import ArgumentTypeError, UserError
+from repvgg_seg.core.errors import ArgumentTypeError, UserError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS, RepVGGArch, get_arch
 from repvgg_seg.models.blocks import RepConv, RepVGGBlock

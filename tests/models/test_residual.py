@@ -4,8 +4,8 @@ import torch
 from helpers import TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, assert_same_state, norms_of, randomize, snapshot
 from torch import nn
 
+from repvgg_seg.core.errors import ArgumentTypeError, CheckpointError, UserError
 from repvgg_seg.deploy import fuse
-from repvgg_seg.errors import ArgumentTypeError, CheckpointError, UserError
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.variants import ResidualRepVGG
 from repvgg_seg.models.variants.residual import Projection, ResidualBlock

@@ -9,10 +9,10 @@ from helpers import TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, assert_sam
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
+from repvgg_seg.core.errors import ArgumentTypeError, CheckpointError, UserError
 from repvgg_seg.deploy import fuse
-from repvgg_seg.errors import ArgumentTypeError, CheckpointError, UserError
 from repvgg_seg.models import RepVGG
-from repvgg_seg.models.linear_part import get_linear_part
+from repvgg_seg.models.reparam import get_linear_part
 from repvgg_seg.registry import MODELS
 
 EXACT = dict(rtol=1e-10, atol=1e-10)
@@ -98,7 +98,7 @@ def make_model(name, *arguments, arch=TINY_ARCH, **options):
 
 def test_every_variant_is_tested():
     from repvgg_seg.models import variants
-    from repvgg_seg.models.linear_part import LinearPart
+    from repvgg_seg.models.reparam import LinearPart
     registered = {name for name, kind in MODELS.module_dict.items() if isinstance(kind, type) and issubclass(kind, LinearPart)}
     assert registered == set(FORMULAS)
     assert set(variants.__all__) == registered - {'RepConv'} | {'ResidualRepVGG'}

@@ -5,7 +5,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from ...errors import ArgumentTypeError
+from ...core.errors import ArgumentTypeError
 from ...registry import MODELS
 from ..branches import CONV_1X1, CONV_3X3, IDENTITY, Branch, BranchSum
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 from ..fusion import conv_with, fold_norm
-from ..linear_part import ConvBranch, LinearPart, build_norm, padded_conv
+from ..reparam import ConvBranch, LinearPart, build_norm, padded_conv
 
 
 class KernelConv(LinearPart):

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...core.errors import UserError
 from ...registry import MODELS
 from ..blocks import RepVGGBlock
 from ..fusion import conv_with, fold_norm
-from ..linear_part import LinearPart, build_norm, padded_conv
+from ..reparam import LinearPart, build_norm, padded_conv
 from ..repvgg import RepVGG
 
 

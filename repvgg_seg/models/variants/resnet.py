@@ -3,10 +3,10 @@ from typing import Any
 
 from torch import nn
 
-from ...environment import require_mm
+from ...core.environment import require_mm
 from ...registry import MODELS
 from ..blocks import RepConv
-from ..linear_part import fuse_linear_parts
+from ..reparam import fuse_linear_parts
 
 require_mm('mmcv', 'mmpretrain')
 

@@ -1,0 +1,220 @@
+"""The paper's ablations, trained one after another by one recipe, and their accuracies beside the paper's."""
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from scipy.stats import rankdata, spearmanr
+
+from ..benchmark import tables
+from ..core.config_types import type_name
+from ..core.configs import CONFIGS, existing_config
+from ..core.errors import UserError
+from ..engine.classification import test_classifier, train_classifier
+from ..engine.curves import draw_curves
+
+TESTED, QUANTIZED, SETTINGS = 'test.json', 'int8.json', 'settings.py'
+
+
+class Ablation(NamedTuple):
+    """A row of the paper's Table 6 or 7, or what is compared with them.
+
+    Args:
+        title: its name in the paper.
+        top1: accuracy of B0 on ImageNet after 120 epochs, in per cent; None: not in the paper.
+        config: that has its block, in ``configs``.
+    """
+    title: str
+    top1: float | None
+    config: str
+
+
+ABLATIONS = {'both': Ablation('both branches: RepVGG', 75.14, 'repvgg_b0_imagenet.py')} | {
+    name: Ablation(title, top1, f'ablations/b0_{name}_imagenet.py') for name, title, top1 in (
+        ('plain', 'no branch', 72.39),
+        ('identity_only', 'identity branch only', 74.79),
+        ('1x1_only', '1x1 branch only', 73.15),
+        ('identity_without_norm', 'identity w/o BN', 74.18),
+        ('norm_after_sum', 'post-addition BN', 73.52),
+        ('relu_in_branches', '+ReLU in branches', 75.69),
+        ('dirac', 'DiracNet', 73.97),
+        ('trivial', 'trivial re-param', 73.51),
+        ('asymmetric', 'ACB', 73.58),
+        ('residual', 'Residual Reorg', 74.56),
+        ('qarepvgg', 'QARepVGG', None))}
+FUSABLE = [name for name in ABLATIONS if name != 'relu_in_branches']
+
+
+class Run(NamedTuple):
+    """One training, and where it is kept.
+
+    Args:
+        name: key of ``ABLATIONS``.
+        seed: of weights and data.
+        folder: its work dir.
+    """
+    name: str
+    seed: int
+    folder: Path
+
+    @property
+    def top1(self) -> float | None:
+        """Accuracy after the last epoch, in per cent; None: not finished."""
+        path = self.folder / TESTED
+        return json.loads(path.read_text())['accuracy/top1'] if path.is_file() else None
+
+    def checkpoint(self, config: Config) -> Path:
+        """That of its last epoch."""
+        return self.folder / f'epoch_{config.train_cfg.max_epochs}.pth'
+
+
+def variant_of(recipe: Config, name: str) -> Config:
+    """A recipe with the block of an ablation, and what of that does not decay.
+
+    Args:
+        recipe: config of a RepVGG classifier.
+        name: key of ``ABLATIONS``.
+
+    Raises:
+        UserError: the recipe is for another backbone, or the ablation's config is not there.
+    """
+    if not (found := type_name(recipe.model.backbone)).endswith('RepVGG'):
+        raise UserError(f'the ablations are of RepVGG, but the recipe has the backbone {found}; give a '
+                        'config such as configs/ablations/b0_cifar10.py')
+    config, theirs = copy.deepcopy(recipe), Config.fromfile(existing_config(CONFIGS / ABLATIONS[name].config))
+    config.model.backbone.update({key: theirs.model.backbone[key] for key in ('type', 'block') if key in theirs.model.backbone})
+    config.merge_from_dict({'optim_wrapper.paramwise_cfg': theirs.optim_wrapper.paramwise_cfg})
+    return config
+
+
+def train_ablations(recipe: Config, names: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
+    """Train what is not finished, going on where it was interrupted, and test each after its last epoch.
+
+    Args:
+        recipe: config of a RepVGG classifier, ``work_dir`` included, below which each run has a folder.
+        names: keys of ``ABLATIONS``.
+        seeds: with each of which all are trained.
+
+    Yields:
+        Each run when it is finished; those that were before as well.
+
+    Raises:
+        UserError: a run was begun with other settings, or one cannot be trained.
+    """
+    runs = [(Run(name, seed, Path(recipe.work_dir, f'{name}_seed{seed}')), variant_of(recipe, name))
+            for seed in seeds for name in names]
+    for run, config in runs:
+        config.merge_from_dict({'randomness.seed': run.seed})
+        check_settings(run.folder, config)
+    for run, config in runs:
+        if run.top1 is None:
+            if is_main_process():
+                run.folder.mkdir(parents=True, exist_ok=True)
+                (run.folder / SETTINGS).write_text(settings_of(config))
+            config.work_dir, config.resume = str(run.folder), True
+            # MMEngine keeps loggers and visualizers by their names as long as the process lives.
+            config.merge_from_dict({'experiment_name': str(run.folder), 'visualizer.name': str(run.folder)})
+            train_classifier(copy.deepcopy(config))
+            test_classifier(config, str(run.checkpoint(config)))
+            barrier()  # The main process writes the result.
+        yield run
+
+
+def quantize_ablations(recipe: Config, runs: Sequence[Run], out: Path) -> str:
+    """Test finished runs in 8 bits, those not tested before, and write ``int8.md`` and ``int8.json``.
+
+    Args:
+        recipe: that of :func:`train_ablations`.
+        runs: finished ones, of blocks that can be fused.
+        out: folder.
+
+    Returns:
+        The text of ``int8.md``: accuracies of the fused models in float32 and in 8 bits, in per cent.
+    """
+    from ..deploy.classifier_int8 import int8_accuracies
+    rows = []
+    for run in runs:
+        config, path = variant_of(recipe, run.name), run.folder / QUANTIZED
+        if not path.is_file():
+            path.write_text(json.dumps(int8_accuracies(config, str(run.checkpoint(config)))))
+        accuracies = json.loads(path.read_text())
+        rows.append({'block': run.name, 'seed': str(run.seed)} | {name: f'{value:.2f}' for name, value in accuracies.items()})
+    text = tables.markdown(rows) + '\n'
+    (out / 'int8.md').write_text(text)
+    tables.write(out / 'int8.json', rows=rows)
+    return text
+
+
+def check_settings(folder: Path, config: Config) -> None:
+    """Check that a run that was begun would go on as it began.
+
+    Raises:
+        UserError: its settings were others.
+    """
+    path = folder / SETTINGS
+    if path.is_file() and path.read_text() != settings_of(config):
+        raise UserError(f'{folder} was begun with other settings (see {SETTINGS} in it); give the same config, options and '
+                        '--amp to go on, or another --work-dir to begin anew')
+
+
+def settings_of(config: Config) -> str:
+    """The text of a config without what may change when a run is resumed."""
+    config = copy.deepcopy(config)
+    for key in ('work_dir', 'launcher'):
+        config.pop(key, None)
+    return config.pretty_text
+
+
+def write_results(runs: Sequence[Run], out: Path) -> str:
+    """Write ``results.md``, ``results.json`` and ``curves.png``, which has the runs of the first seed.
+
+    Args:
+        runs: finished ones.
+        out: folder.
+
+    Returns:
+        The text of ``results.md``: a table, and the rank correlation with the paper's accuracies.
+    """
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        found.setdefault(run.name, []).append(run.top1)
+    rows = table(found)
+    correlation = rank_correlation(found)
+    text = tables.markdown(rows) + '\n'
+    if correlation is not None:
+        text += f'\nRank correlation with the paper (Spearman): {correlation:.2f}\n'
+    if is_main_process():
+        (out / 'results.md').write_text(text)
+        tables.write(out / 'results.json', rows=rows, top1=found, rank_correlation=correlation)
+        draw_curves([run.folder for run in runs if run.seed == runs[0].seed], out / 'curves.png')
+    return text
+
+
+def table(found: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
+    """Rows of what was found beside what the paper has.
+
+    Args:
+        found: accuracies of each ablation, by its name, in per cent; one for each seed.
+    """
+    ranked = [name for name in found if ABLATIONS[name].top1 is not None]
+    theirs = rankdata([-ABLATIONS[name].top1 for name in ranked])
+    ours = rankdata([-mean(found[name]) for name in ranked])
+    ranks = {name: (f'{their:g}', f'{our:g}') for name, their, our in zip(ranked, theirs, ours)}
+    rows = []
+    for name, accuracies in found.items():
+        their_rank, our_rank = ranks.get(name, ('', ''))
+        spread = f' (std {stdev(accuracies):.2f} of {len(accuracies)})' if len(accuracies) > 1 else ''
+        rows.append({
+            'block': name, 'in the paper': ABLATIONS[name].title, 'top-1 there': tables.cell(ABLATIONS[name].top1, '.2f'),
+            'rank there': their_rank, 'top-1': f'{mean(accuracies):.2f}{spread}', 'rank': our_rank})
+    return rows
+
+
+def rank_correlation(found: Mapping[str, Sequence[float]]) -> float | None:
+    """Spearman's coefficient between mean accuracies and the paper's; None for less than three that it has."""
+    pairs = [(ABLATIONS[name].top1, mean(accuracies)) for name, accuracies in found.items() if ABLATIONS[name].top1 is not None]
+    return float(spearmanr(*zip(*pairs)).statistic) if len(pairs) > 2 else None

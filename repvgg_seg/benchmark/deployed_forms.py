@@ -1,0 +1,103 @@
+"""The forms in which a segmentor can be deployed, side by side: pixels in, class indices out, one image at a time."""
+import copy
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import UserError
+from ..runtime.predictor import REPORT, load_file
+from .rounds import Measurement, Subject
+from .tables import cell, timed
+
+REFERENCE = 'PyTorch, training form, fp32'
+TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not there where a model is deployed.
+FORMAT_NAMES = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO', 'pt2': 'exported program (pt2)',
+                'ncnn': 'ncnn'}
+
+
+def subjects(config: 'mmengine.config.Config', checkpoint: str, folder: Path, size: tuple[int, int],  # noqa: F821
+             threads: int) -> list[Subject]:
+    """PyTorch's training form, fused form in fp32 and bf16, and every artefact of a folder.
+
+    Args:
+        config: of the trained model.
+        checkpoint: its training checkpoint.
+        folder: that ``tools/deploy.py`` wrote.
+        size: height and width of the image.
+        threads: of every form.
+
+    Raises:
+        UserError: the folder has no artefacts, or one that does not take the size.
+    """
+    entries = read_report(folder)['artefacts']
+    if not entries:
+        raise UserError(f'{folder / REPORT} lists no artefacts; export some with tools/deploy.py --formats onnx openvino pt2')
+    found = [Subject(name, partial(make_torch, copy.deepcopy(config).to_dict(), checkpoint, fused, dtype, size, threads))
+             for name, fused, dtype in ((REFERENCE, False, 'float32'), ('PyTorch, fused, fp32', True, 'float32'),
+                                        ('PyTorch, fused, bf16', True, 'bfloat16'))]
+    for file, entry in entries.items():
+        if entry['size'] and tuple(entry['size']) != size:
+            raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
+                            f'{entry["size"][1]}')
+        found.append(Subject(f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}',
+                             partial(make_exported, folder / file, entry['precision'], size, threads),
+                             without=TRAINING_PACKAGES + (() if entry['format'] == 'pt2' else ('torch', ))))
+    return found
+
+
+def make_torch(config: dict, checkpoint: str, fused: bool, dtype: str, size: tuple[int, int],
+               threads: int) -> Callable[[], object]:
+    """A segmentor in PyTorch."""
+    import torch
+    from mmengine.config import Config
+
+    from ..deploy.fusing import fuse_for_inference
+    from ..deploy.graph import SegmentorGraph
+    from ..engine.trained_model import build_trained
+    torch.set_num_threads(threads)
+    config = Config(config)
+    model, _ = build_trained(config, checkpoint)
+    model = fuse_for_inference(model) if fused else model
+    graph = SegmentorGraph(model, config.model.get('data_preprocessor') or {}, dtype=getattr(torch, dtype)).eval()
+    images = torch.from_numpy(picture(size))
+    return lambda: torch.no_grad()(graph)(images)
+
+
+def make_exported(path: Path, precision: str, size: tuple[int, int], threads: int) -> Callable[[], object]:
+    """An exported file in its backend."""
+    run, images = load_file(path, precision, threads), picture(size)
+    return lambda: run(images)
+
+
+def picture(size: tuple[int, int]) -> np.ndarray:
+    """A random image, uint8 (1, H, W, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+
+
+def read_report(folder: Path) -> dict:
+    """What ``tools/deploy.py`` wrote about a folder.
+
+    Raises:
+        UserError: it wrote nothing there.
+    """
+    if not (folder / REPORT).is_file():
+        raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote')
+    return json.loads((folder / REPORT).read_text())
+
+
+def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:
+    """Rows: accuracy from the report, speed and memory as measured, ratios to the training form."""
+    checked = {f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}': entry for entry in report['artefacts'].values()}
+    checked[REFERENCE] = dict(miou=report['miou_before'], changed=0, bytes=report['bytes_before'])
+    checked['PyTorch, fused, fp32'] = dict(miou=report['miou_after'], changed=report['changed'], bytes=report['bytes_after'])
+    rows = []
+    for measurement in measurements:
+        entry = checked.get(measurement.name, {})
+        rows.append({
+            'form': measurement.name, 'mIoU': cell(entry.get('miou'), '.2f'),
+            'changed pixels': cell(entry.get('changed'), '.3%'), **timed(measurement, measurements[0]),
+            'file (MB)': cell(entry.get('bytes') and entry['bytes'] / 1e6, '.1f')})
+    return rows

@@ -1,0 +1,206 @@
+"""What the tools share: their arguments, their config, and how a user's mistake ends."""
+import argparse
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from urllib.error import URLError
+
+from ..core.configs import CONFIGS, existing_config
+from ..core.environment import WITHOUT_OPERATORS, require_mm
+from ..core.errors import Interruption, UserError, some
+from ..core.files import FULL
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+# Exit code of a tool that ends on a user's mistake.
+USER_MISTAKE = 2
+# What reading a config, which is Python, and merging options into it raises.
+BROKEN_CONFIG = (SyntaxError, OSError, NameError, TypeError, KeyError, AttributeError, ImportError, IndexError, ValueError,
+                 AssertionError)
+# Default scope of a config, which is the import name of its package: what it builds, and the tools for it.
+SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
+          'mmpretrain': ('a classifier', 'tools/classify_train.py and tools/classify_test.py')}
+
+AMP_HELP = 'mixed precision: bfloat16 on CPUs and newer GPUs, else float16'
+
+
+def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -> None:
+    """Run a tool; a user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
+
+    Training that a signal has stopped ends with one line too, and with the exit code that belongs to the signal.
+
+    Args:
+        main: the tool.
+        needs: import names of the OpenMMLab packages without which it cannot even start.
+    """
+    warnings.filterwarnings('ignore', WITHOUT_OPERATORS)
+    try:
+        require_mm(*needs)
+        main()
+    except Interruption as interruption:
+        say(str(interruption))
+        sys.exit(128 + interruption.signal)  # As a shell reports a process that the signal ended.
+    except UserError as error:
+        # A data loader's worker passes its whole traceback on as the message.
+        message = str(error).rsplit(f'{type(error).__name__}: ', 1)[-1]
+        stop(message)
+    except URLError as error:
+        stop(f'a download failed ({error.reason}); give the file instead, e.g. with --cfg-options '
+             'model.backbone.init_cfg.checkpoint=PATH')
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        stop(f'{error.filename or "a file"} cannot be written: the disk is full or the quota spent; checkpoints are unharmed. '
+             'Make room, then go on with --resume')
+    except RuntimeError as error:
+        if type(error).__name__ != 'OutOfMemoryError':  # PyTorch's; it is imported by the tools, not here.
+            raise
+        stop(f'the memory of the GPU is full ({str(error).split(". ")[0]}); use smaller images or batches. In training, '
+             'optim_wrapper.accumulative_counts makes up for a lower train_dataloader.batch_size')
+
+
+def stop(message: str) -> NoReturn:
+    """End a tool with one line on stderr."""
+    sys.stderr.write(f'error: {" ".join(message.split())}\n')
+    sys.exit(USER_MISTAKE)
+
+
+def tool_parser(description: str, checkpoint: bool, default_config: str | None = None) -> argparse.ArgumentParser:
+    """The arguments that all tools have, as in MMSegmentation.
+
+    Args:
+        description: what the tool does.
+        checkpoint: whether it takes a checkpoint after the config.
+        default_config: name of the file in ``configs/`` that is meant when none is given.
+    """
+    from mmengine.config import DictAction
+    parser = argparse.ArgumentParser(description=description)
+    if default_config:
+        parser.add_argument('config', nargs='?', default=str(CONFIGS / default_config),
+                            help=f'config file (default: {default_config})')
+    else:
+        parser.add_argument('config', help='config file')
+    if checkpoint:
+        parser.add_argument('checkpoint', help='training checkpoint, or what tools/deploy.py wrote')
+    add_trust(parser)
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME-OF-CONFIG)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='change settings of the config, e.g. train_dataloader.batch_size=4')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='how the processes were started')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    return parser
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The argument of every tool that reads checkpoints."""
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='also read checkpoints that hold more than tensors, which can run any code')
+
+
+def training_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
+    """The arguments of the tools that train."""
+    parser = tool_parser(description, checkpoint=False, default_config=default_config)
+    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
+    parser.add_argument('--amp', action='store_true', help=AMP_HELP)
+    return parser
+
+
+def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
+    """Put the arguments of :func:`training_parser` into a config.
+
+    Raises:
+        UserError: the work dir cannot be written, or ``--amp`` does not go with the config.
+    """
+    from ..engine.hardware import enable_amp
+    ensure_writable(config.work_dir)
+    config.resume = args.resume
+    if args.amp:
+        enable_amp(config)
+
+
+def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
+    """The ``mmengine.Config`` of a tool's arguments.
+
+    Args:
+        args: from :func:`tool_parser`.
+        scopes: keys of ``SCOPES``; what the tool works on.
+
+    Raises:
+        UserError: no such file, a file that is not the config of a model, or of a model that the tool does not work on.
+        InstallationError: the package of the config's scope is missing.
+    """
+    from mmengine.config import Config
+
+    from ..core.reading import trust_checkpoints
+    trust_checkpoints(args.trust_checkpoint)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    path = existing_config(args.config)
+    try:
+        config = Config.fromfile(path)
+    except BROKEN_CONFIG as error:
+        raise UserError(f'config {args.config} cannot be read: {error}') from None
+    for key in ('model', 'train_dataloader', 'val_dataloader'):
+        if key not in config:
+            raise UserError(f'config {args.config} has no {key}; expected a file such as those in configs/')
+    scope = config.get('default_scope', 'mmseg')
+    if scope not in scopes:
+        found, hint = (SCOPES[scope][0], f'; use {SCOPES[scope][1]}') if scope in SCOPES else (f'default_scope={scope!r}', '')
+        raise UserError(f'config {args.config} is for {found}, this tool needs one for {SCOPES[scopes[0]][0]}{hint}')
+    require_mm(scope)
+    if args.cfg_options:
+        try:
+            config.merge_from_dict(args.cfg_options)
+        except BROKEN_CONFIG as error:
+            raise UserError(f'--cfg-options ({some(args.cfg_options)}) cannot be merged into {args.config}: {error}') from None
+    config.launcher = args.launcher
+    config.work_dir = args.work_dir or config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    return config
+
+
+def ensure_writable(folder: str | Path) -> Path:
+    """Make a folder and check that files can be written into it.
+
+    Raises:
+        UserError: they cannot.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f'folder {folder} cannot be written ({error.strerror}); choose another one') from None
+    return folder
+
+
+def ensure_writable_file(path: str | Path) -> Path:
+    """Make the folder of a file and check that the file can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f'{path} is a folder; expected the name of a file to write')
+    ensure_writable(path.absolute().parent)
+    return path
+
+
+def positive(text: str) -> int:
+    """A positive integer, for argparse."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
+def say(line: str) -> None:
+    """Write the closing line of a tool, once for all processes."""
+    from mmengine.dist import is_main_process
+    if is_main_process():
+        sys.stdout.write(line + '\n')

@@ -1,0 +1,121 @@
+"""Training and testing a classifier, whose backbone a segmentor can start from."""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.registry import init_default_scope
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..core.environment import require_mm
+from ..core.errors import UserError, some
+from ..datasets.files import warn_of_unused
+from ..datasets.wrappers import leaves
+from .evaluating import evaluate
+from .hardware import fit_to_hardware
+from .pipelines import set_size
+from .seeded_data import unwrapped
+from .trained_model import resolve
+from .training import train
+
+require_mm('mmpretrain')
+
+from mmpretrain.registry import DATASETS  # noqa: E402
+
+
+def train_classifier(config: Config) -> Path | None:
+    """Train a classifier of MMPretrain's.
+
+    Args:
+        config: the whole config, ``work_dir`` included. Where ``model.head.num_classes`` is None, it becomes the number of
+            classes of the training set.
+
+    Returns:
+        The best checkpoint, or the last one if none was evaluated.
+
+    Raises:
+        UserError: data, weights and classes do not fit together; nothing was trained.
+    """
+    init_default_scope(config.default_scope)
+    if config.model.head.get('num_classes') is None:
+        config.model.head.num_classes = len(DATASETS.build(config.train_dataloader.dataset).metainfo['classes'])
+    spread_num_classes(config)
+    return train(config, check_classifier)
+
+
+def test_classifier(config: Config, checkpoint: str, size: int | None = None,
+                    out: str | None = None) -> dict[str, float | list]:
+    """Evaluate a checkpoint on the config's test set.
+
+    Args:
+        config: the whole config, ``work_dir`` included, where ``test.json`` is left.
+        checkpoint: training checkpoint, or the folder of a fused model.
+        size: side of the square images, in pixels; that of the config by default.
+        out: CSV file for the prediction of every image.
+
+    Returns:
+        ``accuracy/top1`` and, of five classes or more, ``accuracy/top5``, in per cent.
+
+    Raises:
+        UserError: the checkpoint, the classes or the data set do not fit.
+    """
+    fit_to_hardware(config)
+    weights = resolve(config, checkpoint)
+    spread_num_classes(config)
+    if size is not None:
+        set_size(config.test_dataloader.dataset.pipeline, size)
+    if out:
+        config.test_evaluator = [config.test_evaluator, dict(type='repvgg_seg.PredictionWriter', output_file=out)]
+    return evaluate(config, weights, check_classes, checkpoint=str(checkpoint), size=size)
+
+
+def spread_num_classes(config: Config) -> None:
+    """Tell the head's number of classes to those who need it: label mixing, and the metric, which has no top 5 of 3."""
+    num_classes = config.model.head.num_classes
+    # MMPretrain's own configs have it at the top.
+    preprocessor = config.model.get('data_preprocessor') or config.get('data_preprocessor')
+    if preprocessor:
+        preprocessor.num_classes = num_classes
+    for key in ('val_evaluator', 'test_evaluator'):
+        evaluator = config.get(key) or []
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            if isinstance(metric.get('topk'), (tuple, list)):
+                metric.topk = tuple(k for k in metric.topk if k <= num_classes)
+
+
+def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
+    """Compare the classes of a classifier, its training set and its validation set.
+
+    Raises:
+        UserError: they differ.
+    """
+    training = loaders[0].dataset.metainfo
+    for name, loader in zip(('the training set', 'the validation set'), loaders):
+        dataset = unwrapped(loader.dataset)
+        check_classes(model, dataset, dict(dataset_meta=training))
+        if is_main_process():
+            for leaf in leaves(dataset):
+                warn_of_unused(name, getattr(leaf, 'unused', {}))
+
+
+def check_classes(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
+    """Compare the classes of a classifier and a data set.
+
+    Args:
+        model: the classifier.
+        dataset: its data set.
+        meta: of a checkpoint; ``dataset_meta`` in it, where present, has the classes of the training.
+
+    Raises:
+        UserError: they differ in number, or from those of the training.
+    """
+    classes = tuple(dataset.metainfo['classes'])
+    trained = tuple((meta.get('dataset_meta') or {}).get('classes') or classes)
+    if classes != trained:
+        raise UserError(f'the training set has {len(trained)} classes, the set to be evaluated {len(classes)}; only in one of '
+                        f'them: {some(sorted({*classes} ^ {*trained})) or "none, but their order differs"}. '
+                        'Both need the same class folders')
+    if len(classes) != model.head.num_classes:
+        raise UserError(f'the head has num_classes={model.head.num_classes}, but {type(dataset).__name__} has {len(classes)} '
+                        'classes; set model.head.num_classes')

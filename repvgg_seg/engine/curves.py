@@ -1,0 +1,81 @@
+"""Drawing what MMEngine logged of training runs."""
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..core.errors import UserError
+
+METRICS = ('mIoU', 'accuracy/top1')
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # Told apart by the color-blind too (Okabe, Ito).
+STYLES = ('-', '--', ':')
+
+
+def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
+    """Draw training loss and validation metric of some runs into one picture.
+
+    Args:
+        work_dirs: of the runs; they label the curves, without the folders that they share.
+        out: picture to write, in the format of its suffix.
+
+    Raises:
+        UserError: a run has logged nothing, there are more runs than looks of a line, or the suffix is unknown.
+    """
+    looks = [dict(color=color, linestyle=style) for style in STYLES for color in COLORS]
+    if len(work_dirs) > len(looks):
+        raise UserError(f'got {len(work_dirs)} runs, can draw at most {len(looks)} in one picture')
+    if not out.suffix:
+        raise UserError(f'cannot write {out}: it has no suffix; expected one such as .png or .pdf')
+    figure = Figure(figsize=(10, 4 + 0.12 * len(work_dirs)), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    drawn = []
+    unit = 'epoch'
+    folders = [work_dir.absolute() for work_dir in work_dirs]
+    shared = os.path.commonpath([folder.parent for folder in folders])
+    for look, folder in zip(looks, folders):
+        records = read_log(folder)
+        style = dict(look, label=str(folder.relative_to(shared)))
+        losses = {record['step']: record['loss'] for record in records if 'loss' in record}
+        left.plot(losses.keys(), losses.values(), **style)
+        metric = next((name for name in METRICS if any(name in record for record in records)), None)
+        if metric:
+            values = {record['step']: record[metric] for record in records if metric in record}
+            right.plot(values.keys(), values.values(), marker='o', **style)
+            drawn.append(metric)
+        if not any('epoch' in record for record in records):
+            unit = 'iteration'
+    left.set(xlabel='iteration', ylabel='training loss')
+    right.set(xlabel=unit, ylabel=f'validation {" and ".join(dict.fromkeys(drawn))} (%)')
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    if left.lines:
+        figure.legend(handles=left.lines, loc='outside lower center', ncols=2)
+    try:
+        figure.savefig(out, dpi=120)
+    except ValueError as error:
+        raise UserError(f'cannot write {out}: {error}') from None
+
+
+def read_log(work_dir: Path) -> list[dict]:
+    """All that the last run in a work dir logged, over its resumptions, in order of time.
+
+    Raises:
+        UserError: there is no log.
+    """
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    if not logs:
+        raise UserError(f'{work_dir} has no */vis_data/scalars.json; expected the work dir of a training run')
+    run: list[dict] = []
+    for log in logs:
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        if records and run:
+            # Losses are counted in iterations, metrics in epochs; a log can begin with either.
+            validated = 'loss' not in records[0]
+            before = next((record for record in run if ('loss' not in record) == validated), None)
+            if before and records[0]['step'] <= before['step']:
+                run = []  # It began anew.
+        run += records
+    return run

@@ -1,0 +1,122 @@
+"""Training and testing a segmentor."""
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import get_world_size, is_main_process
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from ..core.errors import UserError
+from ..core.labels import check_class_count
+from ..datasets.checking import check_sample
+from .batches import evaluate_by_size
+from .dataset_configs import datasets_in
+from .evaluating import evaluate
+from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
+from .hardware import fit_to_hardware
+from .input_check import check_inputs
+from .model_check import check_model
+from .seeded_data import unwrapped
+from .trained_model import resolve
+from .training import train
+
+
+def train_segmentor(config: Config) -> Path | None:
+    """Train a segmentor; see :func:`repvgg_seg.engine.training.train`."""
+    check_model(config)
+    evaluate_by_size(config)
+    return train(config, check_segmentor)
+
+
+def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,
+                   submit: str | None = None) -> dict[str, float | list]:
+    """Evaluate a checkpoint on the config's test set.
+
+    Args:
+        config: the whole config, ``work_dir`` included, where ``test.json`` is left.
+        checkpoint: training checkpoint, the folder of a fused model, or an exported file.
+        tta: average over the image and its mirror.
+        out: folder for predictions as PNGs of class indices.
+        submit: folder for predictions as PNGs of original label ids; nothing is evaluated, no labels are read.
+
+    Returns:
+        What the config's evaluator gives, e.g. mIoU, mAcc (mean accuracy) and aAcc (pixel accuracy) in per cent; empty with
+        ``submit``.
+
+    Raises:
+        UserError: the checkpoint, the classes or the data set do not fit.
+    """
+    if is_exported(checkpoint):
+        if tta:
+            raise UserError('an exported file cannot be tested with --tta; give the training checkpoint or the fused weights')
+        if config.get('launcher', 'none') != 'none':
+            raise UserError('an exported file is tested by one process; leave --launcher out')
+        config.model, weights = ConfigDict(exported_config(config, checkpoint)), None
+    else:
+        weights = resolve(config, checkpoint)
+        check_model(config)
+    evaluate_by_size(config)
+    fit_to_hardware(config)
+    if tta:
+        for dataset in datasets_in(config.test_dataloader.dataset):
+            dataset.pipeline = config.tta_pipeline
+        config.model = ConfigDict(**config.tta_model, module=config.model)
+    writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
+               for folder in (out, submit) if folder]
+    if submit:
+        for dataset in datasets_in(config.test_dataloader.dataset):
+            dataset.data_prefix.seg_map_path = None
+        config.test_evaluator = writers
+    elif writers:
+        config.test_evaluator = [config.test_evaluator, *writers]
+    return evaluate(config, weights, lambda model, dataset, meta: check_classes(model, dataset),
+                    checkpoint=str(checkpoint), tta=tta)
+
+
+def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
+    """Check that a segmentor and its data sets fit together, that these are sound, and that the pyramid's norm can be trained.
+
+    Raises:
+        UserError: the classes differ or are more than 255, images have other channels than the backbone takes or make no
+            batch, or a batch of one image meets the batch norm of the 1x1 pooled map.
+        DataError: a sample of the images and labels shows a fault.
+    """
+    for name, loader in zip(('the training set', 'the validation set'), loaders):
+        dataset = unwrapped(loader.dataset)
+        check_classes(model, dataset)
+        if is_main_process():
+            check_sample(name, dataset)
+            check_inputs(name, loader, config, training=loader is loaders[0])
+    images, batch = len(loaders[0].sampler), loaders[0].batch_size
+    smallest = images % batch if images % batch and not loaders[0].drop_last else batch
+    synchronised = bool(config.get('sync_bn')) and get_world_size() > 1
+    if smallest == 1 and normalises_global_pool(model) and not synchronised:
+        raise UserError('a training batch has one image, but the pyramid pools to 1x1, whose batch norm needs at least two '
+                        'values a channel; use train_dataloader.batch_size=2 or more, with '
+                        'train_dataloader.drop_last=True')
+
+
+def normalises_global_pool(model: nn.Module) -> bool:
+    """Whether something pools to 1x1 and has a batch norm after that, as the pyramids of PSPNet, UPerNet and DeepLabV3+."""
+    return any(isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size in (1, (1, 1)) and
+               any(isinstance(module, _BatchNorm) for module in parent.modules())
+               for parent in model.modules() if isinstance(parent, nn.Sequential) for part in parent)
+
+
+def check_classes(model: nn.Module, dataset) -> None:
+    """Compare the number of classes of a segmentor and a data set.
+
+    Raises:
+        UserError: they differ, or there are more than 255.
+    """
+    classes = dataset.metainfo.get('classes') or ()
+    check_class_count(len(classes), type(dataset).__name__)
+    if isinstance(model, ExportedSegmentor):
+        check_classes_of_export(model, classes)
+    for head in model.modules():
+        if isinstance(head, BaseDecodeHead) and head.num_classes != len(classes):
+            raise UserError(f'{type(head).__name__} has num_classes={head.num_classes}, but {type(dataset).__name__} has '
+                            f'{len(classes)} classes; set num_classes of all heads in the config')

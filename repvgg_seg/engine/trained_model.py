@@ -1,0 +1,73 @@
+"""Building a segmentor or classifier with its trained weights, in training form or fused."""
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from ..core.errors import CheckpointError
+from ..core.reading import read_checkpoint, trusted
+from ..models.pretrained import load_model
+from ..models.weights import state_dict_of
+from .model_check import check_model
+from .plain_config import check_words, read_plain_config
+
+FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
+
+
+def resolve(config: Config, checkpoint: str) -> str:
+    """Find the weights that a checkpoint argument means, and make the config's ``model`` the one that they belong to.
+
+    Args:
+        config: what the user gave; its ``model`` holds for a training checkpoint. Where a classifier's number of classes is
+            left open (None), the weights decide.
+        checkpoint: a file or URL, or the folder that ``tools/deploy.py`` wrote, which has its own model config.
+
+    Returns:
+        Path or URL of the weights.
+
+    Raises:
+        CheckpointError: a folder without a fused model of this kind in it, or a file that cannot be read.
+    """
+    if Path(checkpoint).is_dir():
+        folder = Path(checkpoint)
+        if not (folder / FUSED_CONFIG).is_file() or not (folder / FUSED_WEIGHTS).is_file():
+            raise CheckpointError(f'folder {folder} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
+                                  'checkpoint (.pth) or a folder that tools/deploy.py wrote')
+        fused = read_plain_config(folder / FUSED_CONFIG).get('model')
+        if not isinstance(fused, dict):
+            raise CheckpointError(f'{folder / FUSED_CONFIG} has no model; write the folder again with tools/deploy.py')
+        if ('head' in fused) != ('head' in config.model):
+            kinds = {True: 'classifier', False: 'segmentor'}
+            found, expected = (kinds['head' in each] for each in (fused, config.model))
+            raise CheckpointError(f'folder {folder} holds a fused {found}, the config is for a {expected}; give the config '
+                                  'that it was trained with')
+        if not trusted():
+            check_words(fused, config.model, folder)
+        config.model, checkpoint = ConfigDict(fused), str(folder / FUSED_WEIGHTS)
+    head = config.model.get('head')
+    if head and head.get('num_classes', ...) is None:
+        weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)
+        if 'head.fc.bias' not in weights:
+            raise CheckpointError(f'checkpoint {checkpoint} holds no classifier (head.fc); expected one that '
+                                  'tools/classify_train.py wrote')
+        head.num_classes = len(weights['head.fc.bias'])
+    return checkpoint
+
+
+def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:
+    """Build a model on the CPU, in eval mode, and load its weights strictly.
+
+    Returns:
+        The model, and the checkpoint's ``meta``.
+
+    Raises:
+        UserError: the model's config contradicts itself, see :func:`~repvgg_seg.engine.model_check.check_model`.
+        CheckpointError: the weights cannot be read or do not fit.
+    """
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    weights = resolve(config, checkpoint)
+    check_model(config)
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    return model.eval(), load_model(model, weights)

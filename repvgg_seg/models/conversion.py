@@ -1,0 +1,75 @@
+"""Converting the checkpoint of a RepVGG between the layouts of code bases."""
+from pathlib import Path
+
+import torch
+
+from ..core.errors import CheckpointError, UserError, some
+from ..core.reading import read_checkpoint
+from . import RepVGG
+from .layouts import HEADS, LAYOUTS, arch_of, describe_arch
+from .pretrained import backbone_of, differences, write_checkpoint
+from .weights import check_values, state_dict_of
+
+
+def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str | None = None,
+                       key: str | None = None) -> list[str]:
+    """Rename every tensor of a RepVGG backbone or classifier; their values and order are kept.
+
+    Args:
+        source: path or URL, in the official, MMPretrain's, timm's or our own layout, in training or in fused form.
+        target: file to write. In our own layout it holds ``dict(state_dict=...)`` of an ``ImageClassifier``, from which
+            classifiers are tested and segmentors start; in the official one the bare tensors.
+        to: layout of ``target``, 'own' or 'official'.
+        prefix: of the names of the backbone's tensors; what is neither below it nor a classifier is left out. Without one all
+            tensors must belong to a backbone, wherever it is, and heads.
+        key: under which the checkpoint has the weights, e.g. ``'model_ema'``; found by itself where it is a usual one.
+
+    Returns:
+        What was done, in lines for a terminal.
+
+    Raises:
+        CheckpointError: the source cannot be read, or is not a whole RepVGG; nothing was written.
+        UserError: the target is the source.
+    """
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise UserError(f'cannot write {target}: it is the source; give another file')
+    found = backbone_of(state_dict_of(read_checkpoint(source), source, key), source, prefix)
+    weights, fused, lines = dict(found.weights), found.fused, []
+    arch = arch_of(weights)
+    if arch is None:
+        raise CheckpointError(f'checkpoint {source} is not a whole RepVGG: it has no block in one of the four stages')
+    stem = weights.get('stem.conv.weight' if fused else 'stem.conv.branch_3x3.conv.weight')
+    with torch.device('meta'):
+        wanted = RepVGG(arch, in_channels=3 if stem is None else stem.shape[1], deploy=fused).state_dict()
+    # Old PyTorch did not save this counter, which only matters for norms with momentum=None.
+    counters = [name for name in wanted if name.endswith('.num_batches_tracked')]
+    if counters and not any(name in weights for name in counters):
+        weights |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
+        lines.append(f'added {len(counters)} counters num_batches_tracked, which old PyTorch did not save')
+    # A wrapper can have its own names around the backbone of another code base.
+    names = [found.layout.classifier, *(layout.classifier for layout in LAYOUTS.values())]
+    theirs = next((name for name in names if any(each.startswith(name) for each in found.beside)), found.layout.classifier)
+    classifier = {name: value for name, value in found.beside.items() if name.startswith(theirs)}
+    left_out = [name for name in found.beside if not name.startswith(theirs)]
+    if classifier:
+        width, num_classes = arch.stage_widths[-1], len(next(iter(classifier.values())))
+        wanted |= {theirs + name: torch.empty(shape, device='meta') for name, shape in (
+            ('weight', (num_classes, width)), ('bias', (num_classes, )))}
+    # What no layout knows must not get lost; heads of a segmentor have no place in a classifier.
+    unknown = [] if prefix else [name for name in left_out if not HEADS.match(name)]
+    state = {**weights, **classifier, **{name: found.beside[name] for name in unknown}}
+    if problem := differences(state, wanted):
+        raise CheckpointError(f'checkpoint {source} is not complete: it holds {describe_arch(weights)}, tensors {problem}'
+                              + ('; to leave out what is not used, say with --prefix where the backbone is' if unknown else ''))
+    check_values(state, wanted, source)
+    if left_out:
+        lines.append(f'left out {len(left_out)} tensors that are not part of a classifier: {some(left_out)}')
+
+    layout = LAYOUTS[to]
+    renamed = {layout.backbone + layout.from_own(name): value for name, value in weights.items()}
+    renamed |= {layout.classifier + name[len(theirs):]: value for name, value in classifier.items()}
+    renamed = {name: value.clone() for name, value in renamed.items()}  # Without what else a shared storage holds.
+    write_checkpoint(renamed if to == 'official' else dict(state_dict=renamed), target)
+    kind = f'{"fused" if fused else "training"} form, ' + (f'{num_classes} classes' if classifier else 'without a classifier')
+    lines.append(f'{describe_arch(weights)} ({kind}): {len(renamed)} tensors from the {found.layout.name} to the {to} layout')
+    return lines

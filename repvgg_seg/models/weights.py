@@ -1,0 +1,139 @@
+"""Finding the weights in a checkpoint as other people write them, and checking that they are weights."""
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import CheckpointError, some
+from ..core.logs import print_log
+
+# Keys under which training programs keep weights, in the order in which they are looked for; then averaged ones.
+WEIGHTS_KEYS = ('state_dict', 'model', 'model_state', 'model_state_dict', 'net', 'network', 'weights', 'params', 'module')
+AVERAGED_KEYS = ('state_dict_ema', 'model_ema', 'ema', 'ema_state_dict', 'ema_model', 'ema_model_state_dict', 'params_ema')
+MAX_DEPTH = 4  # Of such keys inside each other; a pickle can hold itself.
+MAX_REPEATED = 2**20  # Elements of a tensor that repeats the few that are stored of it.
+COUNTERS = ('steps', 'n_averaged')  # Of models that are averaged, beside those.
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = None) -> dict[str, Tensor]:
+    """The weights in a checkpoint, bare or under one of the usual keys, without what wrappers put into their names.
+
+    Where there are averaged weights (EMA) beside others, the others are taken, and both are named in the log.
+
+    Args:
+        checkpoint: what was read.
+        source: where from, for messages.
+        key: under which the weights are; found by itself where it is a usual one.
+
+    Raises:
+        CheckpointError: it holds no tensors, or such as are no weights.
+    """
+    inside = checkpoint
+    if key is not None:
+        inside = checkpoint.get(key)
+        if not isinstance(inside, Mapping):
+            raise CheckpointError(f'checkpoint {source} has no weights under the key {key!r}; its keys are {some(checkpoint)}')
+    else:
+        _log_choice(checkpoint, source)
+    for _ in range(MAX_DEPTH):
+        below = next(iter(_weights_keys(inside)), None)
+        if below is None:
+            break
+        inside = inside[below]
+    # A tensor in a pickle can have any attributes, also in the place of methods; a detached one has none.
+    state = {name: Tensor.detach(value) for name, value in inside.items()
+             if isinstance(name, str) and isinstance(value, Tensor)}
+    if not state:
+        arrays = any(isinstance(value, np.ndarray) for value in inside.values())
+        raise CheckpointError(f'checkpoint {source} holds ' + ('NumPy arrays instead of tensors' if arrays else 'no weights')
+                              + f'; its keys are {some(inside) or "none"}')
+    check_form(state, source)
+    return _unwrapped(state)
+
+
+def check_form(state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Check that tensors are plain ones.
+
+    Raises:
+        CheckpointError: some are quantized, sparse, nested or without values.
+    """
+    forms: dict[str, Callable[[Tensor], bool]] = {
+        'quantized': lambda value: value.is_quantized,
+        'nested': lambda value: value.is_nested,
+        'sparse': lambda value: value.layout != torch.strided,
+        'without values (on the device meta)': lambda value: value.is_meta,
+        'far larger than what is stored of them': lambda value: value.numel() > max(
+            MAX_REPEATED, value.untyped_storage().nbytes() / value.element_size())}
+    for form, has in forms.items():  # In this order: each needs that those before do not hold.
+        _refuse(source, form, (name for name, value in state.items() if has(value)),
+                'expected plain floating-point weights, from before that was done to them')
+
+
+def check_values(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str | Path) -> None:
+    """Check that tensors of the right names and shapes can be the weights of a model.
+
+    Raises:
+        CheckpointError: some that ought to be floating-point numbers are not, or some are not finite.
+    """
+    for name in wanted:
+        dtype, fits = state[name].dtype, FLOATS if wanted[name].is_floating_point() else (*FLOATS, torch.int64, torch.int32)
+        if dtype not in fits:
+            _refuse(source, f'of the type {str(dtype).removeprefix("torch.")}',
+                    (name for name in wanted if state[name].dtype == dtype), 'expected floating-point weights')
+    _refuse(source, 'not finite (NaN or infinite)', not_finite(state),
+            'its training diverged: take a checkpoint from before that')
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a value that is infinite or no number."""
+    return [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+
+
+def prefixes_of(names: Iterable[str], known: Callable[[str], bool]) -> Counter[str]:
+    """What stands before the names that somebody knows, with how many; such as ``backbone.``, or nothing.
+
+    Args:
+        names: of tensors.
+        known: whether a name, or the end of one after a dot, is known.
+    """
+    found: Counter[str] = Counter()
+    for name in names:
+        starts = (0, *(match.end() for match in re.finditer(r'\.', name)))
+        start = next((start for start in starts if known(name[start:])), None)
+        if start is not None:
+            found[name[:start]] += 1
+    return found
+
+
+def _refuse(source: str | Path, what: str, names: Iterable[str], remedy: str) -> None:
+    if names := list(names):
+        raise CheckpointError(f'checkpoint {source} holds {len(names)} tensors that are {what}: {some(names)}; {remedy}')
+
+
+def _weights_keys(checkpoint: Mapping) -> Sequence[str]:
+    """The keys under which there are weights, or could be, those to be taken first."""
+    return [key for key in (*WEIGHTS_KEYS, *AVERAGED_KEYS) if isinstance(checkpoint.get(key), Mapping) and checkpoint[key]]
+
+
+def _log_choice(checkpoint: Mapping, source: str | Path) -> None:
+    taken, *others = _weights_keys(checkpoint) or ('', )
+    if averaged := [key for key in others if key in AVERAGED_KEYS]:
+        swapped = taken == 'state_dict' and averaged == ['ema_state_dict']
+        print_log(f'Of {source} the weights under {taken!r} are taken, not those under {some(map(repr, averaged))}'
+                  + (" (MMEngine's EMAHook saves the averaged weights under the former, the raw ones under the latter)"
+                     if swapped else ' (averaged ones)')
+                  + '; to take others, give load_pretrained a key, or init_cfg, or tools/convert_weights.py --key',
+                  logger='current')
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what DataParallel, averaging and torch.compile put into names."""
+    state = {name.replace('_orig_mod.', ''): value for name, value in state.items()}
+    while all(name.startswith('module.') or name in COUNTERS for name in state) and not state.keys() <= {*COUNTERS}:
+        state = {name[len('module.'):]: value for name, value in state.items() if name not in COUNTERS}
+    return state

@@ -1,0 +1,317 @@
+"""Running an exported segmentor with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn); no OpenMMLab package.
+
+>>> from repvgg_seg.runtime.predictor import load            # doctest: +SKIP
+>>> predictor = load('exported')                          # a folder that tools/deploy.py wrote, or one file in it
+>>> labels = predictor(image)                             # uint8 (H, W, 3) -> uint8 (H, W) of class indices
+"""
+import hashlib
+import importlib.util
+import os
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+from ..core.errors import InstallationError, UserError, some
+from ..core.labels import check_class_count
+from .report import OPENVINO_PRECISION, REPORT, read_report
+
+PROGRAM = '.pt2'
+WITH_WEIGHTS_BESIDE = ('.xml', '.param')  # In a .bin file of the same name.
+# What the backends raise on damaged files.
+UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+class Predictor:
+    """A loaded artefact.
+
+    Args:
+        run: images uint8 (N, H, W, 3) -> label maps uint8 (N, H, W), or logits float32 (N, C, H, W).
+        info: the folder's ``deploy.json``.
+        artefact: the entry of the file in it.
+
+    Attributes:
+        classes: names of the classes, by index.
+        palette: RGB color of each class.
+        channels: 'RGB' or 'BGR', the order of the channels that images must have.
+        size: height and width of the images, or None for any size.
+    """
+
+    def __init__(self, run: Run, info: dict, artefact: dict) -> None:
+        self.run, self.artefact = run, artefact
+        self.classes, self.palette = tuple(info['classes']), info['palette']
+        if artefact.get('output') != 'logits':
+            check_class_count(len(self.classes), 'the exported segmentor')
+        self.channels = info['channels']
+        self.size = tuple(artefact['size']) if artefact['size'] else None
+        self.min_size = info['min_size']
+
+    @overload
+    def __call__(self, images: np.ndarray, tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
+                 batch_size: int = ...) -> np.ndarray: ...
+
+    @overload
+    def __call__(self, images: Sequence[np.ndarray], tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
+                 batch_size: int = ...) -> list[np.ndarray]: ...
+
+    def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
+                 overlap: int | tuple[int, int] = 64, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
+        """Segment an image, or some.
+
+        Args:
+            images: uint8 (H, W, 3), or a list of such, of any sizes.
+            tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
+                to that, one of any size does not cut.
+            overlap: of neighbouring windows, in pixels, or one for each axis. Each pixel is taken from the window in which it
+                is further inside.
+            batch_size: windows of an image that are computed at once.
+
+        Returns:
+            uint8 (H, W) of class indices; of an artefact with logits, float32 (C, H, W). A list where a list was given.
+
+        Raises:
+            UserError: an image or a tile does not have the form or size that the artefact takes.
+        """
+        if batch_size < 1:
+            raise UserError(f'batch_size must be 1 or more, got {batch_size}')
+        shared: tuple[int, int] = (int(overlap), ) * 2 if isinstance(overlap, Integral) else overlap  # type: ignore[assignment]
+        if isinstance(images, np.ndarray):
+            return self._segment(images, tile or self.size, shared, batch_size)
+        return [self._segment(image, tile or self.size, shared, batch_size) for image in images]
+
+    def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: tuple[int, int],
+                 batch_size: int) -> np.ndarray:
+        self._check(image, tile)
+        height, width = image.shape[:2]
+        rows, columns = (list(windows(size, min(size, limit), shared))
+                         for size, limit, shared in zip((height, width), tile or (height, width), overlap))
+        pairs = [(row, column) for row in rows for column in columns]
+        for first in range(0, len(pairs), batch_size):
+            chosen = pairs[first:first + batch_size]
+            outputs = self.run(np.stack([image[row.start:row.stop, column.start:column.stop] for row, column in chosen]))
+            if first == 0:
+                whole = np.empty((*outputs.shape[1:-2], height, width), outputs.dtype)
+            for output, (row, column) in zip(outputs, chosen):
+                whole[..., row.first:row.end, column.first:column.end] = output[
+                    ..., row.first - row.start:row.end - row.start, column.first - column.start:column.end - column.start]
+        return whole
+
+    def _check(self, image: np.ndarray, tile: tuple[int, int] | None) -> None:
+        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+            found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+            raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
+        if tile is not None and not (isinstance(tile, (tuple, list)) and len(tile) == 2 and min(tile) >= self.min_size):
+            raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
+        if self.size and tile is not None and tuple(tile) != self.size:
+            raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
+                            'with --dynamic for other sizes')
+        smallest = self.size or (self.min_size, self.min_size)
+        if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:
+            raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artefact takes '
+                            f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
+
+
+class Window(NamedTuple):
+    """A stretch of an axis: ``start`` to ``stop`` is computed, ``first`` to ``end`` of it is used."""
+    start: int
+    stop: int
+    first: int
+    end: int
+
+
+def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
+    """Cover an axis of ``size`` pixels with windows of equal ``length``, neighbours cut in the middle of what they share.
+
+    Raises:
+        UserError: the overlap leaves nothing to move by.
+    """
+    if length == size:
+        yield Window(0, size, 0, size)
+        return
+    if not 0 <= overlap < length:
+        raise UserError(f'overlap must be from 0 to {length - 1} for windows of {length} pixels, got {overlap}; give a smaller '
+                        'overlap or larger tiles')
+    starts = [*range(0, size - length, length - overlap), size - length]
+    cuts = [0, *((after + before + length) // 2 for before, after in zip(starts, starts[1:])), size]
+    for start, first, end in zip(starts, cuts, cuts[1:]):
+        yield Window(start, start + length, first, end)
+
+
+def load(source: str | Path, threads: int | None = None, verify: bool = True) -> Predictor:
+    """Load an artifact that ``tools/deploy.py`` exported. Threads may share the predictor.
+
+    Args:
+        source: a file (``.onnx``, ``.xml``, ``.pt2`` or ``.param``), or the folder; of several in it one in fp32, and then the
+            first in the order of ``BACKENDS``, whose backend is installed. A ``.pt2`` file is a program, so it is loaded only
+            when ``source`` names it.
+        threads: CPU threads; by default the backend decides.
+        verify: compare the files with the sha256 that was recorded when they were exported.
+
+    Raises:
+        UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or not the exported one.
+        InstallationError: the backend is not installed.
+    """
+    source = Path(source)
+    folder = source if source.is_dir() else source.parent
+    info = read_report(folder)
+    artefacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).is_file()}
+    wanted = [name for name in artefacts if source.is_dir() or name == source.name]
+    if not wanted:
+        raise UserError(f'{source} is no artefact to run; of those in {REPORT} there are {some(artefacts) or "none"}. Export '
+                        'one with tools/deploy.py --formats onnx, openvino, pt2 or ncnn')
+    if source.is_dir() and all(name.endswith(PROGRAM) for name in wanted):
+        raise UserError(f'{folder} holds {some(wanted)} only, which is a program and can run any code; if you exported it '
+                        f'yourself, load it by its name: {folder / wanted[0]}')
+    # The first whose backend is here; what is nearest to the trained model comes first.
+    wanted = [name for name in wanted if not source.is_dir() or not name.endswith(PROGRAM)]
+    wanted.sort(key=lambda name: (artefacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
+    able = [name for name in wanted if importlib.util.find_spec(BACKENDS[Path(name).suffix][0]) is not None]
+    name = (able or wanted)[0]
+    if verify:
+        check_hash(folder / name, artefacts[name].get('sha256'))
+    return Predictor(load_file(folder / name, artefacts[name]['precision'], threads), info, artefacts[name])
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of an artifact: of the file, and of the weights beside it where they are a file of their own."""
+    return _sha256(path, path.with_suffix('.bin')) if path.suffix in WITH_WEIGHTS_BESIDE else _sha256(path)
+
+
+def check_hash(path: Path, expected: str | None) -> None:
+    """Compare an artifact with the hash in ``deploy.json``, if there is one.
+
+    Raises:
+        UserError: they differ.
+    """
+    if expected is None:
+        return
+    if path.suffix in WITH_WEIGHTS_BESIDE and not path.with_suffix('.bin').is_file():
+        raise UserError(f'{path} has its weights in {path.with_suffix(".bin").name}, which is not beside it; copy both files')
+    weights = path.with_suffix('.bin')
+    # Version 0.1.0 hashed OpenVINO's weights with every file of the same name that was written after them.
+    if (found := sha256_of(path)) != expected and not (weights.is_file() and _sha256(path, weights) == expected):
+        raise UserError(f'{path} is not the file that was exported: its sha256 begins with {found[:12]}, the one in {REPORT} '
+                        f'with {expected[:12]}; copy or export it again, or load it as it is with load(..., verify=False)')
+
+
+def _sha256(*parts: Path) -> str:
+    return hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest()
+
+
+def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
+    """Load one exported file into its backend.
+
+    Args:
+        path: the file, with a suffix in ``BACKENDS``.
+        precision: in which it was exported.
+        threads: CPU threads; by default the backend decides.
+
+    Returns:
+        A function of images uint8 (N, H, W, 3) to what was exported: label maps uint8 (N, H, W), or logits float32
+        (N, C, H, W).
+
+    Raises:
+        UserError: the backend cannot read the file.
+        InstallationError: the backend is not installed.
+    """
+    module, load_in = BACKENDS[path.suffix]
+    try:
+        backend = importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise InstallationError(f'{path.name} needs {module}, which is not installed; run: pip install {module}') from None
+    try:
+        return load_in(backend, path, precision, threads)
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{path} cannot be loaded by {module} ({reason}); copy or export it again') from None
+
+
+def _onnxruntime(onnxruntime: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    raised = onnxruntime.capi.onnxruntime_pybind11_state
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    except (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf, raised.NotImplemented) as error:
+        raise ValueError(error) from None  # Theirs have no base class of their own.
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    # Otherwise OpenVINO takes bf16 wherever the CPU has it, also for what was exported and checked in fp32.
+    settings: dict[str, str | int] = {'INFERENCE_PRECISION_HINT': OPENVINO_PRECISION[precision], 'PERFORMANCE_HINT': 'LATENCY'}
+    if threads:
+        settings['INFERENCE_NUM_THREADS'] = threads
+    model = openvino.Core().compile_model(path, 'CPU', settings)
+    requests = threading.local()  # A request holds the tensors of one inference, so threads must not share it.
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if not hasattr(requests, 'own'):
+            requests.own = model.create_infer_request()
+        return requests.own.infer([images])[0]
+
+    return run
+
+
+def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    if threads:
+        torch.set_num_threads(threads)
+    module = torch.no_grad()(torch.export.load(path).module())
+    process = os.getpid()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            torch.set_num_threads(1)  # OpenMP's other threads are not forked; it would wait for them forever.
+        return module(torch.from_numpy(images)).numpy()
+
+    return run
+
+
+def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Any:
+    """Load the two files of an ncnn network into an ``ncnn.Net``.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    net = ncnn.Net()
+    # By default it computes in 16 bits wherever the processor can, also what was exported and checked in fp32.
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_bf16_storage = precision == 'bf16'
+    if threads:
+        net.opt.num_threads = threads
+    weights = path.with_suffix('.bin')
+    if net.load_param(str(path)) or net.load_model(str(weights)):
+        raise UserError(f'ncnn cannot read {path} and {weights.name}; export them again')
+    return net
+
+
+def _ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    net = load_ncnn(ncnn, path, precision, threads)
+    output, = net.output_names()
+    process = os.getpid()
+
+    def segment(image: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            raise UserError(f'{path} was loaded before this process was forked, in which ncnn would wait forever; load it in '
+                            'each process')
+        extractor = net.create_extractor()
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        extractor.input('images', ncnn.Mat(pixels))
+        logits = np.array(extractor.extract(output)[1])
+        return logits.argmax(0).astype(np.uint8) if output == 'labels' else logits
+
+    return lambda images: np.stack([segment(image) for image in images])
+
+
+# Suffix -> backend and what loads a file into it, in order of preference.
+BACKENDS = {'.xml': ('openvino', _openvino), '.onnx': ('onnxruntime', _onnxruntime), '.pt2': ('torch', _torch),
+            '.param': ('ncnn', _ncnn)}

@@ -1,0 +1,82 @@
+"""Reading ``deploy.json``, which says what the files of a deployed folder are; what is in it is checked, never believed."""
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..core.errors import UserError
+
+REPORT = 'deploy.json'
+# Precision of an artefact, in OpenVINO's words; in int8 of what is not quantised. A CPU without bf16 takes f32 for it.
+OPENVINO_PRECISION = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
+SUFFIXES = ('.xml', '.onnx', '.pt2', '.param')
+
+
+def read_report(folder: Path) -> dict:
+    """Read the ``deploy.json`` of a folder.
+
+    Returns:
+        What it holds, ``artefacts`` (file name -> entry) included, which is empty where only fused weights were written.
+
+    Raises:
+        UserError: there is none, or it is not what ``tools/deploy.py`` writes.
+    """
+    path = folder / REPORT
+    if not path.is_file():
+        raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote, or a file in it')
+    try:
+        info = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f'{path} cannot be read ({error}); expected what tools/deploy.py writes: export again') from None
+    if problem := problem_of(info):
+        raise UserError(f'{path} is broken: {problem}; expected what tools/deploy.py writes: export again')
+    return {**info, 'artefacts': info.get('artefacts') or {}}
+
+
+def problem_of(info: object) -> str | None:
+    """What is wrong with the content of a ``deploy.json``; None if nothing."""
+    if not isinstance(info, Mapping):
+        return f'it holds {"null" if info is None else f"a {type(info).__name__}"}, not an object'
+    artefacts = info.get('artefacts', {})
+    if not isinstance(artefacts, Mapping):
+        return f'artefacts is {_kind(artefacts)}, not an object'
+    for name, entry in artefacts.items():
+        if name != Path(name).name or set(name) & set('\\/:\0') or not name.endswith(SUFFIXES):
+            return f'{name!r} is no plain file name that ends in {", ".join(SUFFIXES)}'
+        if not isinstance(entry, Mapping):
+            return f'the entry of {name} is {_kind(entry)}, not an object'
+        if entry.get('precision') not in OPENVINO_PRECISION:
+            return f'the precision of {name} is {entry.get("precision")!r}, none of {", ".join(OPENVINO_PRECISION)}'
+        if entry.get('output') not in ('labels', 'logits'):
+            return f'the output of {name} is {entry.get("output")!r}, neither labels nor logits'
+        size = entry.get('size')
+        if size is not None and not (isinstance(size, list) and len(size) == 2 and all(map(_is_positive, size))):
+            return f'the size of {name} is {size!r}, neither null nor height and width'
+        if not isinstance(entry.get('sha256', ''), str):
+            return f'the sha256 of {name} is {_kind(entry["sha256"])}, not text'
+    return _problem_of_model(info) if artefacts else None
+
+
+def _problem_of_model(info: Mapping) -> str | None:
+    classes, palette = info.get('classes'), info.get('palette')
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        return f'classes is {_kind(classes)}, not a list of names'
+    if not isinstance(palette, list) or len(palette) != len(classes) or not all(map(_is_color, palette)):
+        return f'palette is not a list of {len(classes)} colors, [red, green, blue] each from 0 to 255'
+    if info.get('channels') not in ('RGB', 'BGR'):
+        return f'channels is {info.get("channels")!r}, neither RGB nor BGR'
+    if not _is_positive(info.get('min_size')):
+        return f'min_size is {info.get("min_size")!r}, not a positive integer'
+    return None
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_color(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(
+        isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= 255 for each in value)
+
+
+def _kind(value: object) -> str:
+    return 'missing' if value is None else f'of type {type(value).__name__}'

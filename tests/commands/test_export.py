@@ -1,0 +1,257 @@
+"""Exported segmentors give the trained model's answer, at any size, without the packages that they were trained with."""
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exports import FLOATS, expected_labels, picture, skip_without
+from helpers import assert_relatively_close, randomize
+from mistakes import assert_mistake
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from repvgg_seg.deploy import formats as artefacts_module
+from repvgg_seg.deploy import replacing
+from repvgg_seg.deploy.comparison import as_batch, logits_of
+from repvgg_seg.deploy.formats import FORMATS, PRECISIONS
+from repvgg_seg.runtime.predictor import load, windows
+
+onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
+skip_without('onnxscript', 'onnxruntime', 'openvino')
+ARTEFACTS = ('model.fp32.onnx', *(f'model.{precision}.{suffix}' for suffix in ('xml', 'pt2') for precision in FLOATS))
+SIZES = ((48, 64), (65, 97), (100, 67), (113, 113))
+
+
+@pytest.fixture(scope='session')
+def artefacts(config, random_checkpoint, tmp_path_factory) -> Path:
+    """All formats and precisions, for any size."""
+    folder = tmp_path_factory.mktemp('export') / 'artefacts'
+    command = [sys.executable, 'tools/deploy.py', config, random_checkpoint, '--out', folder, '--formats', 'pth', 'onnx',
+               'openvino', 'pt2', '--precision', *FLOATS]
+    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    line = r'model\.fp32\.onnx +logits differ by \S+, 0\.0000% of the pixels change class; \S+ MB, \S+ ms'
+    assert re.search(line, result.stdout)
+    return folder
+
+
+def test_folder_and_sidecar(artefacts):
+    names = {path.name for path in artefacts.iterdir()}
+    assert names == {*ARTEFACTS, *(f'model.{precision}.bin' for precision in FLOATS), 'model.pth', 'config.py', 'deploy.json'}
+    info = json.loads((artefacts / 'deploy.json').read_text())
+    assert set(info['artefacts']) == set(ARTEFACTS)
+    assert len(info['classes']) == len(info['palette']) == 12 and info['min_size'] == 41
+    assert (info['channels'], info['mean'][0], info['dilation']) == ('RGB', 123.675, 'full')
+    for name, entry in info['artefacts'].items():
+        limits = (1e-5, 0) if entry['precision'] == 'fp32' else (0.1, 0.05)
+        assert entry['logit_difference'] <= limits[0] and entry['changed'] <= limits[1], name
+        assert entry['size'] is None and entry['output'] == 'labels'
+
+
+@pytest.mark.situation('Silently wrong', 'threads share a predictor, as in every web server',
+                       before='with OpenVINO 435 of 480 answers were those of other images', now='the answers of one thread')
+@pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
+def test_threads_may_share_a_predictor(artefacts, name):
+    predictor = load(artefacts / name)
+    images = [picture(48, 64, seed) for seed in range(16)]
+    expected = [predictor(image) for image in images]
+    with ThreadPoolExecutor(8) as pool:
+        for found, labels in zip(pool.map(predictor, images * 10), expected * 10):
+            np.testing.assert_array_equal(found, labels)
+
+
+@pytest.mark.parametrize('size', SIZES, ids=str)
+@pytest.mark.parametrize('name', ARTEFACTS)
+def test_agrees_at_awkward_sizes(artefacts, random_segmentor, name, size):
+    predictor = load(artefacts / name)
+    images = [picture(*size, seed) for seed in range(3)]
+    expected = np.stack([expected_labels(random_segmentor, image) for image in images])
+    assert len(np.unique(expected)) > 3, 'answers of one class show nothing'
+    for batch_size in (1, 3):
+        outputs = [predictor.run(np.stack(images[first:first + batch_size])) for first in range(0, 3, batch_size)]
+        labels = np.concatenate(outputs)
+        assert labels.dtype == np.uint8 and labels.shape == (3, *size)
+        assert (labels != expected).mean() <= (1e-3 if 'fp32' in name else 0.08)
+
+
+def test_a_tile_that_covers_the_image_changes_nothing(artefacts):
+    predictor = load(artefacts / 'model.fp32.onnx')
+    image = picture(100, 130)
+    np.testing.assert_array_equal(predictor(image), predictor(image, tile=(100, 130)))
+    tiled = predictor(image, tile=(80, 96), overlap=40, batch_size=4)
+    for rows in windows(100, 80, 40):
+        for columns in windows(130, 96, 40):
+            window = predictor(image[rows.start:rows.stop, columns.start:columns.stop])
+            np.testing.assert_array_equal(tiled[rows.first:rows.end, columns.first:columns.end], window[
+                rows.first - rows.start:rows.end - rows.start, columns.first - columns.start:columns.end - columns.start])
+
+
+def test_one_convolution_a_block_and_no_branches(artefacts, random_segmentor):
+    operators = Counter(node.op_type for node in onnx.load(artefacts / 'model.fp32.onnx').graph.node)
+    blocks = 1 + sum(len(stage) for stage in random_segmentor.backbone.stages)
+    # The head: a 1x1 for each of the four scales, the bottleneck, the classifier.
+    assert operators['Conv'] == blocks + 4 + 1 + 1
+    assert operators['Relu'] == blocks + 4 + 1
+    assert not {'BatchNormalization', 'Dropout'} & set(operators)
+    # A sum of branches adds two results of convolutions; the pyramid is added to one.
+    graph = onnx.load(artefacts / 'model.fp32.onnx').graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    sums = [node for node in graph.node if node.op_type == 'Add' and 'Conv' in [made_by.get(name) for name in node.input]]
+    assert len(sums) == 1
+
+
+WITHOUT = """
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+import numpy as np
+from repvgg_seg.runtime.predictor import load, windows
+image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), np.uint8)
+labels = load({path!r}, threads=1)(image)
+np.save({out!r}, labels)
+"""
+
+
+@pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
+def test_runs_without_what_it_was_trained_with(artefacts, random_segmentor, name, tmp_path):
+    backends = {'onnx': 'onnxruntime', 'xml': 'openvino', 'pt2': 'torch'}
+    needed = backends.pop(name.rpartition('.')[2])
+    blocked = ['mmengine', 'mmseg', 'mmcv', 'mmpretrain', 'cv2', 'PIL', 'rich', *backends.values()]
+    assert needed not in blocked
+    code = WITHOUT.format(blocked=blocked, path=str(artefacts / name), out=str(tmp_path / 'labels.npy'))
+    subprocess.run([sys.executable, '-c', code], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(random_segmentor, picture(65, 97)))
+
+
+def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, random_segmentor, tmp_path):
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', '--size', '56', '72',
+                      '--channels', 'BGR', '--logits')
+    assert result.code == 0, result.err
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'model.fp32.onnx', 'deploy.json'}
+    predictor = load(tmp_path / 'out')
+    assert predictor.size == (56, 72) and predictor.channels == 'BGR'
+    assert '1x3x56x72' in result.out, 'training form and file are timed at the same size'
+    image = picture(56, 72)
+    expected = logits_of(random_segmentor, as_batch(random_segmentor, image))[0]
+    assert_relatively_close(torch.from_numpy(predictor(image)), expected, 1e-4)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--formats', 'onnx', '--precision', 'bf16'], r'onnx cannot be written in bf16; --formats openvino or pt2 or ncnn can'),
+    (['--formats', 'pth', 'openvino', '--precision', 'bf16'], r'pth can be written in fp32, not in bf16'),
+    (['--formats', 'onnx', '--size', '40', '64'], r'--size 40 64 is too small for the head.s pyramid; expected at least 41'),
+])
+def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_path, options, message, monkeypatch):
+    monkeypatch.setattr(artefacts_module, 'native_precisions', lambda: list(PRECISIONS))
+    assert_mistake(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', *options), message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_exports_refuse_can_still_be_fused(run_tool, config, tmp_path):
+    stock = tmp_path / 'stock.py'
+    stock.write_text(f"_base_ = '{config}'\nmodel = dict(decode_head=dict(type='PSPHead'), data_preprocessor=dict("
+                     "test_cfg=dict(size_divisor=32)))\n")
+    loaded = Config.fromfile(stock)
+    init_default_scope('mmseg')
+    torch.save(randomize(MODELS.build(loaded.model)).state_dict(), tmp_path / 'stock.pth')
+    arguments = [stock, tmp_path / 'stock.pth', '--out', tmp_path / 'out']
+    assert run_tool('deploy', *arguments).code == 0
+    assert_mistake(run_tool('deploy', *arguments, '--formats', 'pt2'), 'images that the preprocessor pads cannot be exported')
+
+
+def test_out_must_be_a_folder_that_can_be_replaced(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    (tmp_path / 'file.onnx').touch()
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'file.onnx')
+    assert_mistake(result, 'is a file; expected a folder')
+    (tmp_path / 'out').mkdir()
+    monkeypatch.setattr(replacing.os, 'access', lambda path, mode: path != tmp_path / 'out')
+    assert_mistake(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out'), r'folder \S+out cannot be written')
+
+
+def test_a_link_to_the_folder_stays_one(run_tool, config, random_checkpoint, tmp_path):
+    (tmp_path / 'v1').mkdir()
+    (tmp_path / 'current').symlink_to('v1')
+    for _ in range(2):
+        assert run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'current').code == 0
+    assert (tmp_path / 'current').is_symlink() and (tmp_path / 'v1/deploy.json').is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['current', 'v1']
+
+
+def test_every_format_and_precision_can_be_asked_for(run_tool):
+    text = run_tool('deploy', '--help').out
+    assert f'--formats {{{",".join(FORMATS)}}}' in text and f'--precision {{{",".join(PRECISIONS)}}}' in text
+
+
+def test_older_torch_cannot_export(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.6.0+cpu')
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'pth', 'onnx')
+    assert_mistake(result, r'torch 2\.6\.0\+cpu cannot export these models; use 2\.14 or newer')
+    assert run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out').code == 0
+
+
+def test_missing_package(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    from repvgg_seg.deploy import formats as artefacts
+    monkeypatch.setattr(artefacts, 'find_spec', lambda name: None if name == 'openvino' else True)
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'openvino')
+    assert_mistake(result, r"error: openvino needs openvino; run: pip install 'repvgg_seg\[export\]'")
+
+
+def test_adaptive_pooling_needs_a_size(run_tool, config, tmp_path):
+    stock = tmp_path / 'stock.py'
+    stock.write_text(f"_base_ = '{config}'\nmodel = dict(decode_head=dict(type='PSPHead'))\n")
+    loaded = Config.fromfile(stock)
+    init_default_scope('mmseg')
+    torch.save(randomize(MODELS.build(loaded.model)).state_dict(), tmp_path / 'stock.pth')
+    arguments = [stock, tmp_path / 'stock.pth', '--formats', 'pt2', '--out', tmp_path / 'out']
+    assert_mistake(run_tool('deploy', *arguments), r'PSPHead pools adaptively, .*; give --size H W, or .*FactorizedPSPHead')
+    assert run_tool('deploy', *arguments, '--size', '48', '64').code == 0
+
+
+def test_a_classifier_is_fused_only(run_tool, classifier_config, classifier_checkpoint, tmp_path):
+    result = run_tool('deploy', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx')
+    assert_mistake(result, 'a classifier can be fused only')
+
+
+def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    from repvgg_seg.deploy import exporting
+    out = tmp_path / 'out'
+    assert run_tool('deploy', config, random_checkpoint, '--out', out).code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    zeros = lambda images: np.zeros((1, 12, *images.shape[1:3]), np.float32)  # noqa: E731
+    monkeypatch.setattr(exporting, 'load_file', lambda path, precision: zeros)
+    result = run_tool('deploy', config, random_checkpoint, '--out', out, '--formats', 'pt2', '--size', '48', '64')
+    assert_mistake(result, r'model.fp32.pt2 differs from the trained model: logits by .*nothing was written')
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
+def test_metrics_and_pictures_of_an_exported_file(run_tool, config, random_checkpoint, artefacts, streets, tmp_path, name):
+    metrics = []
+    for model in (random_checkpoint, artefacts / name):
+        assert run_tool('test', config, model, '--work-dir', tmp_path).code == 0
+        values = json.loads((tmp_path / 'test.json').read_text())
+        metrics.append({key: values[key] for key in ('mIoU', 'mAcc', 'aAcc')})
+    assert metrics[0] == metrics[1] and metrics[0]['aAcc'] > 0
+    images = streets / 'leftImg8bit/val'
+    for model, pictures in ((random_checkpoint, 'trained'), (artefacts / name, 'exported')):
+        assert run_tool('predict', config, model, images, '--out', tmp_path / pictures).code == 0
+    pictures = sorted(path.name for path in (tmp_path / 'trained').iterdir())
+    assert len(pictures) == 6
+    for picture_name in pictures:
+        assert (tmp_path / 'trained' / picture_name).read_bytes() == (tmp_path / 'exported' / picture_name).read_bytes()
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--tta'], 'an exported file cannot be tested with --tta'),
+    (['--launcher', 'pytorch'], 'an exported file is tested by one process; leave --launcher out'),
+    (['--cfg-options', 'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'],
+     'the exported segmentor has the 12 classes .*, the data set the 19 classes'),
+])
+def test_exported_files_and_wrong_options(run_tool, config, artefacts, tmp_path, options, message):
+    assert_mistake(run_tool('test', config, artefacts / 'model.fp32.onnx', '--work-dir', tmp_path, *options), message)
