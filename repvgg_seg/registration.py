@@ -6,7 +6,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-MODULE = 'repvgg_seg.models'  # Importing it registers the backbone.
+MODULE = 'repvgg_seg.registry'  # Importing it registers the backbone.
 
 
 def register_with_mmengine() -> None:

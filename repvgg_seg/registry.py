@@ -3,6 +3,7 @@
 MMEngine imports this module by itself when a config says ``type='repvgg_seg.X'``, and the modules in ``locations`` when
 it looks a name up for the first time.
 """
+from importlib import import_module
 from importlib.util import find_spec
 
 from .core.environment import require_mm
@@ -33,3 +34,5 @@ OPTIM_WRAPPER_CONSTRUCTORS = _registry('optimizer wrapper constructor', root.OPT
                                        'repvgg_seg.engine.equivalent_kernel')
 HOOKS = _registry('hook', root.HOOKS, 'repvgg_seg.engine.checkpointing', 'repvgg_seg.engine.stopping')
 LOOPS = _registry('loop', root.LOOPS, 'repvgg_seg.engine.runner', 'repvgg_seg.engine.batches')
+
+import_module('repvgg_seg.models')  # Puts the backbone into MMEngine's root registry, too; it needs the names above.

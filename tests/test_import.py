@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from repvgg_seg.core.environment import MM_DISTRIBUTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -20,29 +22,56 @@ def test_import_is_silent():
 
 
 ADDED = """
-import importlib.metadata, sys
-import mmengine, torch
-
-def searched(name):
-    raise AssertionError(f'{name} was searched among the installed distributions')
-
-importlib.metadata.distribution = searched
+import sys
 before = set(sys.modules)
-import repvgg_seg
+{statement}
 print(*(set(sys.modules) - before))
 """
-LIGHT = {'repvgg_seg', *(f'repvgg_seg.{name}' for name in (
-    'checkpoints', 'config_types', 'environment', 'errors', 'file_kinds', 'files', 'layouts', 'logs', 'models', 'pickles',
-    'reading', 'registry', 'run_checkpoints', 'stand_ins', 'weights'))}
-OLDER_TORCH = ('torch', 'sympy', 'mpmath')  # What torch.utils.checkpoint loads there.
 
 
-def test_import_loads_what_the_backbone_needs_and_no_more():
-    added = {name for name in run(ADDED).split() if name.partition('.')[0] not in OLDER_TORCH}
-    models = {name for name in added if name.startswith('repvgg_seg.models.')}
-    assert added - models == LIGHT
-    assert 'repvgg_seg.models.repvgg' in models
-    assert not [name for name in models if name.startswith(('repvgg_seg.models.psp_head', 'repvgg_seg.models.variants'))]
+def added(statement: str) -> set[str]:
+    """Modules that a statement loads in a new process."""
+    return set(run(ADDED.format(statement=statement)).split())
+
+
+@pytest.mark.parametrize('statement', ['import repvgg_seg', 'from repvgg_seg.deploy.runtime import load'])
+def test_running_exported_models_loads_neither_pytorch_nor_mmengine(statement):
+    loaded = added(statement)
+    assert not {'torch', 'mmengine', 'mmcv', 'cv2', 'rich'} & loaded
+    rooms = {name.split('.')[1] for name in loaded if name.startswith('repvgg_seg.')}
+    assert rooms <= {'core', 'deploy', 'registration', 'runtime'}
+
+
+def test_backbone_loads_what_it_needs_and_no_more():
+    rooms = {name for name in added('import mmengine, repvgg_seg') if name.startswith('repvgg_seg.')}
+    assert 'repvgg_seg.models.repvgg' in rooms
+    assert not [name for name in rooms if name.split('.')[1] not in ('core', 'models', 'registration', 'registry')]
+    assert not [name for name in rooms if name.startswith(('repvgg_seg.models.psp_head', 'repvgg_seg.models.variants'))]
+
+
+def test_broken_mmengine_takes_nothing_else_down(tmp_path):
+    (tmp_path / 'mmengine.py').write_text('raise OSError("broken")')
+    run(f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from repvgg_seg.deploy.runtime import load
+try:
+    import mmengine
+except OSError as error:
+    assert str(error) == 'broken'
+""")
+
+
+@pytest.mark.parametrize('first', ['import repvgg_seg', 'import mmengine, repvgg_seg', 'import repvgg_seg.datasets.loading',
+                                   'import importlib.util, repvgg_seg; importlib.util.find_spec("mmengine")',
+                                   'from repvgg_seg.models import RepVGG', 'import repvgg_seg.registry'])
+def test_plain_name_is_registered_whatever_is_imported_first(first):
+    run(f"""
+{first}
+from mmengine.registry import MODELS
+from repvgg_seg.models import RepVGG
+assert MODELS.get('RepVGG') is RepVGG
+""")
 
 
 def test_plain_name_is_found_from_the_root_registry_and_from_mmseg():
@@ -122,14 +151,14 @@ def missing(hidden: set[str], *parts: tuple[str, str]) -> list[str]:
 
 
 def test_package_without_openmmlab_imports_and_says_what_its_parts_need():
-    parts = ('models', 'RepVGG'), ('registry', 'MODELS'), ('checkpoints', 'load_model'), ('deploy', 'fuse')
+    parts = ('models', 'RepVGG'), ('registry', 'MODELS'), ('checkpoints', 'load_pretrained'), ('deploy', 'fuse')
     assert missing(set(MM_DISTRIBUTIONS), *parts) == [
         "InstallationError mmengine not installed, but needed here; run: pip install 'repvgg_seg[mm]'"] * len(parts)
 
 
 def test_parts_say_which_other_package_they_need():
     parts = (('datasets', 'LoadImage'), ('datasets', 'RandomGaussianBlur'), ('datasets', 'CityscapesDataset'),
-             ('datasets', 'CamVidDataset'), ('models', 'FactorizedPSPHead'), ('engine.classifier', 'train_classifier'),
+             ('datasets', 'CamVidDataset'), ('models', 'FactorizedPSPHead'), ('engine.classification', 'train_classifier'),
              ('models.variants.resnet', 'ResNetRepVGG'))
     lines = missing({'mmcv', 'mmseg', 'mmpretrain'}, *parts)
     assert [line.split(' not installed, but needed here; run: ')[0] for line in lines] == [
