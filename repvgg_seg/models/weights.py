@@ -35,9 +35,10 @@ def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = Non
     """
     inside = checkpoint
     if key is not None:
-        inside = checkpoint.get(key)
-        if not isinstance(inside, Mapping):
+        named = checkpoint.get(key)
+        if not isinstance(named, Mapping):
             raise CheckpointError(f'checkpoint {source} has no weights under the key {key!r}; its keys are {some(checkpoint)}')
+        inside = named
     else:
         _log_choice(checkpoint, source)
     for _ in range(MAX_DEPTH):
