@@ -11,7 +11,7 @@ MODULE = 'repvgg_seg.registry'  # Importing it registers the backbone.
 
 def register_with_mmengine() -> None:
     """Register the backbone now if MMEngine has been imported, else as soon as it is."""
-    if 'mmengine' in sys.modules:
+    if sys.modules.get('mmengine') is not None:
         import_module(MODULE)
     else:
         sys.meta_path.insert(0, _AfterMMEngine())
