@@ -1,4 +1,5 @@
 # `make demo` trains, evaluates, fuses and predicts on drawn streets; `make test` runs the tests. Both set up VENV first.
+# `make test-versions` runs the tests that concern versions, with whatever is installed for PYTHON, to which it adds nothing.
 # `make test-openmmlab` runs those that concern the original OpenMMLab packages with these, in OPENMMLAB (mmcv is compiled).
 VENV ?= .venv
 OPENMMLAB ?= .venv-openmmlab
@@ -10,14 +11,18 @@ CONCERNS_OPENMMLAB := tests/models tests/datasets tests/engine tests/deploy/test
 	tests/test_use_in_your_project.py \
 	$(addprefix tests/commands/test_,classify.py deploy_variants.py new_style_config.py stock_tools.py test_deploy_predict.py \
 	train.py train_ablations.py train_faults.py)
+CONCERNS_VERSIONS := $(CONCERNS_OPENMMLAB) tests/core tests/runtime tests/test_import.py
 
-.PHONY: demo test test-openmmlab lint setup
+.PHONY: demo test test-versions test-openmmlab lint setup
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-versions:
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile $(CONCERNS_VERSIONS)
 
 test-openmmlab: $(OPENMMLAB)/.repvgg_seg
 	OMP_NUM_THREADS=1 $(OPENMMLAB)/bin/python -m pytest -n 2 --dist loadfile $(CONCERNS_OPENMMLAB)

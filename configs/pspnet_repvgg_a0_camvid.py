@@ -1,4 +1,4 @@
-# PSPNet-RepVGG-A0 on CamVid from scratch, small enough for two CPU cores. Result: docs/results.md.
+# PSPNet-RepVGG-A0 on CamVid from scratch, small enough for two CPU cores. Result: docs/measurements.md.
 # python tools/train.py configs/pspnet_repvgg_a0_camvid.py --amp
 _base_ = ['_base_/models/pspnet_repvgg.py', '_base_/datasets/camvid.py', '_base_/schedules/pspnet_40e.py',
           '_base_/segmentation_runtime.py']

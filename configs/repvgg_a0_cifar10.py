@@ -1,4 +1,4 @@
-# RepVGG-A0 on CIFAR-10 from scratch, small enough for two CPU cores. Result: docs/results.md.
+# RepVGG-A0 on CIFAR-10 from scratch, small enough for two CPU cores. Result: docs/measurements.md.
 # python tools/classify_train.py configs/repvgg_a0_cifar10.py --amp
 _base_ = ['_base_/models/repvgg_classifier.py', '_base_/datasets/cifar10.py', '_base_/schedules/imagenet_120e.py',
           '_base_/classification_runtime.py']

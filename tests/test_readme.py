@@ -22,7 +22,7 @@ def test_make_targets_exist(target):
 @pytest.mark.parametrize('line', TOOL_LINES)
 def test_tools_and_configs_exist_and_options_are_known(line):
     tool, *arguments = shlex.split(line)
-    source = (ROOT / tool).read_text() + (ROOT / 'repvgg_seg' / 'cli.py').read_text()
+    source = (ROOT / tool).read_text() + (ROOT / 'repvgg_seg' / 'commands' / 'cli.py').read_text()
     for argument in arguments:
         if argument.startswith('configs/'):
             assert (ROOT / argument).is_file()
@@ -35,12 +35,11 @@ def test_configs_files_and_links_exist(document):
     text = document.read_text()
     configs = re.findall(r'^\| `(\w+\.py)`', text, re.MULTILINE)
     paths = re.findall(r'`((?:configs|tools|tests|repvgg_seg)/[\w/.]+\.\w+)', text)
-    links = re.findall(r'\]\((?!http)([^)\s#]+)#?([^)\s]*)\)', text)
-    wanted = [*(ROOT / 'configs' / name for name in configs), *(ROOT / path for path in paths),
-              *(document.parent / file for file, _ in links)]
+    links = [(document.parent / file if file else document, heading)
+             for file, heading in re.findall(r'\]\((?!http)([^)\s#]*)#?([^)\s]*)\)', text)]
+    wanted = [*(ROOT / 'configs' / name for name in configs), *(ROOT / path for path in paths), *(file for file, _ in links)]
     assert wanted and not [path for path in wanted if not path.exists()]
-    for file, heading in links:
-        assert not heading or heading in anchors((document.parent / file).read_text())
+    assert not [f'{file.name}#{heading}' for file, heading in links if heading and heading not in anchors(file.read_text())]
 
 
 def anchors(text: str) -> set[str]:

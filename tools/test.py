@@ -4,7 +4,7 @@ from repvgg_seg.commands import cli
 
 def main() -> None:
     parser = cli.tool_parser('Evaluate a segmentor', checkpoint=True)
-    parser.add_argument('--tta', action='store_true', help='average over the image and its mirror (the paper\'s protocol)')
+    parser.add_argument('--tta', action='store_true', help='average over the image and its mirror (as in PSPNet\'s code)')
     parser.add_argument('--out', metavar='DIR', help='write the predictions as PNGs of class indices')
     parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
                         'server, without evaluating')

@@ -10,7 +10,7 @@ from ..datasets.toy import CLASSES, draw_scene
 from ..engine.trained_model import build_trained
 from .comparison import as_batch, logits_of
 
-# PSPNet-RepVGG of configs/pspnet_repvgg_tiny_toystreets.py after 30 epochs, fused; docs/results.md has the commands.
+# PSPNet-RepVGG of configs/pspnet_repvgg_tiny_toystreets.py after 30 epochs, fused; docs/measurements.md has the commands.
 MODEL = Path(__file__).parent / 'quick_demo_model'
 NAMES, PALETTE = [name for name, _, _ in CLASSES], [color for _, _, color in CLASSES]
 TRAINED_SEEDS = 3_000_000  # The scenes of ToyStreets have seeds below this one.

@@ -17,7 +17,7 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-# The paper's protocol averages over the image and its mirror.
+# PSPNet's reference code averages over the image and its mirror image.
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='TestTimeAug', transforms=[
