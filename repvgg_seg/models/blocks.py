@@ -1,30 +1,11 @@
 """The building block of RepVGG. Its training form and its fused form differ in one sub-module and share one forward."""
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..registry import MODELS
 from .archs import SE_RATIO
 from .branches import CONV_1X1, CONV_3X3, IDENTITY, BranchSum
 from .reparam import LinearPart
-
-
-@contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep batch norms from updating their running statistics, as they must not when a forward pass is recomputed."""
-    before = [(norm, norm.momentum, counter, counter.clone()) for norm in module.modules()
-              if isinstance(norm, _BatchNorm) and (counter := norm.num_batches_tracked) is not None]
-    for norm, *_ in before:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum, counter, batches in before:
-            norm.momentum = momentum
-            counter.copy_(batches)
 
 
 @MODELS.register_module()

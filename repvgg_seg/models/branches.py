@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .fusion import conv_with, fold_branch, fold_norm
+from .recomputing import recomputed
 from .reparam import ConvBranch, LinearPart, build_norm, padded_conv
 
 
@@ -31,35 +32,15 @@ class Branch:
 CONV_3X3, CONV_1X1, IDENTITY = Branch((3, 3)), Branch((1, 1)), Branch(None)
 
 
-def norm_of_recomputed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(conv(x))`` that keeps no ``conv(x)`` for the backward pass, which computes it again, to the same bits.
-
-    Unlike a checkpoint of both it runs the norm once, so statistics are updated once.
-    """
-    y = conv(x)
-    address, dtype, x = y.data_ptr(), y.dtype, x.detach()
-
-    def pack(saved: Tensor) -> Tensor | None:
-        return None if saved.data_ptr() == address else saved
-
-    def unpack(saved: Tensor | None) -> Tensor:
-        if saved is not None:
-            return saved
-        with torch.no_grad():  # The dtype is autocast's, which does not reach into the backward pass.
-            return torch.conv2d(x.to(dtype), conv.weight.to(dtype), None, conv.stride, conv.padding, conv.dilation, conv.groups)
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        return norm(y)
-
-
 class BranchSum(LinearPart):
     """A sum of branches, and then a norm, or none.
 
     The branch that is the input itself exists where stride is 1 and ``in_channels == out_channels``. What is not 3 wide knows
     nothing of dilation: it only sees the centre of the 3x3 kernel.
 
-    With ``recompute_1x1`` set, a 1x1 convolution before a norm is computed again in the backward pass instead of storing its
-    output: of the paper's three branches a third less memory for activations, a ninth more multiplications of the forward pass.
+    With ``recompute_1x1`` set, a 1x1 convolution and its norm are computed again in the backward pass instead of storing the
+    convolution's output: of the paper's three branches a third less memory for activations, a ninth more multiplications of the
+    forward pass.
 
     Args:
         in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`.
@@ -85,12 +66,10 @@ class BranchSum(LinearPart):
 
     def outputs(self, x: Tensor) -> Iterator[Tensor]:
         """What each branch makes of the input."""
-        recomputed: ConvBranch | None = getattr(self, 'branch_1x1', None) if self.recompute_1x1 and self.training else None
+        saving: ConvBranch | None = getattr(self, 'branch_1x1', None) if self.recompute_1x1 and self.training else None
         for branch in self._modules_to_add():
-            if recomputed is not None and branch is recomputed and len(recomputed) == 2:
-                yield norm_of_recomputed(recomputed.conv, recomputed.norm, x)
-            else:
-                yield branch(x)
+            recompute = saving is not None and len(saving) == 2 and branch is saving
+            yield recomputed(branch, x) if recompute else branch(x)
 
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:

@@ -1,21 +1,19 @@
 """The RepVGG backbone: https://arxiv.org/abs/2101.03697."""
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
 
-import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.errors import ArgumentTypeError, UserError
 from ..registry import MODELS, root
 from .archs import RepVGGArch, get_arch
-from .blocks import RepConv, RepVGGBlock, frozen_statistics
+from .blocks import RepConv, RepVGGBlock
 from .branches import BranchSum
 from .dilation import resolve_dilation
 from .pretrained import load_pretrained, pretrained_config
+from .recomputing import recomputed
 from .reparam import fuse_linear_parts, get_linear_part
 
 
@@ -138,14 +136,7 @@ class RepVGG(nn.Module):
         outputs = []
         for index, stage in enumerate(self.stages):
             for block in stage.children():
-                if self.with_cp is True and x.requires_grad:
-                    # A compiled graph updates statistics once by itself, and takes no contexts.
-                    contexts: dict[str, Any] = {}
-                    if not torch.compiler.is_compiling():
-                        contexts['context_fn'] = partial(_contexts_of_recomputing, block)
-                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False, **contexts)
-                else:
-                    x = block(x)
+                x = recomputed(block, x) if self.with_cp is True and x.requires_grad else block(x)
             if index in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
@@ -181,8 +172,3 @@ class RepVGG(nn.Module):
     def _freeze(self) -> None:
         for frozen in self._frozen_modules():
             frozen.eval().requires_grad_(False)
-
-
-def _contexts_of_recomputing(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """In which a block is computed in the forward pass, and again in the backward pass."""
-    return nullcontext(), frozen_statistics(block)

@@ -285,12 +285,13 @@ def test_wrong_argument(arguments, error, message):
 
 
 @pytest.mark.slow
-@pytest.mark.situation('Tracebacks', '`with_cp=True` with `torch.compile`', before="an AssertionError of PyTorch's",
+@pytest.mark.situation('Tracebacks', '`with_cp` with `torch.compile`', before="an AssertionError of PyTorch's",
                        now='works: the same gradients, statistics updated once')
-def test_checkpointing_in_a_compiled_model():
+@pytest.mark.parametrize('with_cp', [True, '1x1'])
+def test_checkpointing_in_a_compiled_model(with_cp):
     """Without its code generator, which needs minutes and a C++ compiler."""
     arch = dict(num_blocks=(1, 1, 1, 1), width_factors=(0.125, 0.0625, 0.03125, 0.015625))
-    plain, saving = (RepVGG(arch, frozen_stages=2, with_cp=with_cp).train() for with_cp in (False, True))
+    plain, saving = (RepVGG(arch, frozen_stages=2, with_cp=value).train() for value in (False, with_cp))
     saving.load_state_dict(plain.state_dict())
     images = torch.randn(2, 3, 32, 32)
     for forward in (plain, torch.compile(saving, backend='aot_eager')):
@@ -300,9 +301,10 @@ def test_checkpointing_in_a_compiled_model():
         assert one.grad is other.grad is None or torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_a_graph_that_is_compiled_takes_no_contexts(monkeypatch):
+@pytest.mark.parametrize('with_cp', [True, '1x1'])
+def test_a_graph_that_is_compiled_takes_no_contexts(with_cp, monkeypatch):
     taken = []
     monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
     monkeypatch.setattr(torch.utils.checkpoint, 'checkpoint', lambda block, x, **options: taken.append(options) or block(x))
-    RepVGG(TINY_ARCH, with_cp=True)(torch.randn(2, 3, 32, 32, requires_grad=True))
+    RepVGG(TINY_ARCH, with_cp=with_cp)(torch.randn(2, 3, 32, 32, requires_grad=True))
     assert taken and all(options == dict(use_reentrant=False) for options in taken)
