@@ -1,5 +1,4 @@
-"""Packaging. PyTorch, OpenCV and the OpenMMLab packages are an extra, so that an environment keeps those it has."""
-import re
+"""Packaging, beside pyproject.toml. PyTorch, OpenCV and the OpenMMLab packages are an extra, so that an environment keeps its own."""
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -18,13 +17,6 @@ def requirements() -> tuple[list[str], list[str]]:
 
 BASE, MM_PACKAGES = requirements()
 setup(
-    name='repvgg_seg',
-    version=re.search(r"__version__ = '(.+)'", (HERE / 'repvgg_seg' / '__init__.py').read_text())[1],
-    description='RepVGG for semantic segmentation: train multi-branch, deploy plain 3x3 convolutions',
-    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    python_requires='>=3.10',
     packages=find_packages(include=['repvgg_seg', 'repvgg_seg.*']),
     package_data={'repvgg_seg': ['py.typed']},
     install_requires=BASE,

@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+DOCUMENTS = [ROOT / 'README.md', *sorted(ROOT.glob('[!R]*.md')), *sorted((ROOT / 'docs').glob('*.md'))]
 README = DOCUMENTS[0].read_text()
 TOOL_LINES = sorted(set(re.findall(r'python (tools/.*?)(?: +#.*)?$', README, re.MULTILINE)))
 
@@ -34,7 +34,7 @@ def test_tools_and_configs_exist_and_options_are_known(line):
 def test_configs_files_and_links_exist(document):
     text = document.read_text()
     configs = re.findall(r'^\| `(\w+\.py)`', text, re.MULTILINE)
-    paths = re.findall(r'`((?:configs|tools|tests|repvgg_seg)/[\w/.]+\.\w+)', text)
+    paths = re.findall(r'`((?:configs|tools|tests|repvgg_seg)/[a-z0-9_/.]+\.\w+)', text)  # Not placeholders in capitals.
     links = [(document.parent / file if file else document, heading)
              for file, heading in re.findall(r'\]\((?!http)([^)\s#]*)#?([^)\s]*)\)', text)]
     wanted = [*(ROOT / 'configs' / name for name in configs), *(ROOT / path for path in paths), *(file for file, _ in links)]
