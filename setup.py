@@ -1,4 +1,4 @@
-"""Packaging, beside pyproject.toml. PyTorch, OpenCV and the OpenMMLab packages are an extra, so that an environment keeps its own."""
+"""Packaging. PyTorch, OpenCV and the OpenMMLab packages are an extra, so that an environment keeps those it has."""
 from pathlib import Path
 
 from setuptools import find_packages, setup
