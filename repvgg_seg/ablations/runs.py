@@ -190,7 +190,8 @@ def write_results(runs: Sequence[Run], out: Path) -> str:
     if is_main_process():
         (out / 'results.md').write_text(text)
         tables.write(out / 'results.json', rows=rows, top1=found, rank_correlation=correlation)
-        draw_curves([run.folder for run in runs if run.seed == runs[0].seed], out / 'curves.png')
+        drawn = [run for run in runs if run.seed == runs[0].seed]
+        draw_curves([run.folder for run in drawn], out / 'curves.png', [ABLATIONS[run.name].title for run in drawn])
     return text
 
 

@@ -13,12 +13,13 @@ COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # T
 STYLES = ('-', '--', ':')
 
 
-def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
+def draw_curves(work_dirs: Sequence[Path], out: Path, labels: Sequence[str] | None = None) -> None:
     """Draw training loss and validation metric of some runs into one picture.
 
     Args:
-        work_dirs: of the runs; they label the curves, without the folders that they share.
+        work_dirs: work dirs of the runs.
         out: picture to write, in the format of its suffix.
+        labels: names of the runs; by default their work dirs, without the folders that they share.
 
     Raises:
         UserError: a run has logged nothing, there are more runs than looks of a line, or the suffix is unknown.
@@ -34,9 +35,9 @@ def draw_curves(work_dirs: Sequence[Path], out: Path) -> None:
     unit = 'epoch'
     folders = [work_dir.absolute() for work_dir in work_dirs]
     shared = os.path.commonpath([folder.parent for folder in folders])
-    for look, folder in zip(looks, folders):
+    for look, folder, label in zip(looks, folders, labels or [str(folder.relative_to(shared)) for folder in folders]):
         records = read_log(folder)
-        style = dict(look, label=str(folder.relative_to(shared)))
+        style = dict(look, label=label)
         losses = {record['step']: record['loss'] for record in records if 'loss' in record}
         left.plot(losses.keys(), losses.values(), **style)
         metric = next((name for name in METRICS if any(name in record for record in records)), None)

@@ -1,5 +1,8 @@
 """The figure of accuracy over speed."""
+from itertools import combinations
+
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from repvgg_seg.benchmark.figure import check_figure, draw
@@ -14,6 +17,23 @@ def test_drawing(tmp_path):
     picture = Image.open(tmp_path / 'figure.png').convert('RGB')
     colors = {color for _, color in picture.getcolors(10 ** 6)}
     assert picture.size == (1050, 750) and {(0, 114, 178), (213, 94, 0)} <= colors and (0, 158, 115) not in colors
+
+
+def test_labels_cover_nothing(tmp_path, monkeypatch):
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, 'savefig', lambda self, *args, **kwargs: (figures.append(self), save(self, *args, **kwargs)))
+    # Some are as fast and nearly as accurate as others: B1, B2g4 and ResNeXt-101, A2 and ResNet-50.
+    measurements = [Measurement(name, 1, [speed] * 3) for name, speed in (
+        ('RepVGG-B1', 121), ('RepVGG-B2g4', 117), ('ResNeXt-101', 115), ('RepVGG-A2', 54), ('ResNet-50', 57),
+        ('RepVGG-A0', 15))]
+    draw(measurements, tmp_path / 'figure.png', 'images a second')
+    axes, = figures[0].axes
+    assert sorted(label.get_text() for label in axes.texts) == ['101', '50', 'A0', 'A2', 'B1', 'B2g4']
+    boxes = [label.get_window_extent() for label in axes.texts]
+    points = [axes.transData.transform((x, y)) for line in axes.lines for x, y in line.get_xydata()]
+    assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
+    assert not any(box.contains(x, y) for box in boxes for x, y in points)
 
 
 @pytest.mark.parametrize(('models', 'out', 'message'), [

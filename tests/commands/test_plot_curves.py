@@ -71,3 +71,10 @@ def test_labels_tell_runs_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / 'b0')
     curves.draw_curves([curves.Path('long'), curves.Path('short'), tmp_path / 'b1/long'], tmp_path / 'c.png')
     assert [line.get_label() for line in drawn] == ['b0/long', 'b0/short', 'b1/long']
+
+
+def test_names_that_are_given_are_the_labels(runs, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves.Figure, 'legend', lambda self, handles, **kwargs: drawn.extend(handles))
+    curves.draw_curves([runs / 'a', runs / 'b'], runs / 'c.png', ['DiracNet', 'ACB'])
+    assert [line.get_label() for line in drawn] == ['DiracNet', 'ACB']
