@@ -64,13 +64,15 @@ except OSError as error:
 
 @pytest.mark.parametrize('first', ['import repvgg_seg', 'import mmengine, repvgg_seg', 'import repvgg_seg.datasets.loading',
                                    'import importlib.util, repvgg_seg; importlib.util.find_spec("mmengine")',
-                                   'from repvgg_seg.models import RepVGG', 'import repvgg_seg.registry'])
+                                   'from repvgg_seg.models import RepVGG', 'import repvgg_seg.registry',
+                                   'import repvgg_seg.core.reading'])
 def test_plain_name_is_registered_whatever_is_imported_first(first):
     run(f"""
 {first}
 from mmengine.registry import MODELS
+found = MODELS.get('RepVGG')
 from repvgg_seg.models import RepVGG
-assert MODELS.get('RepVGG') is RepVGG
+assert found is RepVGG
 """)
 
 

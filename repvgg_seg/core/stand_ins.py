@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .logs import HistoryBuffer
+from .logs import mmengine_logging
 
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 NUMBERS = 'biufc'  # Kinds of NumPy's types.
@@ -72,6 +72,7 @@ def scalar(kind: NumberType, data: bytes) -> Any:
 
 def history_method(owner: type, name: str) -> Callable:
     """Stands in for ``getattr``, with which a pickle could reach anything: MMEngine's histories refer to their methods."""
+    HistoryBuffer = mmengine_logging().HistoryBuffer
     if owner is HistoryBuffer and name in HISTORY_METHODS:
         return getattr(owner, name)
     raise UnpicklingError(f'getattr({owner!r}, {name!r})')
@@ -80,6 +81,7 @@ def history_method(owner: type, name: str) -> Callable:
 @contextmanager
 def unchanged_statistics() -> Iterator[None]:
     """Keep the methods of all histories, to which reading one adds those that the file names."""
+    HistoryBuffer = mmengine_logging().HistoryBuffer
     HistoryBuffer()  # The first history of a process registers MMEngine's own methods.
     methods = dict(HistoryBuffer._statistics_methods)
     try:
@@ -89,12 +91,16 @@ def unchanged_statistics() -> Iterator[None]:
         HistoryBuffer._statistics_methods.update(methods)
 
 
-# As ``torch.serialization.safe_globals`` takes it: for what name in a pickle what is taken.
 STAND_INS: list[tuple[Any, str]] = [
-    (HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'), (history_method, 'builtins.getattr'),
-    (NumberType, 'numpy.dtype'), (Settings, 'numpy.ndarray'),
+    (history_method, 'builtins.getattr'), (NumberType, 'numpy.dtype'), (Settings, 'numpy.ndarray'),
     # NumPy 2 renamed numpy.core to numpy._core; checkpoints have the name of the NumPy that wrote them.
     *((function, f'numpy.{package}.multiarray.{function.__name__}') for package in ('core', '_core')
       for function in (_reconstruct, scalar)),
     (Array, 'Array'),  # What is built may be filled; no pickle can name it, as its names have a dot.
     *((Settings, name) for name in SETTINGS)]
+
+
+def stand_ins() -> list[tuple[Any, str]]:
+    """As ``torch.serialization.safe_globals`` takes it: for what name in a pickle what is taken."""
+    HistoryBuffer = mmengine_logging().HistoryBuffer
+    return [(HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'), *STAND_INS]
