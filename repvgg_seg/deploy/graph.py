@@ -1,7 +1,9 @@
 """What is exported: a segmentor from the pixels of an image file to class indices, as one graph."""
 import copy
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -132,14 +134,19 @@ class FloatPixels(nn.Module):
 
 @contextmanager
 def open_sizes() -> Iterator[None]:
-    """Keep MMSegmentation's ``resize`` from looking whether to warn of sizes, which makes them constants of what is traced."""
+    """Have every module call MMSegmentation's ``resize`` with ``warning=False``: looking whether to warn of sizes makes them
+    constants of what is traced."""
     from mmseg.models.utils import resize
-    defaults = resize.__defaults__
-    resize.__defaults__ = (*defaults[:-1], False)  # Of its last parameter, ``warning``.
+    silent = partial(resize, warning=False)
+    modules = [getattr(module, '__dict__', {}) for module in list(sys.modules.values())]
+    places = [(names, name) for names in modules for name, value in list(names.items()) if value is resize]
+    for names, name in places:
+        names[name] = silent
     try:
         yield
     finally:
-        resize.__defaults__ = defaults
+        for names, name in places:
+            names[name] = resize
 
 
 def check_open(program: ExportedProgram, example: Tensor, segmentor: nn.Module) -> None:

@@ -6,9 +6,10 @@ kernels, and the first convolution, whose input has three channels. More layers 
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,11 @@ from torch.overrides import TorchFunctionMode
 from ..models.blocks import RepVGGBlock
 from .graph import GraphExporter
 
+if TYPE_CHECKING:
+    import onnx_ir
+    import openvino
+
+CONV2D_ARGUMENTS = ('input', 'weight', 'bias', 'stride', 'padding', 'dilation', 'groups')
 MEASURED_IMAGES = 8  # Of the calibration images, for the error of single layers.
 
 
@@ -61,6 +67,14 @@ class Layer(NamedTuple):
     decibels: float
 
 
+@dataclass
+class Call:
+    """Of a convolution: name of its weight, power of its output and of the error in 8 bits."""
+    name: str
+    power: float = 0
+    error: float = 0
+
+
 class LayerErrors(TorchFunctionMode):
     """While active, computes every convolution in 8 bits too, and compares: weights symmetric per output channel, inputs
     affine over the range in the batch, both by themselves, with inputs that are not rounded before.
@@ -71,28 +85,30 @@ class LayerErrors(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        # A head may use slices of a weight: they share its storage.
-        self.names = {parameter.untyped_storage().data_ptr(): name.removesuffix('.weight')
-                      for name, parameter in model.named_parameters()}
-        self.powers: list[list[float]] = []  # For each call of a pass: name, power of the output, power of the error.
-        self.call = 0
+        # A head may use slices of a weight, which share its memory. No other tensor can, as long as the weights are held here.
+        self.weights = {name.removesuffix('.weight'): parameter for name, parameter in model.named_parameters()}
+        self.names = {parameter.untyped_storage().data_ptr(): name for name, parameter in self.weights.items()}
+        self.calls: list[Call] = []  # Of a pass.
+        self.index = 0
 
     def __torch_function__(self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None) -> object:
         output = func(*args, **(kwargs or {}))
         if func is F.conv2d:
-            x, weight, *others = args
-            rounded = func(round_input(x), round_weight(weight), *others, **(kwargs or {}))
-            if self.call == len(self.powers):
-                self.powers.append([self.names[weight.untyped_storage().data_ptr()], 0, 0])
-            self.powers[self.call][1] += float(output.square().sum())
-            self.powers[self.call][2] += float((output - rounded).square().sum())
-            self.call += 1
+            values = {**dict(zip(CONV2D_ARGUMENTS, args)), **(kwargs or {})}
+            x, weight = values.pop('input'), values.pop('weight')
+            rounded = func(round_input(x), round_weight(weight), **values)
+            if self.index == len(self.calls):
+                name = self.names.get(weight.untyped_storage().data_ptr(), f'convolution {self.index}, of a computed weight')
+                self.calls.append(Call(name))
+            self.calls[self.index].power += float(output.square().sum())
+            self.calls[self.index].error += float((output - rounded).square().sum())
+            self.index += 1
         return output
 
     @property
     def layers(self) -> list[Layer]:
         """In the order of their calls."""
-        return [Layer(name, 10 * math.log10(power / error) if error else math.inf) for name, power, error in self.powers]
+        return [Layer(call.name, 10 * math.log10(call.power / call.error) if call.error else math.inf) for call in self.calls]
 
 
 def round_input(x: Tensor) -> Tensor:
@@ -118,7 +134,7 @@ def layer_errors(model: nn.Module, images: Sequence[np.ndarray]) -> list[Layer]:
     """
     errors = LayerErrors(model)
     for image in images:
-        errors.call = 0
+        errors.index = 0
         with errors:
             model(torch.from_numpy(image[None]))
     return errors.layers
@@ -155,25 +171,28 @@ class Quantizer:
             kept: how many layers, in ``order``, are left as they are.
         """
         program = self.exporter.onnx(output)
-        names = [node.name for node in program.model.graph if node.op_type == 'Conv']
-        if len(names) != len(self.layers):
-            raise RuntimeError(f'the exported graph has {len(names)} convolutions, the model {len(self.layers)}')
+        convolutions = [node for node in program.model.graph if node.op_type == 'Conv']
+        if len(convolutions) != len(self.layers):
+            raise RuntimeError(f'the exported graph has {len(convolutions)} convolutions, the model {len(self.layers)}')
         source = path.with_name(f'{path.name}.onnx')
         try:
             program.save(source)
-            quantize(source, path, self.images, [names[index] for index in self.order[:kept]])
+            quantize(source, path, self.images, [convolutions[index] for index in self.order[:kept]])
         finally:
             source.unlink(missing_ok=True)
 
 
-def quantize_openvino(source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence[str]) -> None:
+def quantize_openvino(source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence['onnx_ir.Node']) -> None:
     """Quantise by NNCF, with its bias correction.
 
     Args:
         source: ONNX file.
         target: ``.xml`` file to write; the ``.bin`` file comes beside it.
         images: for calibration, uint8 (H, W, 3).
-        kept: names of convolutions that are not quantised.
+        kept: convolutions of the ONNX file that are not quantised.
+
+    Raises:
+        RuntimeError: one of them cannot be found in what is quantised.
     """
     import nncf
     import openvino
@@ -182,22 +201,45 @@ def quantize_openvino(source: Path, target: Path, images: Sequence[np.ndarray], 
     folding = Manager()
     folding.register_pass(ConstantFolding())  # Otherwise NNCF leaves out convolutions whose weight is a slice of another.
     folding.run_passes(model)
-    names = [node.get_friendly_name() for node in model.get_ordered_ops()
-             if node.get_friendly_name().partition('/')[0] in kept]
-    ignored = nncf.IgnoredScope(names=names, types=['MatMul', 'Add', 'Multiply'], validate=False)
+    operations = {operation.get_type_name() for operation in model.get_ops()}
+    # All of them must be found, or NNCF raises a RuntimeError.
+    ignored = nncf.IgnoredScope(names=[openvino_convolution(model, node).get_friendly_name() for node in kept],
+                                types=sorted(operations & {'MatMul', 'Add', 'Multiply'}))
     nncf.set_log_level('ERROR')
     quantized = nncf.quantize(model, nncf.Dataset(images, lambda image: image[None]), subset_size=len(images),
                               preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
     openvino.save_model(quantized, target)
 
 
-def quantize_onnx(source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence[str]) -> None:
+def openvino_convolution(model: 'openvino.Model', node: 'onnx_ir.Node') -> 'openvino.Node':
+    """The operation in OpenVINO's model of an ONNX file that computes a convolution of the file.
+
+    It is found by the tensor that the convolution writes, whose name OpenVINO keeps; the names of operations are its own.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    tensor = node.outputs[0].name
+    found = [operation for operation in model.get_ops() for output in operation.outputs()
+             if tensor in output.get_names() and operation.get_type_name() != 'Result']
+    if len(found) == 1 and found[0].get_type_name() == 'Add':  # Of the bias.
+        found = [found[0].input_value(0).get_node()]
+    if len(found) != 1 or found[0].get_type_name() not in ('Convolution', 'GroupConvolution'):
+        raise RuntimeError(f"OpenVINO's model has no convolution that computes {tensor}, so {node.name} would be in 8 bits")
+    return found[0]
+
+
+def quantize_onnx(source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence['onnx_ir.Node']) -> None:
     """Quantise by ONNX Runtime, to the form with QuantizeLinear and DequantizeLinear around every convolution.
 
     Args:
         source, images, kept: see :func:`quantize_openvino`.
         target: ONNX file to write.
+
+    Raises:
+        RuntimeError: see :func:`quantize_openvino`.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -209,5 +251,9 @@ def quantize_onnx(source: Path, target: Path, images: Sequence[np.ndarray], kept
             return next(self.batches, None)
 
     quant_pre_process(source, source, skip_symbolic_shape=True)
+    convolutions = {node.name for node in onnx.load(source, load_external_data=False).graph.node if node.op_type == 'Conv'}
+    names = [node.name for node in kept]
+    if missing := [name for name in names if name not in convolutions]:  # ONNX Runtime does not look.
+        raise RuntimeError(f'ONNX Runtime has no convolution {", ".join(missing)} any more, which would be in 8 bits')
     quantize_static(source, target, Images(), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,
-                    activation_type=QuantType.QUInt8, op_types_to_quantize=['Conv'], nodes_to_exclude=list(kept))
+                    activation_type=QuantType.QUInt8, op_types_to_quantize=['Conv'], nodes_to_exclude=names)

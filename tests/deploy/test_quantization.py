@@ -1,9 +1,14 @@
 """What is kept out of 8 bits, and how layers are found that must be."""
 import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from exports import skip_without
 from helpers import TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, randomize
 from torch import nn
 
@@ -16,6 +21,8 @@ from repvgg_seg.deploy.quantization import (
     Quantizer,
     SplitIdentity,
     layer_errors,
+    quantize_onnx,
+    quantize_openvino,
     round_input,
     round_weight,
     split_identities,
@@ -94,6 +101,88 @@ def test_a_large_diagonal_costs_the_other_weights_their_steps():
     split = layer_errors(model, pictures(2))[1]
     assert split.name == 'second.conv' and split.decibels > bad.decibels + 3
     assert plain[0].decibels > 30
+
+
+class ComputedWeight(nn.Module):
+    """A convolution by keyword arguments, with a weight that is not a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, images):
+        x = images.permute(0, 3, 1, 2) / 255
+        return torch.conv2d(x, weight=self.conv.weight - self.conv.weight.mean(), bias=self.conv.bias, padding=1)
+
+
+def test_a_weight_that_is_computed_has_no_name():
+    layer, = layer_errors(ComputedWeight(), pictures(2))
+    assert layer.name == 'convolution 0, of a computed weight' and 20 < layer.decibels < 70
+
+
+class Export(NamedTuple):
+    """An ONNX file of a model, and its convolutions."""
+    path: Path
+    convolutions: list
+
+
+@pytest.fixture(scope='module')
+def original(tmp_path_factory) -> Export:
+    """Of four convolutions: with and without a bias, with groups, and with the slice of a weight."""
+    skip_without('onnxscript', 'onnxruntime', 'openvino', 'nncf')
+    model = Chain().eval()
+    model.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, 3, padding=1, groups=2))
+    example = torch.from_numpy(np.stack(pictures(2)))
+    program = torch.onnx.export(model, (example, ), dynamo=True, opset_version=18, verbose=False, input_names=['images'],
+                                dynamic_shapes=({0: torch.export.Dim.DYNAMIC}, ))
+    path = tmp_path_factory.mktemp('export') / 'source.onnx'
+    program.save(path)
+    convolutions = [node for node in program.model.graph if node.op_type == 'Conv']
+    assert len(convolutions) == 4
+    return Export(path, convolutions)
+
+
+@pytest.fixture
+def export(original, tmp_path) -> Export:
+    """A copy of the file, which may be changed."""
+    return original._replace(path=Path(shutil.copy(original.path, tmp_path)))
+
+
+@pytest.mark.parametrize('kept', [[], [0, 2], [1, 3]], ids=str)
+def test_exactly_what_is_to_be_kept_stays_out_of_8_bits_in_openvino(export, tmp_path, kept):
+    import openvino
+    quantize_openvino(export.path, tmp_path / 'int8.xml', pictures(4), [export.convolutions[index] for index in kept])
+    model = openvino.Core().read_model(tmp_path / 'int8.xml')
+    convolutions = [operation for operation in model.get_ordered_ops() if 'Convolution' in operation.get_type_name()]
+    assert len(convolutions) == 4
+    # What is in 8 bits reads a FakeQuantize.
+    plain = [index for index, operation in enumerate(convolutions)
+             if operation.input_value(0).get_node().get_type_name() != 'FakeQuantize']
+    assert plain == kept
+
+
+@pytest.mark.parametrize('kept', [[], [0, 2], [1, 3]], ids=str)
+def test_exactly_what_is_to_be_kept_stays_out_of_8_bits_in_onnx_runtime(export, tmp_path, kept):
+    import onnx
+    quantize_onnx(export.path, tmp_path / 'int8.onnx', pictures(4), [export.convolutions[index] for index in kept])
+    graph = onnx.load(tmp_path / 'int8.onnx').graph
+    dequantized = {output for node in graph.node if node.op_type == 'DequantizeLinear' for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == 'Conv']
+    assert len(convolutions) == 4
+    assert [index for index, node in enumerate(convolutions) if node.input[1] not in dequantized] == kept
+
+
+@pytest.mark.parametrize(('quantize', 'message'), [
+    (quantize_openvino, "OpenVINO's model has no convolution that computes other, so node_other would be in 8 bits"),
+    (quantize_onnx, 'ONNX Runtime has no convolution node_other any more, which would be in 8 bits')])
+@pytest.mark.situation('Silently wrong', 'a runtime renames a layer kept out of 8 bits', before='it was in 8 bits',
+                       now='refused')
+def test_a_layer_that_is_not_found_is_not_quantized_in_silence(export, tmp_path, quantize, message):
+    node = SimpleNamespace(name='node_other', outputs=[SimpleNamespace(name='other')])
+    target = tmp_path / ('int8.xml' if quantize is quantize_openvino else 'int8.onnx')
+    with pytest.raises(RuntimeError) as raised:
+        quantize(export.path, target, pictures(4), [node])
+    assert str(raised.value) == message and not target.exists()
 
 
 def test_order_is_the_first_layer_then_from_the_worst():
