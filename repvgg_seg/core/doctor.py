@@ -80,7 +80,7 @@ def families() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """Every dependency: its version, where it is from, whether it is new enough and can be imported."""
-    wanted = {}
+    wanted: dict[str, tuple[str, str]] = {}
     for name, minimum in requirements(('', 'mm')).items():
         original = next((olds for new, olds in MM_DISTRIBUTIONS.values() if new == name), ())
         installed = next((found for found in (name, *original) if version_of(found)), None)
@@ -92,9 +92,9 @@ def packages() -> Iterator[Finding]:
         else:
             wanted[name] = installed, minimum
     with ThreadPoolExecutor() as pool:
-        failures = dict(zip(wanted, pool.map(lambda name: import_failure(IMPORTS.get(name, name)), wanted)))
+        failures = dict(zip(wanted, pool.map(import_failure, [IMPORTS.get(name, name) for name in wanted])))
     for name, (installed, minimum) in wanted.items():
-        version = version_of(installed)
+        version = version_of(installed) or ''
         text = f'{installed} {version} ({origin(installed)})'
         # The bounds are those of the maintained family.
         if minimum and installed == name and numbers(version) < numbers(minimum):

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from .errors import some
 from .file_kinds import SAVE_WEIGHTS, FileKind
@@ -41,11 +41,13 @@ def references(path: Path, kind: FileKind) -> References:
     """
     names: dict[str, None] = {}
     outermost, begun, protocol = '', False, 0
-    text, texts, memo = None, ['', ''], {}  # What was pushed last, if that is a text; the last two; what was pushed before.
+    # What was pushed last, if that is a text; the last two; what was pushed before.
+    text: str | None = None
+    texts, memo = ['', ''], dict[int | None, str | None]()
     with _pickle_of(path, kind) as file:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == 'PROTO':
-                protocol = argument
+                protocol = int(argument or 0)
             elif opcode.name in ('MEMOIZE', 'PUT', 'BINPUT', 'LONG_BINPUT'):
                 memo[len(memo) if argument is None else argument] = text
             elif 'UNICODE' in opcode.name or opcode.name in ('GET', 'BINGET', 'LONG_BINGET'):
@@ -85,14 +87,14 @@ def why_refused(found: References, names: list[str]) -> str:
 def takes_any_memory(path: Path, kind: FileKind) -> bool:
     """Whether the pickle makes a ``bytearray``, which PyTorch allows: of a size that some bytes in the pickle say."""
     if kind is FileKind.LEGACY:
-        with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with path.open('rb') as legacy, mmap.mmap(legacy.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return bool(BYTEARRAY.search(content))
     with _pickle_of(path, kind) as file:
         return bool(BYTEARRAY.search(file.read()))
 
 
 @contextmanager
-def _pickle_of(path: Path, kind: FileKind) -> Iterator[BinaryIO]:
+def _pickle_of(path: Path, kind: FileKind) -> Iterator[IO[bytes]]:
     """Open a file at the beginning of its main pickle."""
     if kind is FileKind.ARCHIVE:
         with zipfile.ZipFile(path) as archive:
@@ -100,7 +102,7 @@ def _pickle_of(path: Path, kind: FileKind) -> Iterator[BinaryIO]:
             with archive.open(name) as file:
                 yield file
         return
-    with path.open('rb') as file:
+    with path.open('rb') as legacy:
         for _ in range(3):  # A magic number, the version of the format, and what system wrote it.
-            list(pickletools.genops(file))
-        yield file
+            list(pickletools.genops(legacy))
+        yield legacy

@@ -74,7 +74,7 @@ def outline(path: Path) -> Mapping:
         kind = file_kind(path, str(path))
         if kind is FileKind.SAFETENSORS or takes_any_memory(path, kind):
             return {}
-        with torch.serialization.safe_globals(stand_ins()), unchanged_statistics():
+        with torch.serialization.safe_globals([*stand_ins()]), unchanged_statistics():
             content = torch.load(path, map_location='cpu', weights_only=not _trusted, mmap=kind is FileKind.ARCHIVE)
     except (CheckpointError, *DAMAGED):
         return {}
@@ -115,7 +115,7 @@ def _read_pickled(path: Path, source: str, kind: FileKind) -> object:
     known = {name for _, name in stand_ins()}
     try:
         if not takes_any_memory(path, kind):
-            with torch.serialization.safe_globals(stand_ins()), unchanged_statistics():
+            with torch.serialization.safe_globals([*stand_ins()]), unchanged_statistics():
                 return torch.load(path, map_location='cpu', weights_only=True)
         found = references(path, kind)
     except UnpicklingError as error:  # It holds something else than tensors and plain values, or is damaged.

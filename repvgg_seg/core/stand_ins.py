@@ -52,7 +52,8 @@ class Array(np.ndarray):
         _, shape, kind, fortran, data = state
         if not (isinstance(kind, NumberType) and prod(shape) * kind.dtype.itemsize == len(data) and min(shape, default=0) >= 0):
             raise UnpicklingError('a NumPy array whose size is not that of its data')
-        super().__setstate__((1, shape, kind.dtype, bool(fortran), bytes(data)))
+        whole: Any = (1, shape, kind.dtype, bool(fortran), bytes(data))
+        super().__setstate__(whole)
 
     def __reduce__(self) -> Any:
         return self.view(np.ndarray).__reduce__()

@@ -3,6 +3,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -83,7 +84,8 @@ def check_dataset(dataset: BaseDataset, name: str, workers: int = 0, sample: int
     classes = list(dataset.metainfo['classes'])
     report = Report(name, len(samples), classes, read=len(chosen))
     histogram, files = np.zeros(IGNORE + 1, np.int64), np.zeros(IGNORE + 1, np.int64)
-    moments, first, sizes = np.zeros((3, 0)), '', Counter()
+    moments, first = np.zeros((3, 0)), ''
+    sizes: Counter[str] = Counter()
     for checked in loader:
         if 'error' in checked:
             report.add(report.errors, *checked['error'])
@@ -112,7 +114,7 @@ def check_dataset(dataset: BaseDataset, name: str, workers: int = 0, sample: int
     return report
 
 
-def _as_it_is(checked: dict) -> dict:
+def _as_it_is(checked: Any) -> Any:
     return checked
 
 
@@ -137,7 +139,9 @@ def unused_images(dataset: BaseDataset) -> Unused:
         return dataset.unused
     prefix = getattr(dataset, 'data_prefix', None) or {}
     root, label_root = prefix.get('img_path'), prefix.get('seg_map_path')
-    if getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None) is not None or not os.path.isdir(root or ''):
+    if not root or not os.path.isdir(root):
+        return {}
+    if getattr(dataset, 'ann_file', None) or getattr(dataset, '_indices', None) is not None:
         return {}
     samples = [dataset.get_data_info(index) for index in range(len(dataset))]
     known = {identity(sample[key]) for sample in samples for key in ('img_path', 'seg_map_path') if sample.get(key)}
@@ -170,7 +174,7 @@ def check_files(dataset: BaseDataset, name: str) -> None:
         raise DataError(f'{len(absent)} files of {name} do not exist: {some(absent)}; complete the data set')
 
 
-def check_sample(name: str, dataset) -> None:
+def check_sample(name: str, dataset: BaseDataset) -> None:
     """Check a few pairs of a dataset before training, and warn of image files that it leaves out.
 
     Raises:

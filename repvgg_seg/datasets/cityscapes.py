@@ -1,4 +1,6 @@
 """Cityscapes as it is downloaded: https://www.cityscapes-dataset.com."""
+from typing import Any
+
 from ..core.environment import require_mm
 from ..core.images import IMAGE_SUFFIXES
 from ..core.labels import IGNORE
@@ -29,7 +31,7 @@ class CityscapesDataset(PairedSegDataset):
     METAINFO = dict(**_MMSegCityscapes.METAINFO, label_ids=TRAIN_LABEL_IDS)
     LAYOUT = 'leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and gtFine/{train,val}/CITY/*_gtFine_labelIds.png'
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(img_suffixes=[f'_leftImg8bit{suffix}' for suffix in IMAGE_SUFFIXES],
                          seg_map_suffixes=('_gtFine_labelTrainIds.png', '_gtFine_labelIds.png'), **kwargs)
         ids = dict(zip(self.METAINFO['classes'], self.METAINFO['label_ids']))

@@ -2,6 +2,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.dataset import BaseDataset
 
@@ -30,7 +31,7 @@ class ImageFolder(BaseDataset):
     """
     LAYOUT = 'one folder per class with its images'
 
-    def __init__(self, *, pipeline: Sequence = (), **kwargs) -> None:
+    def __init__(self, *, pipeline: Sequence = (), **kwargs: Any) -> None:
         self.unused: Unused = {}
         super().__init__(pipeline=checked(pipeline), **kwargs)
 
@@ -112,7 +113,7 @@ class ImageNet(ImageFolder):
         if listing is None:
             raise DataError(f'{root} is flat, and neither {" nor ".join(map(str, paths))} exists; expected {self.LAYOUT}, or '
                             'that list of lines "FILE-NAME LABEL"')
-        samples = []
+        samples: list[dict[str, Any]] = []
         for number, line in enumerate(listing.read_text().splitlines(), start=1):
             name, _, label = line.strip().rpartition(' ')
             if not (name and label.isdecimal() and int(label) < self.NUM_CLASSES):

@@ -1,6 +1,8 @@
 """Loading images and labels, with an error that names the file when something is wrong with it."""
 import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ from ..core.config_types import type_name
 from ..core.environment import require_mm
 from ..core.errors import DataError, UserError
 from ..registry import TRANSFORMS
-from .diagnosis import diagnose_channels, diagnose_values
+from .diagnosis import UNKNOWN, diagnose_channels, diagnose_values
 from .files import refuse_special
 
 require_mm('mmengine', 'mmcv')
@@ -81,7 +83,7 @@ class LoadImage(LoadImageFromFile):
         DataError: the file is no image, is damaged, or has more than 8 bits per channel where Pillow would clip them.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{'imdecode_backend': 'pillow', **kwargs})
 
     def transform(self, results: dict) -> dict:
@@ -168,7 +170,7 @@ def class_indices(path: str, labels: np.ndarray, label_map: Mapping[int, int], s
     indices = table[labels]
     if indices.min() < 0:
         wrong = [int(value) for value in np.unique(labels[indices < 0])]
-        diagnosis = diagnose_values(np.unique(labels).tolist(), label_map)
+        diagnosis = diagnose_values(np.unique(labels).tolist(), label_map) or UNKNOWN
         raise DataError(
             f'label {path} has values outside the classes: {", ".join(map(str, wrong[:LISTED_VALUES]))}'
             f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {ranges(sorted(label_map))}; {diagnosis.mend}',
@@ -202,9 +204,9 @@ def reason_of(error: Exception) -> str:
 
 def ranges(values: list[int]) -> str:
     """[0, 1, 2, 255] -> '0 to 2, 255'."""
-    parts, start = [], values[0]
-    for previous, value in zip(values, [*values[1:], None]):
-        if value != previous + 1:
-            parts.append(str(start) if start == previous else f'{start} to {previous}')
-            start = value
+    breaks = [index for index, (previous, value) in enumerate(pairwise(values), start=1) if value != previous + 1]
+    parts = []
+    for first, last in pairwise([0, *breaks, len(values)]):
+        start, end = values[first], values[last - 1]
+        parts.append(str(start) if start == end else f'{start} to {end}')
     return ', '.join(parts)

@@ -1,6 +1,7 @@
 """Data sets of image files and label files beside them, checked when they are opened."""
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..core.environment import require_mm
 from ..core.errors import DataError, UserError, some
@@ -47,7 +48,7 @@ class PairedSegDataset(BaseSegDataset):
     LAYOUT = 'images, and label PNG files of the same names'
 
     def __init__(self, *, data_prefix: Mapping[str, str | None], img_suffixes: Sequence[str] = IMAGE_SUFFIXES,
-                 seg_map_suffixes: Sequence[str] = LABEL_SUFFIXES, pipeline: Sequence = (), **kwargs) -> None:
+                 seg_map_suffixes: Sequence[str] = LABEL_SUFFIXES, pipeline: Sequence = (), **kwargs: Any) -> None:
         if useless := [name for name in WITHOUT_EFFECT if kwargs.get(name)]:
             raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
@@ -76,6 +77,7 @@ class PairedSegDataset(BaseSegDataset):
             raise DataError(f'no data set: folder {image_root} does not exist; expected {self.LAYOUT}. '
                             'Put it (or a link) there, or set data_root')
         images, self.unused = find_images(image_root, self.img_suffixes)
+        pairs: Sequence[tuple[str, str | None]]
         if label_root is not None:
             pairs = pair(image_root, images, self.img_suffixes, Labels(label_root, self.seg_map_suffixes))
         else:

@@ -1,10 +1,10 @@
 """What the loading steps of a dataset make of its files, and whether that can be trained with."""
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import mmengine.fileio
 import numpy as np
-from mmcv.transforms import LoadImageFromFile
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import BaseDataset
 from mmseg.datasets import LoadAnnotations
 from PIL import Image, UnidentifiedImageError
@@ -53,9 +53,10 @@ class Checked(Dataset):
                     moments=np.stack([(pixels**power).sum(0) for power in range(3)]))
 
 
-def image_shape(image: np.ndarray) -> tuple[int, ...]:
+def image_shape(image: np.ndarray) -> tuple[int, int, int]:
     """Height, width and channels of an image (H, W) or (H, W, C)."""
-    return image.shape if image.ndim == 3 else (*image.shape, 1)
+    height, width, *channels = image.shape
+    return height, width, channels[0] if channels else 1
 
 
 def load(dataset: BaseDataset, index: int) -> dict:
@@ -85,13 +86,13 @@ def load(dataset: BaseDataset, index: int) -> dict:
     return sample
 
 
-def loading_steps(dataset: BaseDataset) -> list[Callable]:
+def loading_steps(dataset: BaseDataset) -> list[BaseTransform]:
     """The steps of a dataset's pipeline that read files: the first, and those whose names begin with "Load"."""
     transforms = dataset.pipeline.transforms or [LoadImage(), LoadLabels()]
     return [step for position, step in enumerate(transforms) if position == 0 or loads(step)]
 
 
-def load_image(step: Callable, sample: dict) -> dict:
+def load_image(step: BaseTransform, sample: dict) -> dict:
     """Read the image of a sample, and check it.
 
     Raises:
@@ -126,7 +127,7 @@ def verify(data: bytes) -> None:
         return  # Others may know the format.
 
 
-def load_labels(dataset: BaseDataset, step: Callable, sample: dict) -> dict:
+def load_labels(dataset: BaseDataset, step: BaseTransform, sample: dict) -> dict:
     """Read the labels of a sample, and check them.
 
     Raises:

@@ -1,5 +1,6 @@
 """ToyStreets: drawn street scenes, so that everything can be tried without a download."""
 import os
+from typing import Any
 
 from mmengine.dist import barrier, is_main_process
 
@@ -21,7 +22,7 @@ class ToyStreets(CityscapesDataset):
     METAINFO = dict(classes=tuple(name for name, _, _ in CLASSES), palette=[list(color) for _, _, color in CLASSES],
                     label_ids=tuple(label_id for _, label_id, _ in CLASSES))
 
-    def __init__(self, data_root: str = 'data/toystreets', **kwargs) -> None:
+    def __init__(self, data_root: str = 'data/toystreets', **kwargs: Any) -> None:
         if is_main_process() and not os.path.lexists(data_root):
             write_toy_streets(data_root)
         barrier()

@@ -1,8 +1,10 @@
 """Datasets inside the wrappers of MMEngine and MMSegmentation."""
+from typing import Any
+
 from mmengine.dataset import BaseDataset
 
 
-def leaves(dataset) -> list[BaseDataset]:
+def leaves(dataset: Any) -> list[BaseDataset]:
     """The datasets that read files, inside any number of wrappers that concatenate, repeat, balance or mix.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-Color = Sequence[float]
+Color = Sequence[float] | np.ndarray
 
 # Name, Cityscapes labelId and Cityscapes palette color (RGB) of every class that is drawn.
 CLASSES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
@@ -44,7 +44,7 @@ _BEND_DEPTHS = (2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 50, 70, 100)  # Where the edg
 
 def pick_color(rng: np.random.Generator, pool: Sequence[Color], spread: float = 16) -> np.ndarray:
     """Return a color near one of the pool, float64 of shape (3,)."""
-    return np.clip(pool[rng.integers(len(pool))] + rng.uniform(-spread, spread, 3), 5, 235)
+    return np.clip(np.asarray(pool[int(rng.integers(len(pool)))]) + rng.uniform(-spread, spread, 3), 5, 235)
 
 
 class Canvas:
@@ -71,7 +71,7 @@ class Canvas:
 
     def fill(self, points: Sequence[tuple[int, int]], color: Color, name: str | None, depth: float = 0) -> None:
         """Fill a polygon of pixels; without a name the labels below it stay."""
-        corners = np.array([points], np.int32)
+        corners = [np.array(points, np.int32)]
         cv2.fillPoly(self.image, corners, self._haze(color, depth))
         if name is not None:
             cv2.fillPoly(self.label_ids, corners, LABEL_IDS[name])
@@ -85,8 +85,8 @@ class Canvas:
 
     def ball(self, x: float, y: float, z: float, radii: tuple[float, float], color: Color, name: str | None) -> None:
         """Fill an upright ellipse with radii (horizontal, vertical) in meters."""
-        axes = tuple(max(1, round(self.focal * radius / max(z, NEAREST))) for radius in radii)
-        self.blob(self.project(x, y, z), axes, color, name, z)
+        horizontal, vertical = (max(1, round(self.focal * radius / max(z, NEAREST))) for radius in radii)
+        self.blob(self.project(x, y, z), (horizontal, vertical), color, name, z)
 
     def wall(self, start: tuple[float, float], end: tuple[float, float], bottom: float, top: float, color: Color,
              name: str | None = None) -> None:

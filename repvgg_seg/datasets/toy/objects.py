@@ -15,7 +15,7 @@ from .canvas import LABEL_IDS, SCALE, Canvas, Color, pick_color
 def paint_building(canvas: Canvas, x: float, z: float, length: float, side: int) -> None:
     rng, height, deep = canvas.rng, canvas.rng.uniform(3.5, 9), 9
     color, roof, glass = pick_color(rng, pools.WALLS), pick_color(rng, pools.WALLS), pick_color(rng, pools.METALS + pools.SKIES)
-    canvas.box(tuple(sorted((x, x + side * deep))), (0, height), (z, z + length), color, 'building')
+    canvas.box((min(x, x + side * deep), max(x, x + side * deep)), (0, height), (z, z + length), color, 'building')
     if rng.random() < 0.6:
         ridge = (x + side * deep / 2, height + rng.uniform(1, 2.5))
         slope = ((x, height, z), (*ridge, z), (*ridge, z + length), (x, height, z + length))
@@ -39,8 +39,8 @@ def _paint_facade(canvas: Canvas, corner: tuple[float, float], step: tuple[int, 
     door_number = canvas.rng.integers(3)
 
     def panel(start: float, end: float, bottom: float, top: float, paint: Color) -> None:
-        places = [(corner[0] + step[0] * a, corner[1] + step[1] * a) for a in (start, end)]
-        canvas.wall(*places, bottom, top, paint)
+        first, last = ((corner[0] + step[0] * a, corner[1] + step[1] * a) for a in (start, end))
+        canvas.wall(first, last, bottom, top, paint)
 
     for y in courses:
         panel(0, extent, y, y + 0.1, color * 0.82)
@@ -61,8 +61,8 @@ def paint_fence(canvas: Canvas, x: float, z: float, length: float, side: int) ->
     end = (x + side * length, z) if across else (x, z + length)
     canvas.wall((x, z), end, 0, height, color, 'fence')
     for a in np.arange(0, 1, pitch / length):
-        places = [(x + (end[0] - x) * b, z + (end[1] - z) * b) for b in (a, min(1, a + gap_share * pitch / length))]
-        canvas.wall(*places, 0.12, height - 0.15, gap_color)
+        start, stop = ((x + (end[0] - x) * b, z + (end[1] - z) * b) for b in (a, min(1, a + gap_share * pitch / length)))
+        canvas.wall(start, stop, 0.12, height - 0.15, gap_color)
     for y in (0.35, height - 0.4):
         canvas.wall((x, z), end, y, y + 0.12, color * 0.9)
 
@@ -136,7 +136,7 @@ def paint_bicycle(canvas: Canvas, x: float, z: float) -> None:
     rng, color, radius, pixel = canvas.rng, pick_color(canvas.rng, pools.MATERIALS), 0.4, canvas.focal / z
     turn, tire = rng.uniform(0.6, 1) * rng.choice([-1, 1]), pick_color(rng, pools.MATERIALS[:5], 10) * 0.5
     hull = [(a * turn, y) for a, y in ((-0.55, 0.4), (-0.25, 1.05), (0.45, 1.15), (0.55, 0.4))]
-    cv2.fillPoly(canvas.label_ids, np.array([[canvas.project(x + a, y, z) for a, y in hull]]), LABEL_IDS['bicycle'])
+    cv2.fillPoly(canvas.label_ids, [np.array([canvas.project(x + a, y, z) for a, y in hull], np.int32)], LABEL_IDS['bicycle'])
     for a in (-0.55, 0.55):
         center = canvas.project(x + a * turn, radius, z)
         axes = round(radius * abs(turn) * pixel), round(radius * pixel)

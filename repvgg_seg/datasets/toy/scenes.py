@@ -112,7 +112,8 @@ def _paint_verge(canvas: Canvas, side: int, half_road: float) -> tuple[float, tu
     for name, breadth in order:
         canvas.ribbon(side * edge, side * (edge + breadth), NEAREST, 200, colors[name], name)
         if name == 'sidewalk':
-            walk = tuple(sorted((side * (edge + 0.4), side * (edge + breadth - 0.3))))
+            borders = side * (edge + 0.4), side * (edge + breadth - 0.3)
+            walk = min(borders), max(borders)
             for z in np.arange(3, 16, rng.uniform(1, 2)):
                 canvas.ribbon(side * edge, side * (edge + breadth), z, z + 0.08, colors[name] * 0.8, name)
         edge += breadth
@@ -140,7 +141,7 @@ def _lay_haze(canvas: Canvas) -> None:
     for _ in range(rng.integers(0, 5)):
         x, z = rng.uniform(-9, 6), rng.uniform(3, 25)
         corners = ((x, z), (x + rng.uniform(2, 9), z + rng.uniform(-1, 1)), (x + 5, z + 4), (x - 1, z + 3))
-        cv2.fillPoly(shadow, np.array([[canvas.project(px, 0, pz) for px, pz in corners]], np.int32), 1)
+        cv2.fillPoly(shadow, [np.array([canvas.project(px, 0, pz) for px, pz in corners], np.int32)], 1)
     shaded = ground * (1 - rng.uniform(0.2, 0.5) * shadow[canvas.horizon:, :, None].astype(np.float32))
     depth = canvas.focal * canvas.camera_y / np.arange(1, len(ground) + 1, dtype=np.float32)
     share = (depth / (depth + canvas.fog_depth))[:, None, None].astype(np.float32)
