@@ -181,7 +181,8 @@ def write_results(runs: Sequence[Run], out: Path) -> str:
     """
     found: dict[str, list[float]] = {}
     for run in runs:
-        found.setdefault(run.name, []).append(run.top1)
+        if (top1 := run.top1) is not None:
+            found.setdefault(run.name, []).append(top1)
     rows = table(found)
     correlation = rank_correlation(found)
     text = tables.markdown(rows) + '\n'
@@ -201,8 +202,9 @@ def table(found: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
     Args:
         found: accuracies of each ablation, by its name, in per cent; one for each seed.
     """
-    ranked = [name for name in found if ABLATIONS[name].top1 is not None]
-    theirs = rankdata([-ABLATIONS[name].top1 for name in ranked])
+    paper = {name: top1 for name in found if (top1 := ABLATIONS[name].top1) is not None}
+    ranked = list(paper)
+    theirs = rankdata([-top1 for top1 in paper.values()])
     ours = rankdata([-mean(found[name]) for name in ranked])
     ranks = {name: (f'{their:g}', f'{our:g}') for name, their, our in zip(ranked, theirs, ours)}
     rows = []

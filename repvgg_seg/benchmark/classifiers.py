@@ -55,7 +55,7 @@ PAPER = {
 
 # MMPretrain's backbone and its channels. As in the original, ResNets have their strides in the first 1x1 convolution of a block
 # ('caffe'): with them in the 3x3 ResNet-50 has 4.1 billion FLOPs, not the paper's 3.9.
-BACKBONES = {
+BACKBONES: dict[str, tuple[dict[str, object], int]] = {
     **{f'RepVGG-{name}': (dict(type='repvgg_seg.RepVGG', arch=name), arch.stage_widths[-1]) for name, arch in ARCHS.items()},
     **{f'ResNet-{depth}': (dict(type='ResNet', depth=depth, style='caffe'), 512 if depth < 50 else 2048)
        for depth in (18, 34, 50, 101, 152)},

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,14 +13,16 @@ from ..runtime.predictor import REPORT, load_file
 from .rounds import Measurement, Subject
 from .tables import cell, timed
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 REFERENCE = 'PyTorch, training form, fp32'
 TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not there where a model is deployed.
 FORMAT_NAMES = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO', 'pt2': 'exported program (pt2)',
                 'ncnn': 'ncnn'}
 
 
-def subjects(config: 'mmengine.config.Config', checkpoint: str, folder: Path, size: tuple[int, int],  # noqa: F821
-             threads: int) -> list[Subject]:
+def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, int], threads: int) -> list[Subject]:
     """PyTorch's training form, fused form in fp32 and bf16, and every artefact of a folder.
 
     Args:
@@ -48,7 +51,7 @@ def subjects(config: 'mmengine.config.Config', checkpoint: str, folder: Path, si
     return found
 
 
-def make_torch(config: dict, checkpoint: str, fused: bool, dtype: str, size: tuple[int, int],
+def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: tuple[int, int],
                threads: int) -> Callable[[], object]:
     """A segmentor in PyTorch."""
     import torch
@@ -58,7 +61,7 @@ def make_torch(config: dict, checkpoint: str, fused: bool, dtype: str, size: tup
     from ..deploy.graph import SegmentorGraph
     from ..engine.trained_model import build_trained
     torch.set_num_threads(threads)
-    config = Config(config)
+    config = Config(settings)
     model, _ = build_trained(config, checkpoint)
     model = fuse_for_inference(model) if fused else model
     graph = SegmentorGraph(model, config.model.get('data_preprocessor') or {}, dtype=getattr(torch, dtype)).eval()
@@ -93,7 +96,7 @@ def table(measurements: list[Measurement], report: dict) -> list[dict[str, objec
     checked = {f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}': entry for entry in report['artefacts'].values()}
     checked[REFERENCE] = dict(miou=report['miou_before'], changed=0, bytes=report['bytes_before'])
     checked['PyTorch, fused, fp32'] = dict(miou=report['miou_after'], changed=report['changed'], bytes=report['bytes_after'])
-    rows = []
+    rows: list[dict[str, object]] = []
     for measurement in measurements:
         entry = checked.get(measurement.name, {})
         rows.append({

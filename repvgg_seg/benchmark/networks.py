@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -62,7 +64,7 @@ def run_of_blocks(channels: int) -> nn.Sequential:
 
 
 # Name -> what makes a single operation, and its channels.
-OPERATIONS = {
+OPERATIONS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     **{f'conv{kernel}x{kernel}': (partial(conv, kernel, 2048), 2048) for kernel in (1, 3, 5, 7)},  # The paper's Table 1.
     # Its Figure 3: memory without and with a shortcut. Two blocks, since the caller keeps the map that the first one is given.
     'plain-blocks': (partial(run_of_layers, 256), 256), 'residual-blocks': (partial(run_of_blocks, 256), 256),
@@ -198,7 +200,7 @@ class OnFeatures(nn.Module):
         return self.head([x] * self.maps)
 
 
-def build(name: str, stock: bool, options: dict) -> nn.Module:
+def build(name: str, stock: bool, options: dict) -> BaseModel:
     """A classifier of the paper, or the model of a config, in training form, with random weights."""
     config = model_config(name, options)
     return MODELS.build(stock_config(config) if stock else config)
@@ -231,7 +233,7 @@ def stock_config(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def deployed(model: nn.Module) -> nn.Module:
+def deployed(model: BaseModel) -> BaseModel:
     """A network as it is deployed: blocks and every convolution + batch norm fused.
 
     Raises:
@@ -250,18 +252,19 @@ def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtim
     """Forward passes over a random batch, in PyTorch or another runtime."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     dtype = DTYPES[setting.precision]
-    model = model.eval().to(setting.device, dtype, memory_format=layout)
+    network: Any = model.eval()  # PyTorch's hints do not know that it takes a memory format.
+    network = network.to(setting.device, dtype, memory_format=layout)
     x = torch.randn(setting.batch, *shape).to(setting.device, dtype).to(memory_format=layout)
-    run = Run(lambda: torch.no_grad()(model)(x), setting.device)
+    run = Run(lambda: torch.no_grad()(network)(x), setting.device)
     if setting.compiled:
-        compiled = torch.compile(model)
+        compiled = torch.compile(network)
         run.function = lambda: torch.no_grad()(compiled)(x)
     if runtime:
-        run.function = RUNTIMES[runtime](model, x, setting.threads)
+        run.function = RUNTIMES[runtime](network, x, setting.threads)
     return run
 
 
-def training_step(model: nn.Module, setting: Setting) -> Run:
+def training_step(model: BaseModel, setting: Setting) -> Run:
     """Steps of training a segmentor on a random batch."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample

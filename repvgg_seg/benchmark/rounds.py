@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
@@ -128,7 +129,7 @@ def _start(subject: Subject, threads: int | None) -> tuple[subprocess.Popen, Con
     return process, ours
 
 
-def _ask(subject: Subject, connection: Connection, question: object) -> object:
+def _ask(subject: Subject, connection: Connection, question: object) -> Any:
     """The answer of a subject's process."""
     try:
         connection.send(question)

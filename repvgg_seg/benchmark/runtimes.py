@@ -5,10 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.onnx import ONNXProgram
 
 from ..deploy.graph import OPSET
 from ..deploy.ncnn_program import convert
@@ -50,7 +52,8 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndar
     ncnn = importlib.import_module('ncnn')
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.ncnn.param')
-        convert(network, tuple(x.shape[1:])).save(path, 'outputs')
+        channels, height, width = x.shape[1:]
+        convert(network, (channels, height, width)).save(path, 'outputs')
         net = load_ncnn(ncnn, path, 'fp32', threads)
     images = x.numpy()
 
@@ -68,7 +71,8 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndar
 def _write_onnx(network: nn.Module, x: Tensor, folder: Path) -> Path:
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     path = folder / 'network.onnx'
-    torch.onnx.export(network, (x, ), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images']).save(path)
+    program = torch.onnx.export(network, (x, ), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'])
+    cast(ONNXProgram, program).save(path)
     return path
 
 

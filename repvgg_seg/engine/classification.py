@@ -3,10 +3,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..core.environment import require_mm
 from ..core.errors import UserError, some
@@ -90,7 +92,7 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
     Raises:
         UserError: they differ.
     """
-    training = loaders[0].dataset.metainfo
+    training = unwrapped(loaders[0].dataset).metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
         dataset = unwrapped(loader.dataset)
         check_classes(model, dataset, dict(dataset_meta=training))
@@ -99,7 +101,7 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
                 warn_of_unused(name, getattr(leaf, 'unused', {}))
 
 
-def check_classes(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
+def check_classes(model: BaseModel, dataset: BaseDataset, meta: Mapping) -> None:
     """Compare the classes of a classifier and a data set.
 
     Args:

@@ -1,13 +1,14 @@
 """Datasets as a config describes them, inside the wrappers of MMEngine and MMSegmentation too."""
 from collections.abc import Iterator, Mapping
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
 from ..core.errors import UserError, some
 
 
-def datasets_in(dataset: Mapping) -> Iterator[Mapping]:
+def datasets_in(dataset: ConfigDict) -> Iterator[ConfigDict]:
     """The configs of the datasets that read files, inside any number of wrappers.
 
     Args:
@@ -42,7 +43,7 @@ def dataset_metainfo(config: Config) -> dict:
     return first
 
 
-def class_of(dataset: Mapping) -> type:
+def class_of(dataset: Mapping) -> type[BaseDataset]:
     """The class of a dataset, in the default scope.
 
     Raises:

@@ -72,4 +72,5 @@ def add_decay(decays: list[tuple[RepConv, float]]) -> None:
     for conv, decay in decays:
         kernels = [conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight]
         for kernel, gradient in zip(kernels, torch.autograd.grad(equivalent_kernel_l2(conv), kernels)):
-            kernel.grad.add_(gradient, alpha=decay / 2)
+            if kernel.grad is not None:
+                kernel.grad.add_(gradient, alpha=decay / 2)

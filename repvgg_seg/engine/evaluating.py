@@ -27,7 +27,7 @@ def in_words(metrics: Mapping[str, float | list]) -> str:
 
 
 def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Dataset, dict], None],
-             **record) -> dict[str, float | list]:
+             **record: object) -> dict[str, float | list]:
     """Evaluate weights on the config's test set and leave ``test.json`` in its ``work_dir``.
 
     Args:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
@@ -23,7 +23,7 @@ def is_exported(checkpoint: str) -> bool:
 
 def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
     """Height and width of the windows to which the config's segmentor cuts images, and by which they move; None where not."""
-    test_cfg = config.model.get('test_cfg') or {}
+    test_cfg: ConfigDict = config.model.get('test_cfg') or ConfigDict()
     return (test_cfg.crop_size, test_cfg.stride) if test_cfg.get('mode') == 'slide' else (None, None)
 
 
@@ -50,7 +50,7 @@ class ExportedSegmentor(BaseModel):
         if self.predictor.artefact['output'] != 'labels':
             raise UserError(f'{source} was exported with --logits; export it without to test or predict with it here')
         self.window = window
-        self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window else (0, 0)
+        self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window and stride else (0, 0)
         if window and self.predictor.size and tuple(window) != self.predictor.size:
             raise UserError(f'{source} takes images of {self.predictor.size}, but the config tests in windows of '
                             f'{tuple(window)}; set model.test_cfg.crop_size, or export with --dynamic')

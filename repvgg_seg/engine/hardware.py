@@ -1,5 +1,6 @@
 """Making one config run on what this machine has: GPUs or CPUs, one process or many, with mixed precision."""
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -67,7 +68,7 @@ class BFloat16OptimWrapper(OptimWrapper):
     """
 
     @contextmanager
-    def optim_context(self, model: nn.Module):
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast inside MMEngine's context (gradient accumulation)."""
         with super().optim_context(model), torch.autocast(get_device(), torch.bfloat16):
             yield

@@ -27,7 +27,7 @@ def check_inputs(name: str, loader: DataLoader, config: Config, training: bool) 
     Raises:
         UserError: the backbone takes another number of channels, or the images cannot become a training batch.
     """
-    last, count = len(loader.dataset) - 1, SAMPLE if training else 1
+    last, count = len(unwrapped(loader.dataset)) - 1, SAMPLE if training else 1
     indices = np.unique(np.linspace(0, last, min(count, last + 1)).astype(int)).tolist()
     images = [loader.dataset[index]['inputs'] for index in indices]
     if not all(isinstance(image, Tensor) for image in images):  # Several forms of each, for test-time augmentation.

@@ -21,7 +21,7 @@ def read_plain_config(path: Path) -> dict[str, Any]:
     """
     try:
         tree = ast.parse(path.read_text('utf-8'))
-        return {statement.targets[0].id: _value(statement.value) for statement in tree.body if _is_assignment(statement)}
+        return dict(map(_assignment, tree.body))
     except (SyntaxError, UnicodeDecodeError, RecursionError, MemoryError, OSError) as error:
         raise CheckpointError(f'{path} cannot be read: {error}; write the folder again with tools/deploy.py') from None
     except _Code as code:
@@ -53,9 +53,10 @@ class _Code(Exception):
     """Something that is no plain value; its line."""
 
 
-def _is_assignment(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-        return True
+def _assignment(statement: ast.stmt) -> tuple[str, Any]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, _value(value)
     raise _Code(statement.lineno)
 
 
@@ -70,7 +71,7 @@ def _value(node: ast.expr) -> Any:
         case ast.Set(elts=elements):
             return {_value(element) for element in elements}
         case ast.Dict(keys=keys, values=values) if None not in keys:
-            return {_value(key): _value(value) for key, value in zip(keys, values)}
+            return {_value(key): _value(value) for key, value in zip(keys, values) if key}
         case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords) if all(keyword.arg for keyword in keywords):
             return {keyword.arg: _value(keyword.value) for keyword in keywords}
         case ast.Call(func=ast.Name(id='set'), args=[], keywords=[]):

@@ -6,9 +6,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
-from torch import nn
 
 from ..core.images import name_images
 from ..core.visualization import overlay, save_labels
@@ -52,7 +52,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
 
 
 @torch.no_grad()
-def segment(model: nn.Module, pipeline: Compose, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def segment(model: BaseModel, pipeline: Compose, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The class indices, uint8 (H, W), of an image file, and the image, uint8 RGB (H, W, 3)."""
     data = pipeline(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
     image = np.ascontiguousarray(data['inputs'].numpy().transpose(1, 2, 0)[..., ::-1])

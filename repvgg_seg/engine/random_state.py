@@ -1,5 +1,6 @@
 """The state of all random generators, as plain values and tensors, which ``torch.load(weights_only=True)`` reads."""
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch
 def random_state() -> dict:
     """The states of Python's, NumPy's and PyTorch's generators (of all GPUs of this process)."""
     version, words, gauss = random.getstate()
-    numpy_state = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
     return dict(python=(version, torch.tensor(words), gauss), numpy=(torch.from_numpy(numpy_state[1].astype(np.int64)),
                                                                      *map(float, numpy_state[2:])),
                 torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])

@@ -4,15 +4,17 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 REPLACED = ('dataset', 'sampler', 'batch_sampler', 'shuffle', 'generator')  # Arguments of a loader that is made repeatable.
 
 
-class RepeatableDataset:
+class RepeatableDataset(Dataset):
     """A data set whose random augmentation depends on the key of the sample, not on what was loaded before it or where.
 
     MMEngine seeds each worker process once, so that the augmentation of an image depends on the number of workers and of
@@ -23,10 +25,10 @@ class RepeatableDataset:
         seed: of the run.
     """
 
-    def __init__(self, dataset, seed: int) -> None:
+    def __init__(self, dataset: BaseDataset, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith('__') or '_dataset' not in self.__dict__:  # While it is unpickled in a worker.
             raise AttributeError(name)
         return getattr(self._dataset, name)
@@ -34,13 +36,13 @@ class RepeatableDataset:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, key: int):
+    def __getitem__(self, key: int) -> Any:
         """A sample, by ``epoch * len(dataset) + index``."""
         with seeded(self._seed, key):
             return self._dataset[key % len(self)]
 
 
-def unwrapped(dataset):
+def unwrapped(dataset: Any) -> Any:
     """The data set of a config, without the wrapping of this module."""
     return dataset._dataset if isinstance(dataset, RepeatableDataset) else dataset
 
@@ -53,7 +55,7 @@ class RepeatableSampler(Sampler):
         length: of the data set.
     """
 
-    def __init__(self, sampler: Sampler, length: int) -> None:
+    def __init__(self, sampler: DefaultSampler | InfiniteSampler, length: int) -> None:
         self.sampler, self.length = sampler, length
         self.epoch, self.skipped = 0, 0
 
@@ -81,9 +83,10 @@ def make_repeatable(loader: DataLoader, seed: int) -> DataLoader:
     """The same loader over a :class:`RepeatableDataset`; itself where its batches do not come from a single sampler."""
     if loader.batch_size is None:
         return loader
-    sampler = RepeatableSampler(loader.sampler, len(loader.dataset))
+    dataset: BaseDataset = loader.dataset
+    sampler = RepeatableSampler(loader.sampler, len(dataset))
     others = {name: getattr(loader, name) for name in inspect.signature(DataLoader).parameters if name not in REPLACED}
-    return DataLoader(RepeatableDataset(loader.dataset, seed), sampler=sampler,
+    return DataLoader(RepeatableDataset(dataset, seed), sampler=sampler,
                       generator=torch.Generator(),  # Else each pass would draw a seed for the workers from the global one.
                       **others)
 

@@ -1,8 +1,10 @@
 """Training and testing a segmentor."""
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.dist import get_world_size, is_main_process
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
@@ -90,8 +92,10 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
         if is_main_process():
             check_sample(name, dataset)
             check_inputs(name, loader, config, training=loader is loaders[0])
-    images, batch = len(loaders[0].sampler), loaders[0].batch_size
-    smallest = images % batch if images % batch and not loaders[0].drop_last else batch
+    sampler: Any = loaders[0].sampler
+    smallest = batch = loaders[0].batch_size
+    if batch and len(sampler) % batch and not loaders[0].drop_last:
+        smallest = len(sampler) % batch
     synchronised = bool(config.get('sync_bn')) and get_world_size() > 1
     if smallest == 1 and normalises_global_pool(model) and not synchronised:
         raise UserError('a training batch has one image, but the pyramid pools to 1x1, whose batch norm needs at least two '
@@ -106,7 +110,7 @@ def normalises_global_pool(model: nn.Module) -> bool:
                for parent in model.modules() if isinstance(parent, nn.Sequential) for part in parent)
 
 
-def check_classes(model: nn.Module, dataset) -> None:
+def check_classes(model: nn.Module, dataset: BaseDataset) -> None:
     """Compare the number of classes of a segmentor and a data set.
 
     Raises:

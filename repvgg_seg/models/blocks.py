@@ -5,12 +5,13 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from .archs import SE_RATIO
 from .branches import CONV_1X1, CONV_3X3, IDENTITY, BranchSum
-from .reparam import LinearPart
+from .reparam import ConvBranch, LinearPart
 
 
 @MODELS.register_module()
 class RepConv(BranchSum):
     """BN(conv3x3(x)) + BN(conv1x1(x)) [+ BN(x)]: the linear part of a RepVGG block (paper, Figure 2b and section 3.2)."""
+    branch_1x1: ConvBranch
     branches = (CONV_3X3, CONV_1X1, IDENTITY)
 
 
