@@ -1,0 +1,407 @@
+"""Break the package on purpose, one small breakage at a time, and report which of them the tests notice.
+
+    python tests/mutations.py --count 60
+
+This takes an hour or more, so it is not part of ``make test``. The seed chooses breakages evenly among the rooms of the
+package, and within a room evenly among the kinds of breakages. Each is made in a copy of the repository and tried with the
+tests of its room and all others that import the broken module, directly or through others: nearest first, until one fails. A
+test that failed must pass without the breakage. The exit code is 1 if a breakage survived that ``ACCEPTED`` does not explain.
+"""
+import argparse
+import ast
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from copy import deepcopy
+from itertools import count, islice, zip_longest
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ('core', 'package', 'models', 'datasets', 'runtime', 'engine', 'deploy', 'benchmark', 'ablations', 'commands')
+SWAPS: dict[type, type] = {
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub, ast.Sub: ast.Add}
+NOT_NUMBERS = (ast.JoinedStr, ast.List, ast.Tuple, ast.ListComp)  # What + puts together, and - would only crash on.
+
+# Survivors that may stay: the file, the line without its indentation, the kind of breakage; and the reason.
+ACCEPTED: dict[tuple[str, str, str], str] = {}
+
+RUNNING: set[subprocess.Popen] = set()
+
+
+class Breakage(NamedTuple):
+    """A change of one expression or statement: the bytes from ``start`` to ``end`` of a file."""
+    file: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    start: int
+    end: int
+
+    def apply(self, source: bytes) -> bytes:
+        # Parentheses keep what an expression belongs to; statements may not have them.
+        after = self.after if self.kind in ('raise', 'call', 'augmented') else f'({self.after})'
+        return source[:self.start] + after.encode() + source[self.end:]
+
+    def key(self) -> tuple[str, str, str]:
+        """As in ``ACCEPTED``."""
+        return self.file, (ROOT / self.file).read_text(encoding='utf-8').splitlines()[self.line - 1].strip(), self.kind
+
+
+class Outcome(NamedTuple):
+    """Of a trial."""
+    breakage: Breakage
+    test: str  # That noticed it; empty if none did.
+    seconds: float
+
+
+def breakable(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and all within it but messages, annotations, ``if TYPE_CHECKING`` and ``if __name__ == '__main__'``."""
+    if isinstance(node, ast.If) and re.search('TYPE_CHECKING|__name__', ast.unparse(node.test)):
+        return
+    yield node
+    if isinstance(node, (ast.Raise, ast.JoinedStr)):
+        return
+    for name, value in ast.iter_fields(node):
+        if name not in ('annotation', 'returns', 'type_comment'):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from breakable(child)
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST, str]]:
+    """Kinds of breakages of a node: the part that changes, and what it becomes."""
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        yield 'compare', node, swapped(node, 'ops')
+    elif isinstance(node, ast.BoolOp):
+        yield 'and/or', node, swapped(node, 'op')
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield 'not', node, ast.unparse(node.operand)
+    elif isinstance(node, ast.BinOp) and type(node.op) in SWAPS and not any(is_text(side) for side in (node.left, node.right)):
+        yield '+/-', node, swapped(node, 'op')
+    elif isinstance(node, ast.AugAssign) and type(node.op) in SWAPS and not is_text(node.value):
+        yield 'augmented', node, swapped(node, 'op')
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield 'bool', node, str(not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        yield 'number', node, str(node.value + 1)
+    elif isinstance(node, ast.Raise):
+        yield 'raise', node, 'pass'
+    elif isinstance(node, ast.Return) and node.value and ast.unparse(node.value) != 'None':
+        yield 'return', node.value, 'None'
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield 'call', node, 'pass'
+    elif isinstance(node, (ast.If, ast.IfExp)) and isinstance(node.test, (ast.Name, ast.Attribute, ast.Call)):
+        yield 'condition', node.test, f'not {ast.unparse(node.test)}'
+    elif isinstance(node, ast.arguments):
+        for default in filter(None, node.defaults + node.kw_defaults):
+            if not isinstance(default, ast.Constant) or isinstance(default.value, str):
+                yield 'default', default, 'None'
+
+
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, NOT_NUMBERS) or isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def swapped(node: ast.AST, field: str) -> str:
+    """The source of an expression with another operator, the first of several."""
+    changed = deepcopy(node)
+    if field == 'ops':
+        changed.ops[0] = SWAPS[type(changed.ops[0])]()
+    else:
+        changed.op = SWAPS[type(changed.op)]()
+    return ast.unparse(changed)
+
+
+def breakages(path: Path) -> Iterator[Breakage]:
+    """All breakages of a file."""
+    source = path.read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    for node in breakable(ast.parse(source)):
+        for kind, part, after in changes(node):
+            yield Breakage(path.relative_to(ROOT).as_posix(), part.lineno, kind, ast.unparse(part), after,
+                           starts[part.lineno - 1] + part.col_offset, starts[part.end_lineno - 1] + part.end_col_offset)
+
+
+def room_of(file: str) -> str:
+    """The room of a file; modules that stand beside the rooms are one, and tools belong to the commands."""
+    parts = Path(file).parts
+    return 'commands' if parts[0] == 'tools' else parts[1] if len(parts) > 2 else 'package'
+
+
+def choose(rooms: Iterable[str], number: int, seed: int) -> list[Breakage]:
+    """As many breakages of each room, and within a room of each kind, as far as there are some.
+
+    The order hangs on a breakage and the seed alone, so that a change of the package does not change the choice elsewhere.
+    """
+    found: dict[str, dict[str, list[Breakage]]] = {room: defaultdict(list) for room in ROOMS}
+    for path in sorted([*ROOT.glob('repvgg_seg/**/*.py'), *ROOT.glob('tools/*.py')]):
+        for breakage in breakages(path):
+            found[room_of(breakage.file)][breakage.kind].append(breakage)
+
+    def place(*facts: str) -> float:
+        return random.Random(' '.join([str(seed), *facts])).random()
+
+    orders = []
+    for room in rooms:
+        kinds = sorted(found[room], key=lambda kind: place(room, kind))
+        orders.append(take_turns(sorted(found[room][kind], key=lambda one: place(one.file, one.before, one.after))
+                                 for kind in kinds))
+    return list(islice(take_turns(orders), number))
+
+
+def take_turns(sequences: Iterable[Iterable[Breakage]]) -> Iterator[Breakage]:
+    """The first of each sequence, then the second of each, until all are at their ends."""
+    return (item for turn in zip_longest(*sequences) for item in turn if item is not None)
+
+
+def files_named_in(path: Path, files: set[str]) -> set[str]:
+    """Files of the repository that a file imports, or names in a string: as a path, a module or its neighbor, or a tool."""
+    here = path.relative_to(ROOT).parts
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.replace('.', '/') for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = '/'.join([*(here[:-node.level] if node.level else ()), *filter(None, (node.module or '').split('.'))])
+            names.update([base, *(f'{base}/{alias.name}' for alias in node.names)])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r'[\w./]+', node.value):
+            names.update([node.value.removesuffix('.py'), node.value.replace('.', '/'),
+                          '/'.join([*here[:-1], node.value]), f'tools/{node.value}'])
+    names |= {f'tests/{name}' for name in names}
+    return {file for name in names for file in (f'{name}.py', f'{name}/__init__.py') if file in files} - {'/'.join(here)}
+
+
+def distances() -> dict[str, dict[str, int]]:
+    """For each test file, how many imports it is away from the files that it reaches."""
+    files = {path.relative_to(ROOT).as_posix() for folder in ('repvgg_seg', 'tools', 'tests')
+             for path in (ROOT / folder).rglob('*.py')}
+    graph = {file: files_named_in(ROOT / file, files) for file in files}
+    reached = {}
+    for test in (file for file in files if Path(file).name.startswith('test_')):
+        fixtures = str(Path(test).with_name('conftest.py'))
+        found = {test: 0}
+        queue = deque(found)
+        while queue:
+            file = queue.popleft()
+            for other in graph[file] | ({fixtures} & files if file == test else set()):
+                if other not in found:
+                    found[other] = found[file] + 1
+                    queue.append(other)
+        reached[test] = found
+    return reached
+
+
+def test_files(file: str, graph: dict[str, dict[str, int]], reach: int) -> list[list[str]]:
+    """Test files for a broken file, nearest first: that of its name, the rest of its room, those of other rooms."""
+    room = room_of(file)
+    home = Path('tests', *([] if room == 'package' else [room]))
+    groups: list[list[str]] = [[], [], []]
+    # Tests of rooms further up train and export, so that they come last.
+    for test in sorted(graph, key=lambda test: (graph[test].get(file, 99), rank(test), test)):
+        if Path(test).parent == home:
+            groups[Path(test).name != f'test_{Path(file).stem}.py'].append(test)
+        elif graph[test].get(file, 99) <= reach:
+            groups[2].append(test)
+    return [group for group in groups if group]
+
+
+def rank(test: str) -> int:
+    room = Path(test).parent.name
+    return ROOMS.index(room) if room in ROOMS else 0
+
+
+class Run(NamedTuple):
+    """What a run of tests ended with."""
+    failed: list[str]
+    unfinished: str  # The test in which the process died or was killed; empty if it did not.
+
+
+def run_tests(copy: Path, tests: Iterable[str], left_out: Iterable[str], limit: float, *options: str) -> Run:
+    """Run tests in a copy of the repository, each for at most ``limit`` seconds."""
+    record = copy.with_suffix('.record')
+    record.write_text('')
+    env = dict(os.environ, PYTHONPATH=f'{copy}{os.pathsep}{copy / "tests"}', OMP_NUM_THREADS='1', RECORD=str(record))
+    command = [sys.executable, '-m', 'pytest', '-p', 'mutations', '-p', 'no:cacheprovider',
+               f'--basetemp={copy.with_suffix(".tmp")}', '-o', f'faulthandler_timeout={limit}',
+               '-o', 'faulthandler_exit_on_timeout=true', *options, *(f'--deselect={test}' for test in left_out), *tests]
+    with open(copy.with_suffix('.log'), 'w+', encoding='utf-8') as log:
+        process = subprocess.Popen(command, cwd=copy, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        RUNNING.add(process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20 * limit)
+        stop(process)
+        log.seek(0)
+        output = log.read()
+    events = [line.split(' ', 1) for line in record.read_text().splitlines()]
+    failed = [test for event, test in events if event == 'failed']
+    if process.returncode in (0, 1, 2, 5):  # Passed, failed, an import failed, none of the tests is of the default suite.
+        return Run(failed, '')
+    if events:
+        return Run(failed, events[-1][1])
+    return Run(failed, re.findall(r"while loading conftest '.*?(tests/.*?)'", output)[0] if 'conftest' in output else 'pytest')
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a run of tests, and what it started and left running."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    RUNNING.discard(process)
+
+
+def record(event: str, test: str) -> None:
+    with open(os.environ['RECORD'], 'a', encoding='utf-8') as file:
+        file.write(f'{event} {test}\n')
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """As a plugin of pytest, in a copy: say which test runs, so that it is known if the process dies."""
+    record('started', nodeid)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        record('failed', report.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        record('failed', report.nodeid)
+
+
+class Trials:
+    """Breaks copies of the repository.
+
+    Args:
+        folder: for the copies.
+        jobs: breakages at a time.
+        reach: imports between a test and the broken file at most.
+        limit: seconds for a test.
+    """
+
+    def __init__(self, folder: Path, jobs: int, reach: int, limit: float) -> None:
+        self.reach, self.limit = reach, limit
+        self.graph = distances()
+        self.times = count(10**9)
+        self.unsound: set[str] = set()  # Tests that fail without a breakage, too.
+        self.copies: SimpleQueue[Path] = SimpleQueue()
+        names = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, check=True,
+                               capture_output=True, text=True).stdout.split('\0')
+        for number in range(jobs):
+            copy = folder / str(number)
+            for name in filter(None, names):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, copy / name)
+            self.copies.put(copy)
+
+    def __call__(self, breakage: Breakage) -> Outcome:
+        """Try a breakage with one group of test files after the other until a test fails."""
+        start = time.perf_counter()
+        copy = self.copies.get()
+        source = (copy / breakage.file).read_bytes()
+        self.write(copy / breakage.file, breakage.apply(source))
+        try:
+            for files in test_files(breakage.file, self.graph, self.reach):
+                run = run_tests(copy, files, self.unsound, self.limit, '--exitfirst')
+                if run.failed or run.unfinished:
+                    return Outcome(breakage, (run.failed or [run.unfinished])[0], time.perf_counter() - start)
+            return Outcome(breakage, '', time.perf_counter() - start)
+        finally:
+            self.write(copy / breakage.file, source)
+            self.copies.put(copy)
+
+    def write(self, file: Path, source: bytes) -> None:
+        """Write a module with a time that it never had: Python takes compiled files of the same time and size for its."""
+        file.write_bytes(source)
+        os.utime(file, (when := next(self.times), when))
+
+    def find_unsound(self, tests: set[str]) -> set[str]:
+        """Which of these tests fail without a breakage, or take more than a third of the limit."""
+        if not tests:
+            return set()
+        copy = self.copies.get()
+        run = run_tests(copy, sorted(tests), (), self.limit / 3)
+        self.copies.put(copy)
+        if run.unfinished:
+            return {*run.failed, run.unfinished} | self.find_unsound(tests - {*run.failed, run.unfinished})
+        return set(run.failed)
+
+
+def row(outcome: Outcome) -> str:
+    """A row of the table."""
+    breakage = outcome.breakage
+    change = ' -> '.join(textwrap.shorten(text, 70, placeholder=' ...') for text in (breakage.before, breakage.after))
+    reason = ACCEPTED.get(breakage.key())
+    end = outcome.test or (f'survived: {reason}' if reason else 'SURVIVED')
+    return f'| {breakage.file}:{breakage.line} | `{change}` | {end} | {outcome.seconds:.0f} |\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--count', type=int, default=60, help='breakages (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of the choice (default: %(default)s)')
+    parser.add_argument('--rooms', nargs='+', choices=ROOMS, default=ROOMS, metavar='ROOM',
+                        help=f'rooms to break (default: {" ".join(ROOMS)})')
+    parser.add_argument('--only', nargs='+', metavar='FILE:LINE', help='only those of the chosen breakages')
+    parser.add_argument('--jobs', type=int, default=1, help='breakages at a time (default: %(default)s)')
+    parser.add_argument('--reach', type=int, default=99,
+                        help='imports from a test of another room to the broken module, at most (default: any number)')
+    parser.add_argument('--limit', type=float, default=300, help='seconds for a test (default: %(default)s)')
+    parser.add_argument('--list', action='store_true', help='show the breakages, and try none')
+    args = parser.parse_args()
+    chosen = choose(args.rooms, args.count, args.seed)
+    if args.only:
+        chosen = [breakage for breakage in chosen if f'{breakage.file}:{breakage.line}' in args.only]
+    if args.list:
+        sys.stdout.writelines(row(Outcome(breakage, breakage.kind, 0)) for breakage in chosen)
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.stdout.write('| where | breakage | noticed by | seconds |\n| --- | --- | --- | --- |\n')
+    outcomes: dict[Breakage, Outcome] = {}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
+        trials = Trials(Path(folder), args.jobs, args.reach, args.limit)
+        while chosen:
+            try:
+                for outcome in pool.map(trials, chosen):
+                    outcomes[outcome.breakage] = outcome
+                    sys.stdout.write(row(outcome))
+                    sys.stdout.flush()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(RUNNING):
+                    stop(process)
+                raise
+            unsound = trials.find_unsound({outcome.test for outcome in outcomes.values()} - {''} - trials.unsound)
+            trials.unsound |= unsound
+            chosen = [breakage for breakage, outcome in outcomes.items() if outcome.test in unsound]
+            if unsound:
+                sys.stdout.write(f'Fail without a breakage, too, and are left out: {", ".join(sorted(unsound))}\n')
+    survivors = [outcome.breakage for outcome in outcomes.values() if not outcome.test]
+    unexplained = [breakage for breakage in survivors if breakage.key() not in ACCEPTED]
+    sys.stdout.write(f'\n{len(outcomes) - len(survivors)} of {len(outcomes)} were noticed; {len(unexplained)} of the others '
+                     'have no reason in ACCEPTED\n')
+    sys.exit(bool(unexplained))
+
+
+if __name__ == '__main__':
+    main()
