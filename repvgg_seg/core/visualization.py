@@ -20,9 +20,7 @@ def colorize(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray
     Returns:
         uint8 RGB (H, W, 3).
     """
-    table = np.full((256, 3), IGNORED_COLOR, np.uint8)
-    table[:len(palette)] = palette
-    return table[labels]
+    return _colors(palette)[labels]
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]],
@@ -66,5 +64,12 @@ def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]]
     """Write label values as a PNG of one channel; with a palette, viewers show colours while the values stay."""
     picture = Image.fromarray(labels)
     if palette is not None:
-        picture.putpalette(np.asarray(palette, np.uint8).ravel().tolist())
+        picture.putpalette(_colors(palette).ravel().tolist())  # Of fewer colors Pillow cuts bits off the values.
     picture.save(path)
+
+
+def _colors(palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """The color of each value of a label: uint8 RGB (256, 3)."""
+    table = np.full((256, 3), IGNORED_COLOR, np.uint8)
+    table[:len(palette)] = palette
+    return table
