@@ -12,7 +12,7 @@ model = dict(
     decode_head=dict(in_channels=1280, channels=128, num_classes=12, loss_decode=loss),
     auxiliary_head=dict(in_channels=192, channels=64, num_classes=12, loss_decode=loss),
     test_cfg=dict(_delete_=True, mode='whole'))
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(max_epochs=max_epochs, val_interval=3)
 # From scratch heads and backbone learn at the same pace.
 optim_wrapper = dict(optimizer=dict(lr=0.04), paramwise_cfg=dict(_delete_=True))
 param_scheduler = [
