@@ -22,7 +22,8 @@ def make_durable(config: Config) -> None:
     """Put our hooks and loop into a config, in the place of MMEngine's or beside them."""
     if config.train_cfg.pop('by_epoch', False):
         config.train_cfg.type = 'EpochBasedTrainLoop'
-    config.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # As MMEngine.
+    config.default_hooks = config.get('default_hooks') or {}
+    config.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # As MMEngine.
     for part in (config.train_cfg, config.default_hooks.checkpoint or {}):
         if type_name(part) in DURABLE:
             part['type'] = DURABLE[type_name(part)]
