@@ -5,6 +5,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
@@ -41,7 +42,7 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -
     warnings.filterwarnings('ignore', WITHOUT_OPERATORS)
     try:
         require_mm(*needs)
-        main()
+        copy_context().run(main)  # What it sets there, such as which checkpoints are trusted, ends with it.
     except Interruption as interruption:
         say(str(interruption))
         sys.exit(128 + interruption.signal)  # As a shell reports a process that the signal ended.

@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -22,18 +23,21 @@ DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, 
            ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile,
            zlib.error, UnpicklingError)
 
-_trusted = False
+_trusted = ContextVar('trusted', default=False)
 
 
 def trust_checkpoints(trusted: bool) -> None:
-    """Whether :func:`read_checkpoint` also reads files that could run code, with a warning; at first it does not."""
-    global _trusted
-    _trusted = trusted
+    """Whether :func:`read_checkpoint` also reads files that could run code, with a warning; at first it does not.
+
+    It holds for the current context (see :mod:`contextvars`): for the command that is told so, not for the next one, nor for
+    threads that were not started for it.
+    """
+    _trusted.set(trusted)
 
 
 def trusted() -> bool:
     """Whether :func:`trust_checkpoints` was called for."""
-    return _trusted
+    return _trusted.get()
 
 
 def is_url(source: object) -> bool:
@@ -75,7 +79,7 @@ def outline(path: Path) -> Mapping:
         if kind is FileKind.SAFETENSORS or takes_any_memory(path, kind):
             return {}
         with torch.serialization.safe_globals([*stand_ins()]), unchanged_statistics():
-            content = torch.load(path, map_location='cpu', weights_only=not _trusted, mmap=kind is FileKind.ARCHIVE)
+            content = torch.load(path, map_location='cpu', weights_only=not trusted(), mmap=kind is FileKind.ARCHIVE)
     except (CheckpointError, *DAMAGED):
         return {}
     return content if isinstance(content, Mapping) else {}
@@ -129,7 +133,7 @@ def _read_pickled(path: Path, source: str, kind: FileKind) -> object:
         raise CheckpointError(_damaged(source, error)) from None
     names = [name for name in found.names if name not in known and not PLAIN.fullmatch(name)]
     reason = why_refused(found, names)
-    if not (reason and _trusted):
+    if not (reason and trusted()):
         raise CheckpointError(f'checkpoint {source} {reason}' if reason else _damaged(source, ValueError('broken pickle')))
     print_log(f'{source} is trusted: it holds more than tensors and plain values ({some(names) or "a newer pickle"}) and may '
               'run any code now', logger='current', level=logging.WARNING)

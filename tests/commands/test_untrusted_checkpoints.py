@@ -7,6 +7,8 @@ import torch
 from mistakes import assert_error_line
 from PIL import Image
 
+from repvgg_seg.core.reading import trusted
+
 REFUSED = ('checkpoint {} is refused: it holds more than tensors and plain values (posix.mkdir), which could run code; save '
            'its state_dict alone. If you know who made it, add --trust-checkpoint')
 
@@ -64,7 +66,7 @@ def test_resuming_passes_it_over(run_tool, config, evil, tmp_path):
 @pytest.mark.parametrize('call', ['test', 'convert'])
 def test_trusted(run_tool, config, evil, tmp_path, call):
     result = run_tool(*CALLS[call](config, evil, tmp_path), '--trust-checkpoint')
-    assert (tmp_path / 'trace').exists()
+    assert (tmp_path / 'trace').exists() and not trusted(), 'trust outlived the command'
     assert 'evil.pth is trusted' in result.out + result.err
     if call == 'test':
         assert result.code == 0

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from torch import nn
 
 from repvgg_seg.core import reading
 from repvgg_seg.core.errors import CheckpointError
-from repvgg_seg.core.reading import read_checkpoint, trust_checkpoints
+from repvgg_seg.core.reading import read_checkpoint, trust_checkpoints, trusted
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.pretrained import load_pretrained
 
@@ -127,6 +129,13 @@ def test_file_that_carries_code_is_read_when_it_is_trusted(source, tmp_path, mon
     assert_same_state(target, source.state_dict())
     assert (tmp_path / 'trace').exists()
     assert said == [f'{path} is trusted: it holds more than tensors and plain values (posix.mkdir) and may run any code now']
+
+
+def test_other_threads_and_contexts_trust_nothing(trusting):
+    with ThreadPoolExecutor() as pool:
+        assert trusted() and not pool.submit(trusted).result()
+    copy_context().run(trust_checkpoints, False)
+    assert trusted()
 
 
 class Getattr:
