@@ -10,11 +10,9 @@ from repvgg_seg.errors import UserError
 
 
 def main() -> None:
-    from mmengine.config import DictAction
-
     from repvgg_seg.benchmark.networks import DTYPES, FORMS
     from repvgg_seg.benchmark.suites import SUITES
-    parser = argparse.ArgumentParser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
+    parser = cli.Parser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     timing = argparse.ArgumentParser(add_help=False)
     timing.add_argument('--rounds', type=cli.positive, default=30, help='timed runs of each (default: 30)')
@@ -24,7 +22,7 @@ def main() -> None:
     output.add_argument('--out', metavar='FILE.json', help='write what was measured, with machine and versions')
 
     artefacts = commands.add_parser(
-        'artefacts', parents=[cli.tool_parser('', checkpoint=True), timing, output], add_help=False,
+        'artefacts', parents=[cli.model_parser(''), timing, output], add_help=False,
         help='the forms in which a segmentor can be deployed, in turns, each in a process of its own')
     artefacts.add_argument('folder', metavar='DIR', help='what tools/deploy.py wrote from the checkpoint')
     artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='of the image')
@@ -48,8 +46,7 @@ def main() -> None:
     speed.add_argument('--precision', choices=list(DTYPES), default='fp32')
     speed.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
     speed.add_argument('--compile', action='store_true', help='by torch.compile')
-    speed.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                       help='change settings of the configs, e.g. model.decode_head.pool_channels=512')
+    cli.add_options(speed)
     speed.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
     speed.add_argument('--figure', metavar='FILE.png', help='draw accuracy (the paper\'s) over speed (this run\'s) of its '
                        'classifiers, in the manner of its Figure 1')
@@ -76,7 +73,7 @@ def main() -> None:
 
 def measure_artefacts(args: argparse.Namespace) -> None:
     from repvgg_seg.benchmark import artefacts, rounds
-    config = cli.load_config(args, 'mmseg')
+    config = cli.load_model_config(args, 'mmseg')
     folder = Path(args.folder)
     report = artefacts.read_report(folder)
     subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)

@@ -7,8 +7,7 @@ from repvgg_seg.errors import DataError
 
 
 def main() -> None:
-    parser = cli.tool_parser('Check every image and label of the data sets of a config: files, sizes, values, classes',
-                             checkpoint=False)
+    parser = cli.config_parser('Check every image and label of the data sets of a config: files, sizes, values, classes')
     parser.add_argument('--sets', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val'],
                         help='which of them (default: train val)')
     parser.add_argument('--sample', type=cli.positive, metavar='N', help='only N pairs of each, spread evenly')

@@ -3,12 +3,12 @@ from repvgg_seg import cli
 
 
 def main() -> None:
-    parser = cli.tool_parser('Evaluate a classifier', checkpoint=True)
+    parser = cli.run_parser('Evaluate a classifier')
     parser.add_argument('--size', type=cli.positive, metavar='PIXELS',
                         help='side of the square images (default: as in the config)')
     parser.add_argument('--out', metavar='FILE', help='write the prediction of every image as CSV')
     args = parser.parse_args()
-    config = cli.load_config(args, 'mmpretrain')
+    config = cli.load_run_config(args, 'mmpretrain')
     cli.ensure_writable(config.work_dir)
     if args.out:
         cli.ensure_writable_file(args.out)

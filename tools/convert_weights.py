@@ -1,11 +1,9 @@
 """Convert RepVGG weights between layouts: python tools/convert_weights.py SRC DST [--to official]"""
-import argparse
-
 from repvgg_seg import cli
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Convert a RepVGG checkpoint (official, MMPretrain, timm or own) to another '
+    parser = cli.Parser(description='Convert a RepVGG checkpoint (official, MMPretrain, timm or own) to another '
                                      'layout; all or nothing')
     parser.add_argument('source', metavar='SRC', help='checkpoint, a file or URL')
     parser.add_argument('target', metavar='DST', help='file to write')

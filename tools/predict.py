@@ -3,11 +3,11 @@ from repvgg_seg import cli
 
 
 def main() -> None:
-    parser = cli.tool_parser('Segment images', checkpoint=True)
+    parser = cli.model_parser('Segment images')
     parser.add_argument('images', help='an image, a folder or a quoted glob pattern')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the label PNGs and overlays')
     args = parser.parse_args()
-    config = cli.load_config(args, 'mmseg')
+    config = cli.load_model_config(args, 'mmseg')
     out = cli.ensure_writable(args.out)
     from repvgg_seg.engine.prediction import predict
     overlays = predict(config, args.checkpoint, args.images, out)

@@ -3,13 +3,13 @@ from repvgg_seg import cli
 
 
 def main() -> None:
-    parser = cli.tool_parser('Evaluate a segmentor', checkpoint=True)
+    parser = cli.run_parser('Evaluate a segmentor')
     parser.add_argument('--tta', action='store_true', help='average over the image and its mirror (the paper\'s protocol)')
     parser.add_argument('--out', metavar='DIR', help='write the predictions as PNGs of class indices')
     parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
                         'server, without evaluating')
     args = parser.parse_args()
-    config = cli.load_config(args, 'mmseg')
+    config = cli.load_run_config(args, 'mmseg')
     cli.ensure_writable(config.work_dir)
     for folder in filter(None, (args.out, args.submit)):
         cli.ensure_writable(folder)

@@ -15,6 +15,7 @@ from rich.progress import track
 
 from ..environment import WITHOUT_OPERATORS
 from ..errors import UserError
+from ..telemetry import switch_off
 
 PROGRAM = ('import sys; sys.modules.update(dict.fromkeys({without!r})); from repvgg_seg.benchmark.rounds import serve; '
            'serve({descriptor})')
@@ -144,6 +145,7 @@ def _ask(subject: Subject, connection: Connection, question: object) -> object:
 
 def serve(descriptor: int) -> None:
     """What a process does: make and warm up subjects, time a run of one each time it is asked, tell its memory."""
+    switch_off()
     connection = Connection(descriptor)
     runs = []
     while True:

@@ -143,6 +143,9 @@ def check_request(request: ExportRequest) -> None:
     if request.undilate and set(request.formats) == {'pth'}:
         raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
                         'besides pth')
+    if set(request.formats) == {'pth'} and (request.logits or request.channels != 'RGB'):
+        raise UserError('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; '
+                        '--logits and --channels need --formats besides pth')
     for precision in request.precisions:
         if not any(precision in FORMATS[name].precisions for name in request.formats):
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]

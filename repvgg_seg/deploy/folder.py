@@ -102,6 +102,8 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     """
     request = request or ExportRequest()
     check_request(request)
+    if calibration and 'int8' not in request.precisions:
+        raise UserError('--calibration is for int8 only; add --precision int8, or leave it out')
     out = out.resolve()  # A link stays, what it leads to is replaced.
     check_replaceable(out)
     if Path(checkpoint).is_dir():
@@ -171,7 +173,7 @@ def evaluation_for(config: Config, request: ExportRequest, demanded: bool) -> Ev
         return evaluation
     if demanded:
         raise UserError(f'--eval compares with the trained model, which gets {size[0]}x{size[1]} pixels of the test set; use '
-                        f'--size {size[0]} {size[1]} or --dynamic')
+                        f'--size {size[0]} {size[1]}, or leave it out')
     return None  # Cut into other windows, the same network has another mIoU.
 
 

@@ -111,7 +111,7 @@ class Predictor:
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
         if self.size and tile is not None and tuple(tile) != self.size:
             raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
-                            'with --dynamic for other sizes')
+                            'without --size for other sizes')
         smallest = self.size or (self.min_size, self.min_size)
         if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:
             raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artefact takes '

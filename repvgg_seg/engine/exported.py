@@ -53,7 +53,7 @@ class ExportedSegmentor(BaseModel):
         self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window else (0, 0)
         if window and self.predictor.size and tuple(window) != self.predictor.size:
             raise UserError(f'{source} takes images of {self.predictor.size}, but the config tests in windows of '
-                            f'{tuple(window)}; set model.test_cfg.crop_size, or export with --dynamic')
+                            f'{tuple(window)}; set model.test_cfg.crop_size, or export without --size')
 
     def forward(self, inputs: list[Tensor], data_samples: list, mode: str = 'predict') -> list:
         """Segment images.

@@ -16,6 +16,7 @@ from .checkpointing import CheckpointHook
 from .resuming import INTERRUPTED, advice
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NOTHING_LEFT = 'this config saves no checkpoints'
 
 
 @HOOKS.register_module()
@@ -99,15 +100,16 @@ class StopHook(Hook):
         """
         left = self.save(runner, iterations)
         number = self.received or signal.SIGTERM
-        raise Interruption(f'stopped by {signal.Signals(number).name} after iteration {iterations}; {left}', number)
+        raise Interruption(f'stopped by {signal.Signals(number).name} after iteration {iterations}; {left}', number,
+                           resumable=left != NOTHING_LEFT)
 
     def save(self, runner: Runner, iterations: int) -> str:
-        """Save a checkpoint wherever the run stands, after as many iterations; how to go on, in words."""
+        """Save a checkpoint wherever the run stands, after as many iterations; what is there now, in words."""
         saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if saver is None:
-            return 'this config saves no checkpoints'
+            return NOTHING_LEFT
         saver.save_interrupted(runner, iterations, self.into_epoch)
-        return f'go on from {Path(saver.out_dir, INTERRUPTED)} with --resume'
+        return f'the run can be resumed from {Path(saver.out_dir, INTERRUPTED)}'
 
     def restore_handlers(self) -> None:
         """Give signals back the meaning that they had."""

@@ -65,7 +65,7 @@ log_processor = dict(by_epoch=False)
         patch.setattr(FiniteLossHook, 'after_train_iter',
                       lambda self, runner, **_: runner.iter == 2 and signal.raise_signal(signal.SIGTERM))
         stopped = run_tool('train', path, '--work-dir', tmp_path / 'resumed')
-    assert stopped.code == 143 and 'stopped by SIGTERM after iteration 3; go on from' in stopped.out
+    assert stopped.code == 143 and 'stopped by SIGTERM after iteration 3; the run can be resumed from' in stopped.out
     result = run_tool('train', path, '--work-dir', tmp_path / 'resumed', '--resume')
     assert result.code == 0 and 'iter: 3' in result.out + result.err
     assert same_weights(tmp_path / 'resumed/iter_6.pth', tmp_path / 'run/iter_6.pth')
@@ -172,7 +172,8 @@ def test_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(run_tool, long
         if '[ 3/20]' in line:
             os.killpg(process.pid, number)
     assert process.wait(120) == 128 + number, ''.join(said)[-3000:]
-    stopped = re.fullmatch(r'stopped by (\w+) after iteration (\d+); go on from \S+interrupted\.pth with --resume\n', said[-1])
+    stopped = re.fullmatch(r'stopped by (\w+) after iteration (\d+); the run can be resumed from \S+interrupted\.pth; '
+                           r'go on with --resume\n', said[-1])
     assert stopped and stopped[1] == number.name and 3 <= int(stopped[2]) < 20, said[-1]
     assert 'Traceback' not in ''.join(said)
     assert [path.name for path in tmp_path.glob('*.pth')] == ['interrupted.pth']
