@@ -72,7 +72,6 @@ class CheckpointHook(_MMEngineCheckpointHook):
         """Note where the run that is resumed stood."""
         if runner._resume:
             self.resumed_states = checkpoint.get(RANDOM_STATES, [])
-            runner.train_loop.into_epoch = checkpoint['meta'].get('into_epoch', 0)
 
     def before_train(self, runner: Runner) -> None:
         """Take up the random state of a resumed run, and its validation if that was cut off."""
@@ -101,6 +100,8 @@ class CheckpointHook(_MMEngineCheckpointHook):
                                 f'were not saved. {advice(Path(self.out_dir))}')
         if self.random_states:
             checkpoint[RANDOM_STATES] = self.random_states
+        if 'param_schedulers' in checkpoint:
+            checkpoint['param_schedulers'] = without_functions(checkpoint['param_schedulers'])
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint."""
@@ -154,6 +155,13 @@ class CheckpointHook(_MMEngineCheckpointHook):
     def _flush(self) -> None:
         if self.is_local and is_main_process():
             self.file_backend.flush()
+
+
+def without_functions(states: list[dict] | dict[str, list[dict]]) -> list[dict] | dict[str, list[dict]]:
+    """State dicts of schedulers (by optimizer) without the functions that some hold (OneCycleLR), which are code in a file."""
+    if isinstance(states, dict):
+        return {key: without_functions(each) for key, each in states.items()}
+    return [{key: value for key, value in state.items() if not callable(value)} for state in states]
 
 
 def steps_done(runner: Runner) -> int:

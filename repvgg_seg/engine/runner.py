@@ -2,8 +2,10 @@
 from collections.abc import Callable, Mapping
 
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
+from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner import Runner as _MMEngineRunner
 from torch.utils.data import DataLoader
 
@@ -11,6 +13,7 @@ from ..checkpoints import load_beginning, load_model_state
 from ..config_types import type_name
 from ..reading import read_checkpoint
 from ..registry import LOOPS
+from .optimization import describe, idle_end, resume_optimization
 from .repeatable import make_repeatable
 
 # MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
@@ -36,20 +39,20 @@ class EpochBasedTrainLoop(_MMEngineLoop):
     """MMEngine's, which can also start in the middle of an epoch.
 
     Attributes:
-        into_epoch: iterations of the next epoch that were done before the run was interrupted.
+        epoch_begin: iterations that were done when the epoch began.
     """
-    into_epoch = 0
+    epoch_begin = 0
 
     def run_epoch(self) -> None:
         """Do what is left of an epoch."""
-        if self.into_epoch:
-            self.dataloader.sampler.skip(self.into_epoch * self.dataloader.batch_size)
+        if done := self.iter - self.epoch_begin:
+            self.dataloader.sampler.skip(done * self.dataloader.batch_size)
         super().run_epoch()
-        self.into_epoch = 0
+        self.epoch_begin = self.iter
 
     def run_iter(self, idx: int, data_batch) -> None:
         """Do an iteration, counted from the beginning of the epoch."""
-        super().run_iter(self.into_epoch + idx, data_batch)
+        super().run_iter(self.iter - self.epoch_begin, data_batch)
 
 
 class Runner(_MMEngineRunner):
@@ -64,6 +67,34 @@ class Runner(_MMEngineRunner):
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """Build a loader; see :func:`repvgg_seg.engine.repeatable.make_repeatable`."""
         return make_repeatable(_MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
+
+    def load_or_resume(self) -> None:
+        """Note what the config says about the optimization, then go on from a checkpoint, if there is one."""
+        if warning := idle_end(self):
+            self.logger.warning(warning)
+        self.record = {**self.record, 'optimization': describe(self)}
+        super().load_or_resume()
+
+    def resume(self, filename: str, *_, **__) -> None:
+        """Go on from a checkpoint, as the config says; see :func:`~repvgg_seg.engine.optimization.resume_optimization`.
+
+        Args:
+            filename: path or URL.
+        """
+        checkpoint = self.load_checkpoint(filename)
+        meta, loop = checkpoint['meta'], self.train_loop
+        loop._iter, loop._epoch = meta['iter'], meta['epoch']
+        if isinstance(loop, IterBasedTrainLoop):
+            loop._epoch = 0  # MMEngine counts one when training ends, even if more iterations are added later.
+        else:
+            loop.epoch_begin = meta['iter'] - meta.get('into_epoch', 0)
+        self.message_hub.load_state_dict(checkpoint['message_hub'])
+        changed = resume_optimization(self, checkpoint, filename)
+        if changed:
+            rates = sorted({rate for group in self.optim_wrapper.get_lr().values() for rate in group})
+            self.logger.warning(f'The settings of optimizer or schedule are not those of {filename}; from here on they are as '
+                                f'in the config, with a learning rate of {", ".join(f"{rate:g}" for rate in rates)}')
+        self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}')
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: list = ()) -> dict:
@@ -82,6 +113,11 @@ class Runner(_MMEngineRunner):
             CheckpointError: unreadable, or it does not fit the model.
         """
         checkpoint = read_checkpoint(filename)
+        if self._resume and not any(isinstance(hook, EMAHook) for hook in self.hooks):
+            # MMEngine's hook puts the averages in the place of the weights that are trained, and these among the averages.
+            trained = {key: checkpoint['ema_state_dict'][f'module.{key}'] for key in checkpoint['state_dict']
+                       if f'module.{key}' in checkpoint.get('ema_state_dict', {})}
+            checkpoint = {**checkpoint, 'state_dict': {**checkpoint['state_dict'], **trained}}
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         (load_model_state if self._resume else load_beginning)(model, checkpoint, filename)

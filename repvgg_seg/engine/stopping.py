@@ -63,7 +63,7 @@ class StopHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Note where in the epoch the run stands."""
-        self.into_epoch = getattr(runner.train_loop, 'into_epoch', 0)  # A loop of iterations has no epochs.
+        self.into_epoch = runner.iter - getattr(runner.train_loop, 'epoch_begin', runner.iter)  # A loop of iterations has none.
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Let PyTorch notice between iterations that a loader's worker has died; its handler would break into one."""

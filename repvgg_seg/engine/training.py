@@ -67,6 +67,7 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         runner.record = dict(run=number, data=data_of(loaders[0]))
         if resumed:
             check_resumption(config.load_from, resumed, runner.record['data'])
+            check_length(config.load_from, resumed['iter'], runner.max_iters)
         log_effective_batch(runner, loaders[0])
         run(runner)
     barrier()  # The main process writes the checkpoints.
@@ -154,6 +155,21 @@ def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> 
         raise UserError(f'{checkpoint} was trained with {wanted}, resuming it would take {found}; resume with the same '
                         'training set and as many images an iteration as before (train_dataloader.batch_size times the number '
                         f'of processes), or start from its weights without --resume (--cfg-options load_from={checkpoint})')
+
+
+def check_length(checkpoint: str, done: int, planned: int) -> None:
+    """Check that there is something left to do.
+
+    Args:
+        checkpoint: name of the checkpoint to resume from.
+        done, planned: iterations that it was trained for, and those of the config.
+
+    Raises:
+        UserError: the config ends before.
+    """
+    if done > planned:
+        raise UserError(f'{checkpoint} was trained for {done} iterations, the config ends after {planned}; raise '
+                        'train_cfg.max_epochs or max_iters, or use the checkpoint as it is')
 
 
 def check_metrics(runner: Runner) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from mistakes import assert_mistake
+from mistakes import assert_error_line, assert_mistake
 
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.engine.resuming import damage
@@ -96,18 +96,21 @@ def test_full_disk_is_one_line_and_earlier_checkpoints_stay_whole(run_tool, conf
     assert same_weights(small_disk / 'epoch_3.pth', trained / 'epoch_3.pth')
 
 
+@pytest.mark.situation('Silently wrong', 'the advice of the NaN error, "lower the learning rate", with `--resume`',
+                       before='had no effect: the learning rate of the checkpoint was used', now='is followed')
 def test_loss_that_is_no_number_stops_the_run(run_tool, config, tmp_path):
     work_dir = tmp_path / 'run'
     assert run_tool('train', config, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1').code == 0
-    checkpoint = read_checkpoint(work_dir / 'epoch_1.pth')
-    for group in checkpoint['optimizer']['param_groups']:
-        group['lr'] = 1e30
-    torch.save(checkpoint, work_dir / 'epoch_1.pth')
     before = (work_dir / 'epoch_1.pth').read_bytes()
-    result = run_tool('train', config, '--work-dir', work_dir, '--resume', '--cfg-options', *EPOCHS)
-    assert_mistake(result, r'the loss is nan in iteration 4; its weights were not saved\. The last good checkpoint is '
-                   r'\S+epoch_1\.pth\. Lower optim_wrapper\.optimizer\.lr')
+    result = run_tool('train', config, '--work-dir', work_dir, '--resume', '--cfg-options', *EPOCHS,
+                      'optim_wrapper.optimizer.lr=1e30')
+    assert_error_line(
+        result, 'error: the loss is nan in iteration 4; its weights were not saved. The last good checkpoint is '
+        f'{work_dir}/epoch_1.pth. Lower optim_wrapper.optimizer.lr, warm it up, or clip gradients '
+        '(optim_wrapper.clip_grad.max_norm=1), or train without --amp')
     assert (work_dir / 'epoch_1.pth').read_bytes() == before and not (work_dir / 'epoch_2.pth').exists()
+    result = run_tool('train', config, '--work-dir', work_dir, '--resume', '--cfg-options', *EPOCHS)
+    assert result.code == 0 and (work_dir / 'epoch_3.pth').exists()
 
 
 def test_start_from_a_model_of_other_classes(run_tool, config, trained, tmp_path):
