@@ -3,16 +3,16 @@ import argparse
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
 from .configs import CONFIGS, existing_config
-from .environment import WITHOUT_OPERATORS, require_mm
+from .environment import require_mm
 from .errors import Interruption, UserError, some
 from .files import FULL
+from .noise import import_quietly, mute_warnings
 from .output import outlive_readers
 from .telemetry import switch_off
 
@@ -44,7 +44,7 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), g
     """
     outlive_readers()
     switch_off()
-    warnings.filterwarnings('ignore', WITHOUT_OPERATORS)
+    mute_warnings()
     try:
         require_mm(*needs)
         main()
@@ -188,6 +188,7 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
         found, hint = (SCOPES[scope][0], f'; use {SCOPES[scope][1]}') if scope in SCOPES else (f'default_scope={scope!r}', '')
         raise UserError(f'config {args.config} is for {found}, this tool needs one for {SCOPES[scopes[0]][0]}{hint}')
     require_mm(scope)
+    import_quietly(('mmseg', scope))
     if args.cfg_options:
         try:
             config.merge_from_dict(args.cfg_options)

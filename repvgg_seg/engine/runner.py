@@ -6,13 +6,13 @@ from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
 from mmengine.runner import IterBasedTrainLoop
-from mmengine.runner import Runner as _MMEngineRunner
 from torch.utils.data import DataLoader
 
 from ..checkpoints import load_beginning, load_model_state
 from ..config_types import type_name
 from ..reading import read_checkpoint
 from ..registry import LOOPS
+from .console import ConciseRunner
 from .optimization import describe, idle_end, resume_optimization
 from .repeatable import make_repeatable
 
@@ -55,7 +55,7 @@ class EpochBasedTrainLoop(_MMEngineLoop):
         super().run_iter(self.iter - self.epoch_begin, data_batch)
 
 
-class Runner(_MMEngineRunner):
+class Runner(ConciseRunner):
     """MMEngine's, with data that do not depend on processes, workers and interruptions, and safe loading of checkpoints.
 
     Attributes:
@@ -66,7 +66,7 @@ class Runner(_MMEngineRunner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """Build a loader; see :func:`repvgg_seg.engine.repeatable.make_repeatable`."""
-        return make_repeatable(_MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
+        return make_repeatable(ConciseRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
 
     def load_or_resume(self) -> None:
         """Note what the config says about the optimization, then go on from a checkpoint, if there is one."""

@@ -7,12 +7,12 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
 from ..checkpoints import load_model
 from ..errors import UserError
+from .console import ConciseRunner
 from .workers import limit_workers, lost_worker
 
 # Metrics of MMSegmentation's, as a tool prints them.
@@ -44,7 +44,7 @@ def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Da
     """
     config.load_from, config.resume = None, False
     notes = limit_workers(config)
-    runner = Runner.from_cfg(config)
+    runner = ConciseRunner.from_cfg(config)
     for note in notes:
         runner.logger.warning(note)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

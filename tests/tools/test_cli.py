@@ -2,6 +2,7 @@
 import ast
 import errno
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+import torch
 from mistakes import assert_error_line
 from torch import OutOfMemoryError
 
@@ -145,6 +147,36 @@ def test_a_process_with_closed_output(arguments):
 @pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'tools').glob('*.py')))
 def test_every_tool_is_run_by_the_same_function(name):
     assert (ROOT / f'tools/{name}.py').read_text().partition("if __name__ == '__main__':\n")[2].startswith('    cli.run(main')
+
+
+@pytest.mark.situation('Smaller', 'what a training says before its first iteration',
+                       before='548 lines, the first of them about packages that nobody needs',
+                       now='at most 30 lines; config, environment and hooks are in the log file')
+@pytest.mark.parametrize('tool', ['train', 'classify_train'])
+def test_what_training_says_first(run_tool, config, classifier_config, tmp_path, tool):
+    result = run_tool(tool, config if tool == 'train' else classifier_config, '--work-dir', tmp_path, '--cfg-options',
+                      'train_cfg.max_epochs=1')
+    assert result.code == 0 and result.err == ''
+    lines = result.out.splitlines()
+    log = next(tmp_path.glob('*/*.log'))
+    name = 'tiny.py' if tool == 'train' else 'tiny_classifier.py'
+    assert re.sub(r'^[\d/]+ [\d:]+ - ', '', lines[0]) == (
+        f'mmengine - INFO - {name} with PyTorch {torch.__version__} on cpu, {torch.get_num_threads()} threads; environment, '
+        f'config and hooks: {log}')
+    first = next(number for number, line in enumerate(lines) if 'Epoch(train)' in line)
+    assert first <= 30 and not [line for line in lines[:first] if 'WARNING' in line or 'mmengine' not in line]
+    text = log.read_text()
+    assert 'System environment:' in text and 'Config:\n' in text and 'Hooks will be executed' in text
+
+
+def test_a_process_says_nothing_of_packages(config, tmp_path):
+    """Of the two classes of a model, of crops that are not 8k+1, of losses and of packages that nobody needs."""
+    options = [f'{key}=2' for key in ('model.decode_head.num_classes', 'model.auxiliary_head.num_classes')]
+    run = subprocess.run([sys.executable, ROOT / 'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', *options],
+                         text=True, capture_output=True)
+    assert run.stdout.splitlines()[0].partition(' - INFO - ')[2].startswith('tiny.py with PyTorch')
+    assert run.stderr == ('error: FactorizedPSPHead has num_classes=2, but ToyStreets has 12 classes; set num_classes of all '
+                          'heads in the config\n')
 
 
 def test_nothing_is_said_of_operators_that_nobody_needs():
