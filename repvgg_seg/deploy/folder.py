@@ -12,7 +12,8 @@ from torch import nn
 
 from .. import __version__
 from ..engine.building import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
-from ..engine.dataset_configs import dataset_metainfo
+from ..engine.classes import check_same_classes, trained_classes
+from ..engine.dataset_configs import dataset_metainfo, named_classes
 from ..errors import UserError
 from .agreement import as_batch, compare, full_float32, logits_of, timing
 from .artefacts import Artefact, ExportRequest, check_request
@@ -111,6 +112,8 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     device = mmengine.device.get_device()
     trained, trained_meta = build_trained(config, checkpoint)
     is_segmentor = hasattr(trained, 'decode_head')
+    check_same_classes(f'checkpoint {checkpoint}', trained_classes(trained_meta), 'the test set of the config',
+                       dataset_metainfo(config)['classes'] if is_segmentor else named_classes(config))
     if not is_segmentor and set(request.formats) != {'pth'}:
         raise UserError('a classifier can be fused only, its backbone is exported with the segmentor that it becomes part of; '
                         'leave --formats out')

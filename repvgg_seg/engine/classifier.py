@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets.files import warn_of_unused
 from ..datasets.wrappers import leaves
 from ..environment import require_mm
-from ..errors import UserError, some
+from ..errors import UserError
 from .building import resolve
+from .classes import check_same_classes, trained_classes
 from .hardware import fit_to_hardware
 from .pipelines import set_size
 from .repeatable import unwrapped
@@ -67,7 +68,12 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
         set_size(config.test_dataloader.dataset.pipeline, size)
     if out:
         config.test_evaluator = [config.test_evaluator, dict(type='repvgg_seg.PredictionWriter', output_file=out)]
-    return evaluate(config, weights, check_classes, checkpoint=str(checkpoint), size=size)
+
+    def check(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
+        check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set', dataset.metainfo['classes'])
+        check_classes(model, dataset)
+
+    return evaluate(config, weights, check, checkpoint=str(checkpoint), size=size)
 
 
 def spread_num_classes(config: Config) -> None:
@@ -93,29 +99,21 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
     training = loaders[0].dataset.metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
         dataset = unwrapped(loader.dataset)
-        check_classes(model, dataset, dict(dataset_meta=training))
+        check_same_classes('the training set', training['classes'], name, dataset.metainfo['classes'],
+                           'both need the same class folders')
+        check_classes(model, dataset)
         if is_main_process():
             for leaf in leaves(dataset):
                 warn_of_unused(name, getattr(leaf, 'unused', {}))
 
 
-def check_classes(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
-    """Compare the classes of a classifier and a data set.
-
-    Args:
-        model: the classifier.
-        dataset: its data set.
-        meta: of a checkpoint; ``dataset_meta`` in it, where present, has the classes of the training.
+def check_classes(model: nn.Module, dataset: Dataset) -> None:
+    """Compare the number of classes of a classifier and a data set.
 
     Raises:
-        UserError: they differ in number, or from those of the training.
+        UserError: they differ.
     """
-    classes = tuple(dataset.metainfo['classes'])
-    trained = tuple((meta.get('dataset_meta') or {}).get('classes') or classes)
-    if classes != trained:
-        raise UserError(f'the training set has {len(trained)} classes, the set to be evaluated {len(classes)}; only in one of '
-                        f'them: {some(sorted({*classes} ^ {*trained})) or "none, but their order differs"}. '
-                        'Both need the same class folders')
+    classes = dataset.metainfo['classes']
     if len(classes) != model.head.num_classes:
         raise UserError(f'the head has num_classes={model.head.num_classes}, but {type(dataset).__name__} has {len(classes)} '
                         'classes; set model.head.num_classes')

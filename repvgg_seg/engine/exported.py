@@ -10,9 +10,10 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from ..deploy.runtime import BACKENDS, REPORT, Predictor, load
-from ..errors import UserError, some
+from ..errors import UserError
 from ..registry import MODELS
 from .building import FUSED_CONFIG
+from .classes import check_same_classes
 
 
 def is_exported(checkpoint: str) -> bool:
@@ -89,7 +90,4 @@ def check_classes_of_export(model: ExportedSegmentor, classes: Sequence[str]) ->
     Raises:
         UserError: they differ.
     """
-    if list(model.predictor.classes) != list(classes):
-        own = model.predictor.classes
-        raise UserError(f'the exported segmentor has the {len(own)} classes {some(own)}, the data set the {len(classes)} '
-                        f'classes {some(classes)}; give the config that it was trained with')
+    check_same_classes('the exported segmentor', model.predictor.classes, 'the test set', classes)

@@ -14,6 +14,7 @@ from ..datasets.loading import image_pipeline
 from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
+from .classes import check_same_classes, trained_classes
 from .dataset_configs import dataset_metainfo, test_pipeline
 from .exported import check_classes_of_export, exported_config, is_exported
 
@@ -40,7 +41,9 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         model = MODELS.build(exported_config(config, checkpoint))
         check_classes_of_export(model, metainfo['classes'])
     else:
-        model = build_trained(config, checkpoint)[0].to(get_device())
+        model, meta = build_trained(config, checkpoint)
+        check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', metainfo['classes'])
+        model = model.to(get_device())
     pipeline = Compose(image_pipeline(test_pipeline(config)))
     overlays = []
     for name, path in track(images.items(), description='Predicting'):

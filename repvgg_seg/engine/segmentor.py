@@ -1,5 +1,5 @@
 """Training and testing a segmentor."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -7,13 +7,14 @@ from mmengine.dist import get_world_size, is_main_process
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.checking import check_sample
 from ..errors import UserError
 from ..labels import check_class_count
 from .batches import evaluate_by_size
 from .building import resolve
+from .classes import check_same_classes, trained_classes
 from .dataset_configs import datasets_in
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
@@ -72,8 +73,13 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         config.test_evaluator = writers
     elif writers:
         config.test_evaluator = [config.test_evaluator, *writers]
-    return evaluate(config, weights, lambda model, dataset, meta: check_classes(model, dataset),
-                    checkpoint=str(checkpoint), tta=tta)
+
+    def check(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
+        check_classes(model, dataset)
+        check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set',
+                           dataset.metainfo.get('classes') or ())
+
+    return evaluate(config, weights, check, checkpoint=str(checkpoint), tta=tta)
 
 
 def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
@@ -84,9 +90,12 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
             batch, or a batch of one image meets the batch norm of the 1x1 pooled map.
         DataError: a sample of the images and labels shows a fault.
     """
+    training = loaders[0].dataset.metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
         dataset = unwrapped(loader.dataset)
         check_classes(model, dataset)
+        check_same_classes('the training set', training.get('classes') or (), name, dataset.metainfo.get('classes') or (),
+                           'give both the same metainfo')
         if is_main_process():
             check_sample(name, dataset)
             check_inputs(name, loader, config, training=loader is loaders[0])

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from ..errors import TrainingError, UserError
 from ..run_checkpoints import BEST, find_checkpoint
 from .checkpointing import CheckpointHook
+from .classes import check_same_classes, trained_classes
 from .hardware import fit_amp, fit_to_hardware
 from .locking import locked
 from .metrics import check_save_best, given_by
@@ -68,6 +69,10 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         if resumed:
             check_resumption(config.load_from, resumed, runner.record['data'])
             check_length(config.load_from, resumed['iter'], runner.max_iters)
+            check_same_classes(f'checkpoint {config.load_from}', trained_classes(resumed), 'the training set',
+                               loaders[0].dataset.metainfo.get('classes') or (),
+                               'resume with the same training set, or start from its '
+                               f'weights without --resume (--cfg-options load_from={config.load_from})')
         log_effective_batch(runner, loaders[0])
         run(runner)
     barrier()  # The main process writes the checkpoints.

@@ -205,7 +205,8 @@ def cut_image(data: Path) -> None:
 
 
 @pytest.mark.parametrize(('damage', 'message'), [
-    (without_training_class, r'the training set has 2 classes, the set to be evaluated 3; only in one of them: green\. Both'),
+    (without_training_class, "^error: the training set and the validation set have different classes: 'green' only in the "
+     'second; both need the same class folders$'),
     (without_validation, r'no data set: folder \S+val does not exist; expected one folder per class'),
     (empty_class, r'1 of 3 class folders in \S+train have no image \(green\)'),
     (cut_image, r'image \S+green/1.png cannot be read .*; replace or remove it'),
@@ -235,7 +236,8 @@ def test_other_classes_than_in_training(run_tool, classifier_config, classifier_
     (data / 'val/red').rename(data / 'val/pink')
     result = run_tool('classify_test', classifier_config, classifier_checkpoint, '--work-dir', tmp_path, '--cfg-options',
                       f'test_dataloader.dataset.data_root={data}')
-    assert_mistake(result, r'only in one of them: pink, red')
+    assert_error_line(result, f"error: checkpoint {classifier_checkpoint} and the test set have different classes: 'red' only "
+                      "in the first, 'pink' only in the second; give the config that it was trained with")
 
 
 @pytest.mark.parametrize(('option', 'value', 'message'), [
