@@ -140,7 +140,7 @@ def training_parser(description: str, default_config: str | None = None) -> Pars
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The argument of every tool whose config can be changed."""
     from mmengine.config import DictAction
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', type=assignment, action=DictAction, default={}, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. train_dataloader.batch_size=4')
 
 
@@ -190,6 +190,8 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
     require_mm(scope)
     import_quietly(('mmseg', scope))
     if args.cfg_options:
+        from .options import check_options
+        check_options(config, args.cfg_options)
         try:
             config.merge_from_dict(args.cfg_options)
         except BROKEN_CONFIG as error:
@@ -240,6 +242,14 @@ def ensure_writable_file(path: str | Path) -> Path:
         raise UserError(f'{path} is a folder; expected the name of a file to write')
     ensure_writable(path.absolute().parent)
     return path
+
+
+def assignment(text: str) -> str:
+    """KEY=VALUE, for argparse."""
+    key, equals, value = text.partition('=')
+    if not (equals and all(key.split('.'))) or any(value.count(first) != value.count(last) for first, last in ('()', '[]')):
+        raise argparse.ArgumentTypeError(f'expected KEY=VALUE with every bracket closed, got {text}')
+    return text
 
 
 def positive(text: str) -> int:

@@ -1,4 +1,5 @@
 """Finding configs: those of the repository lie beside the package in a clone, and are not in a wheel."""
+import difflib
 from pathlib import Path
 
 from .errors import UserError
@@ -15,7 +16,21 @@ def existing_config(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise UserError(f'config {path} is a folder; expected a file such as those in configs/')
     if CONFIGS in path.parents and not CONFIGS.is_dir():
         raise UserError(f'config {path} does not exist: the installed package has no configs; clone the repository and run '
                         '"pip install -e ." in it')
-    raise UserError(f'config {path} does not exist; expected a file such as those in configs/')
+    near = nearest_config(path)
+    raise UserError(f'config {path} does not exist; ' + (f'did you mean {near}?' if near else
+                                                         'expected a file such as those in configs/'))
+
+
+def nearest_config(path: Path) -> Path | None:
+    """The config beside a path that does not exist, or of the repository, whose name is most like its name; None if none is."""
+    beside = {other.name: other for folder in (CONFIGS / 'ablations', CONFIGS, path.parent) for other in folder.glob('*.py')}
+    found = difflib.get_close_matches(path.with_suffix('.py').name, beside, n=1, cutoff=0.8)
+    if not found:
+        return None
+    near = beside[found[0]]
+    return near.relative_to(Path.cwd()) if near.is_relative_to(Path.cwd()) else near

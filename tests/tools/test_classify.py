@@ -223,7 +223,8 @@ def test_broken_data_ends_in_one_line(run_tool, classifier_config, folders, tmp_
 @pytest.mark.parametrize(('tool', 'options', 'message'), [
     ('classify_train', ['model.head.num_classes=10'], r'the head has num_classes=10, but ImageFolder has 3 classes'),
     ('classify_train', ['train_dataloader.batch_size=13'], r'the training set has 12 images a process, less than one batch'),
-    ('classify_train', ['train_dataloader.batch_size.0=1'], r'--cfg-options .* cannot be merged into \S+tiny_classifier.py: '),
+    ('classify_train', ['train_dataloader.batch_size.0=1'], '^error: --cfg-options train_dataloader.batch_size.0: '
+     'train_dataloader.batch_size is None, which has no keys; set train_dataloader.batch_size itself$'),
     ('classify_test', ['model.head.in_channels=32'], r'does not fit the model: .*head\.fc\.weight'),
 ])
 def test_wrong_settings_end_in_one_line(run_tool, classifier_config, classifier_checkpoint, tmp_path, tool, options, message):
