@@ -2,13 +2,13 @@
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
 from .configs import CONFIGS, existing_config
+from .destinations import ensure_writable
 from .environment import require_mm
 from .errors import Interruption, UserError, some
 from .files import FULL
@@ -213,35 +213,6 @@ def load_run_config(args: argparse.Namespace, *scopes: str) -> 'Config':
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     return config
-
-
-def ensure_writable(folder: str | Path) -> Path:
-    """Make a folder and check that files can be written into it.
-
-    Raises:
-        UserError: they cannot.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f'folder {folder} cannot be written ({error.strerror}); choose another one') from None
-    return folder
-
-
-def ensure_writable_file(path: str | Path) -> Path:
-    """Make the folder of a file and check that the file can be written.
-
-    Raises:
-        UserError: it cannot.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f'{path} is a folder; expected the name of a file to write')
-    ensure_writable(path.absolute().parent)
-    return path
 
 
 def assignment(text: str) -> str:

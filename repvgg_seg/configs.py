@@ -1,8 +1,12 @@
 """Finding configs: those of the repository lie beside the package in a clone, and are not in a wheel."""
 import difflib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -34,3 +38,12 @@ def nearest_config(path: Path) -> Path | None:
         return None
     near = beside[found[0]]
     return near.relative_to(Path.cwd()) if near.is_relative_to(Path.cwd()) else near
+
+
+def files_of_config(config: 'Config') -> list[Path]:
+    """The file that a config was read from, and those that it is based on by ``_base_``; none where it is from no file."""
+    pending, found = [Path(config.filename)] if config.filename else [], []
+    while pending:
+        found.append(path := pending.pop())
+        pending += filter(Path.is_file, (path.parent / base for base in config._get_base_files(str(path))))
+    return found

@@ -4,7 +4,8 @@ from pathlib import Path
 import torch
 
 from .checkpoints import backbone_of, differences, write_checkpoint
-from .errors import CheckpointError, UserError, some
+from .destinations import Output, check_outputs
+from .errors import CheckpointError, some
 from .layouts import HEADS, LAYOUTS, arch_of, describe_arch
 from .models import RepVGG
 from .reading import read_checkpoint
@@ -29,10 +30,9 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str |
 
     Raises:
         CheckpointError: the source cannot be read, or is not a whole RepVGG; nothing was written.
-        UserError: the target is the source.
+        UserError: the target is the source, or a folder.
     """
-    if target.exists() and Path(source).exists() and target.samefile(source):
-        raise UserError(f'cannot write {target}: it is the source; give another file')
+    check_outputs([Output(target, 'DST')], [source])
     found = backbone_of(state_dict_of(read_checkpoint(source), source, key), source, prefix)
     weights, fused, lines = dict(found.weights), found.fused, []
     arch = arch_of(weights)

@@ -33,20 +33,14 @@ def list_images(source: str) -> list[Path]:
     return found
 
 
-def name_images(source: str) -> dict[str, Path]:
-    """Images by the names of their outputs: the file names, with folders before them where those are not unique.
+def name_images(source: str) -> list[tuple[str, Path]]:
+    """Images and the names of their outputs: the file names, with folders before them where those are not unique.
 
     Raises:
-        UserError: there is none, or two would have the same output.
+        UserError: there is none.
     """
     found = list_images(source)
     names = [file.stem for file in found]
     if len(set(names)) < len(names) and Path(source).is_dir():
-        names = ['_'.join(file.relative_to(source).with_suffix('').parts) for file in found]
-    images: dict[str, Path] = {}
-    for name, file in zip(names, found):
-        if name in images:
-            raise UserError(f'{images[name]} and {file} would both be written to {name}.png; rename one, or predict them '
-                            'in two calls')
-        images[name] = file
-    return images
+        names = ['_'.join([*file.relative_to(source).parts[:-1], file.stem]) for file in found]
+    return list(zip(names, found))

@@ -67,4 +67,4 @@ def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]]
     picture = Image.fromarray(labels)
     if palette is not None:
         picture.putpalette(np.asarray(palette, np.uint8).ravel().tolist())
-    picture.save(path)
+    picture.save(path, format='PNG')  # Pillow takes names such as "..png" for names without a suffix.

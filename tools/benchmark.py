@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from repvgg_seg import cli
+from repvgg_seg.destinations import Output, check_outputs, ensure_writable, ensure_writable_file, files_of
 from repvgg_seg.environment import require_mm
 from repvgg_seg.errors import UserError
 
@@ -65,9 +66,17 @@ def main() -> None:
 
     args = parser.parse_args()
     if args.command == 'all':
-        cli.ensure_writable(args.out)
-    elif args.out:
-        cli.ensure_writable_file(args.out)
+        ensure_writable(args.out)
+    else:
+        options = vars(args)
+        outputs = [Output(Path(options[name]), f'--{name}') for name in ('out', 'figure') if options.get(name)]
+        inputs = [options[name] for name in ('config', 'checkpoint') if options.get(name)]
+        inputs += [model.rpartition(':')[2] for model in options.get('models', ())]
+        if 'folder' in options:
+            inputs += files_of(args.folder)
+        check_outputs(outputs, inputs)
+        for output in outputs:
+            ensure_writable_file(output.path)
     args.measure(args)
 
 
@@ -94,7 +103,7 @@ def measure_speed(args: argparse.Namespace) -> None:
                       options=args.cfg_options)
     if args.figure:
         from repvgg_seg.benchmark.figure import check_figure, draw
-        check_figure(args.models, cli.ensure_writable_file(args.figure))
+        check_figure(args.models, Path(args.figure))
     measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads)
     show(args, table(measurements), measurements)
     if args.figure:

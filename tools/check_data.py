@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 from repvgg_seg import cli
+from repvgg_seg.destinations import ensure_writable_file
 from repvgg_seg.errors import DataError
 
 
@@ -15,9 +16,9 @@ def main() -> None:
     args = parser.parse_args()
     config = cli.load_config(args, 'mmseg')
     if args.out:
-        cli.ensure_writable_file(args.out)
+        ensure_writable_file(args.out)
     from repvgg_seg.engine.data_check import check_sets, pairs, show
-    reports = check_sets(config, args.sets, args.sample)
+    reports = check_sets(config, args.sets, args.sample, args.out)
     if args.out:
         Path(args.out).write_text(json.dumps([report.as_dict() for report in reports], indent=2))
     show(reports)

@@ -1,5 +1,6 @@
 """Evaluate a classifier: python tools/classify_test.py CONFIG CHECKPOINT"""
 from repvgg_seg import cli
+from repvgg_seg.destinations import ensure_writable, ensure_writable_file
 
 
 def main() -> None:
@@ -9,9 +10,9 @@ def main() -> None:
     parser.add_argument('--out', metavar='FILE', help='write the prediction of every image as CSV')
     args = parser.parse_args()
     config = cli.load_run_config(args, 'mmpretrain')
-    cli.ensure_writable(config.work_dir)
+    ensure_writable(config.work_dir)
     if args.out:
-        cli.ensure_writable_file(args.out)
+        ensure_writable_file(args.out)
     from repvgg_seg.engine.classifier import test_classifier
     from repvgg_seg.engine.testing import in_words
     metrics = test_classifier(config, args.checkpoint, args.size, args.out)

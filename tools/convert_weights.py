@@ -1,5 +1,6 @@
 """Convert RepVGG weights between layouts: python tools/convert_weights.py SRC DST [--to official]"""
 from repvgg_seg import cli
+from repvgg_seg.destinations import ensure_writable_file
 
 
 def main() -> None:
@@ -12,7 +13,7 @@ def main() -> None:
     parser.add_argument('--key', help='where SRC has the weights, e.g. model_ema for averaged ones (default: a usual one)')
     cli.add_trust(parser)
     args = parser.parse_args()
-    target = cli.ensure_writable_file(args.target)
+    target = ensure_writable_file(args.target)
     from repvgg_seg.conversion import convert_checkpoint
     from repvgg_seg.reading import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)

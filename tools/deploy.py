@@ -2,6 +2,7 @@
 from pathlib import Path
 
 from repvgg_seg import cli
+from repvgg_seg.destinations import ensure_writable
 
 UNDILATE = {'on': True, 'off': False, 'auto': None}
 
@@ -26,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     config = cli.load_model_config(args, 'mmseg', 'mmpretrain')
     out = Path(args.out)
-    cli.ensure_writable(out.absolute().parent)
+    ensure_writable(out.absolute().parent)
     from repvgg_seg.deploy.artefacts import ExportRequest
     from repvgg_seg.deploy.folder import deploy
     request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 from repvgg_seg import cli
+from repvgg_seg.destinations import ensure_writable_file
 
 
 def main() -> None:
@@ -9,7 +10,7 @@ def main() -> None:
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', type=Path, help='work dirs of up to 18 runs')
     parser.add_argument('--out', required=True, type=Path, metavar='FILE', help='picture to write')
     args = parser.parse_args()
-    cli.ensure_writable_file(args.out)
+    ensure_writable_file(args.out)
     from repvgg_seg.curves import draw_curves
     draw_curves(args.work_dirs, args.out)
     cli.say(f'Wrote {args.out}')

@@ -1,5 +1,6 @@
 """Evaluate a segmentor: python tools/test.py CONFIG CHECKPOINT"""
 from repvgg_seg import cli
+from repvgg_seg.destinations import ensure_writable
 
 
 def main() -> None:
@@ -10,9 +11,7 @@ def main() -> None:
                         'server, without evaluating')
     args = parser.parse_args()
     config = cli.load_run_config(args, 'mmseg')
-    cli.ensure_writable(config.work_dir)
-    for folder in filter(None, (args.out, args.submit)):
-        cli.ensure_writable(folder)
+    ensure_writable(config.work_dir)
     from repvgg_seg.engine.segmentor import test_segmentor
     from repvgg_seg.engine.testing import in_words
     metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit)

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 from repvgg_seg import cli
+from repvgg_seg.destinations import ensure_writable
 from repvgg_seg.environment import require_mm
 from repvgg_seg.errors import UserError
 
@@ -26,7 +27,7 @@ def main() -> None:
         check_installed()
         if left_out := [name for name in args.int8 if name not in args.variants]:
             raise UserError(f'--int8 {" ".join(left_out)} is not trained; add it to --variants, or leave it out')
-    cli.ensure_writable(config.work_dir)
+    ensure_writable(config.work_dir)
     if args.amp:
         from repvgg_seg.engine.hardware import enable_amp
         enable_amp(config)

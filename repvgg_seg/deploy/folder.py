@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from mmengine.config import Config
 from torch import nn
 
 from .. import __version__
+from ..configs import files_of_config
+from ..destinations import check_replaced
 from ..engine.building import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
 from ..engine.classes import check_same_classes, trained_classes
-from ..engine.dataset_configs import dataset_metainfo, named_classes
+from ..engine.dataset_configs import dataset_metainfo, datasets_in, named_classes
 from ..errors import UserError
+from ..images import list_images
 from .agreement import as_batch, compare, full_float32, logits_of, timing
 from .artefacts import Artefact, ExportRequest, check_request
 from .evaluation import Evaluation, has_labels
@@ -99,7 +103,8 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         The report, which is also in the folder.
 
     Raises:
-        UserError: the checkpoint does not fit, the models disagree, ``out`` holds something else, or the request cannot be met.
+        UserError: the checkpoint does not fit, the models disagree, ``out`` holds something else or what is read, or the
+            request cannot be met.
     """
     request = request or ExportRequest()
     check_request(request)
@@ -107,6 +112,7 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         raise UserError('--calibration is for int8 only; add --precision int8, or leave it out')
     out = out.resolve()  # A link stays, what it leads to is replaced.
     check_replaceable(out)
+    check_replaced(out, inputs_of(config, checkpoint, images, calibration))
     if Path(checkpoint).is_dir():
         raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file')
     device = mmengine.device.get_device()
@@ -161,6 +167,19 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
             info.update(description)
         (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
     return report
+
+
+def inputs_of(config: Config, checkpoint: str, *images: str | None) -> Iterator[str | Path]:
+    """What deploying reads: config, checkpoint, images that the user names, and the folders of the datasets."""
+    yield from [*files_of_config(config), checkpoint]
+    for source in filter(None, images):
+        yield from list_images(source)
+    for name in ('train', 'test'):
+        for dataset in datasets_in(config[f'{name}_dataloader'].dataset):
+            prefix = dataset.get('data_prefix') or ''
+            for folder in prefix.values() if isinstance(prefix, dict) else [prefix]:
+                if path := os.path.join(dataset.get('data_root') or '', folder or ''):
+                    yield path
 
 
 def evaluation_for(config: Config, request: ExportRequest, demanded: bool) -> Evaluation | None:

@@ -1,5 +1,6 @@
 """Training and testing a classifier, whose backbone a segmentor can start from."""
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,8 +9,10 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..configs import files_of_config
 from ..datasets.files import warn_of_unused
-from ..datasets.wrappers import leaves
+from ..datasets.wrappers import files_of_dataset, leaves
+from ..destinations import Output, check_outputs, files_of
 from ..environment import require_mm
 from ..errors import UserError
 from .building import resolve
@@ -17,7 +20,7 @@ from .classes import check_same_classes, trained_classes
 from .hardware import fit_to_hardware
 from .pipelines import set_size
 from .repeatable import unwrapped
-from .testing import evaluate
+from .testing import TEST_REPORT, evaluate
 from .training import train
 
 require_mm('mmpretrain')
@@ -68,10 +71,13 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
         set_size(config.test_dataloader.dataset.pipeline, size)
     if out:
         config.test_evaluator = [config.test_evaluator, dict(type='repvgg_seg.PredictionWriter', output_file=out)]
+    outputs = [Output(Path(config.work_dir, TEST_REPORT), 'the metrics'), *([Output(Path(out), '--out')] if out else [])]
+    inputs = [*files_of(checkpoint), *files_of_config(config)]
 
     def check(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
         check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set', dataset.metainfo['classes'])
         check_classes(model, dataset)
+        check_outputs(outputs, chain(inputs, files_of_dataset(dataset)))
 
     return evaluate(config, weights, check, checkpoint=str(checkpoint), size=size)
 

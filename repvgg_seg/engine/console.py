@@ -1,4 +1,4 @@
-"""MMEngine's runner with a short console: what it dumps at the start is in its log file only."""
+"""MMEngine's runner with a short console, which leaves a config alone that is in the work dir already."""
 import logging
 from pathlib import Path
 
@@ -7,6 +7,8 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner as _MMEngineRunner
 
+from ..configs import files_of_config
+from ..files import identity
 from ..noise import is_for_users
 
 
@@ -25,3 +27,9 @@ class ConciseRunner(_MMEngineRunner):
         details = f'; environment, config and hooks: {files[0].baseFilename}' if files else ''
         logger.info(f'{Path(self.cfg.filename or "config").name} with PyTorch {torch.__version__} on {device}{details}')
         return logger
+
+    def dump_config(self) -> None:
+        """Write the config into the work dir, but over no file that it was read from."""
+        files = files_of_config(self.cfg)
+        if not files or identity(Path(self.work_dir, files[0].name)) not in map(identity, files):
+            super().dump_config()

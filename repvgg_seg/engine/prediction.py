@@ -10,7 +10,9 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
 from torch import nn
 
+from ..configs import files_of_config
 from ..datasets.loading import image_pipeline
+from ..destinations import Output, check_outputs, ensure_writable, files_of
 from ..images import name_images
 from ..visualization import overlay, save_labels
 from .building import build_trained
@@ -32,9 +34,13 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         The overlays, in the order of the images.
 
     Raises:
-        UserError: no image there, two images of one name, a damaged image, or weights that do not fit.
+        UserError: no image there, a picture that would replace an image or another picture, a damaged image, or weights that
+            do not fit.
     """
-    images = name_images(source)
+    images = [(path, out / f'{name}.png', out / f'{name}_overlay.png') for name, path in name_images(source)]
+    check_outputs((Output(picture, str(path)) for path, *pictures in images for picture in pictures),
+                  [*(path for path, *_ in images), *files_of(checkpoint), *files_of_config(config)])
+    ensure_writable(out)
     metainfo = dataset_metainfo(config)
     if is_exported(checkpoint):
         init_default_scope(config.get('default_scope', 'mmseg'))
@@ -45,13 +51,11 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', metainfo['classes'])
         model = model.to(get_device())
     pipeline = Compose(image_pipeline(test_pipeline(config)))
-    overlays = []
-    for name, path in track(images.items(), description='Predicting'):
+    for path, label_map, blended in track(images, description='Predicting'):
         labels, image = segment(model, pipeline, path)
-        save_labels(out / f'{name}.png', labels, metainfo['palette'])
-        overlays.append(out / f'{name}_overlay.png')
-        save_labels(overlays[-1], overlay(image, labels, metainfo['classes'], metainfo['palette']))
-    return overlays
+        save_labels(label_map, labels, metainfo['palette'])
+        save_labels(blended, overlay(image, labels, metainfo['classes'], metainfo['palette']))
+    return [blended for *_, blended in images]
 
 
 @torch.no_grad()

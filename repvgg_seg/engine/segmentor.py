@@ -1,5 +1,7 @@
 """Training and testing a segmentor."""
+import os
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -9,8 +11,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
+from ..configs import files_of_config
 from ..datasets.checking import check_sample
+from ..datasets.wrappers import files_of_dataset, images_of_dataset
+from ..destinations import Output, check_outputs, ensure_writable, files_of
 from ..errors import UserError
+from ..images import image_files
 from ..labels import check_class_count
 from .batches import evaluate_by_size
 from .building import resolve
@@ -19,9 +25,10 @@ from .dataset_configs import datasets_in
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
 from .input_check import check_inputs
+from .label_writer import name_of_labels
 from .model_check import check_model
 from .repeatable import unwrapped
-from .testing import evaluate
+from .testing import TEST_REPORT, evaluate
 from .training import train
 
 
@@ -48,7 +55,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         ``submit``.
 
     Raises:
-        UserError: the checkpoint, the classes or the data set do not fit.
+        UserError: the checkpoint, the classes or the data set do not fit, or what is written would replace what is read or each
+            other.
     """
     if is_exported(checkpoint):
         if tta:
@@ -67,8 +75,10 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         config.model = ConfigDict(**config.tta_model, module=config.model)
     writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
                for folder in (out, submit) if folder]
+    inputs = [*files_of(checkpoint), *files_of_config(config)]
     if submit:
         for dataset in datasets_in(config.test_dataloader.dataset):
+            inputs += image_files(os.path.join(dataset.get('data_root') or '', dataset.data_prefix.get('seg_map_path') or ''))
             dataset.data_prefix.seg_map_path = None
         config.test_evaluator = writers
     elif writers:
@@ -78,6 +88,12 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         check_classes(model, dataset)
         check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set',
                            dataset.metainfo.get('classes') or ())
+        folders = [Path(folder) for folder in (out, submit) if folder]
+        pictures = [Output(folder / name_of_labels(path), path) for folder in folders for path in images_of_dataset(dataset)]
+        check_outputs([Output(Path(config.work_dir, TEST_REPORT), 'the metrics'), *pictures],
+                      chain(inputs, files_of_dataset(dataset)))
+        for folder in folders:
+            ensure_writable(folder)
 
     return evaluate(config, weights, check, checkpoint=str(checkpoint), tta=tta)
 

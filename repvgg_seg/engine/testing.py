@@ -15,6 +15,7 @@ from ..errors import UserError
 from .console import ConciseRunner
 from .workers import limit_workers, lost_worker
 
+TEST_REPORT = 'test.json'  # In the work dir.
 # Metrics of MMSegmentation's, as a tool prints them.
 TITLES = {'mIoU': 'mIoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}
 
@@ -58,5 +59,5 @@ def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Da
         raise UserError(lost) from None
     metrics = {name: float(value) if np.ndim(value) == 0 else np.asarray(value).tolist() for name, value in found.items()}
     if is_main_process():
-        Path(config.work_dir, 'test.json').write_text(json.dumps({**record, **metrics}))
+        Path(config.work_dir, TEST_REPORT).write_text(json.dumps({**record, **metrics}))
     return metrics
