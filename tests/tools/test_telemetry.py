@@ -134,3 +134,26 @@ def test_the_user_may_switch_it_on(untouched, monkeypatch):
     monkeypatch.setenv(telemetry.SWITCH, '1')
     telemetry.switch_off()
     assert telemetry.SENDER not in sys.modules and not set(telemetry.VARIABLES) & set(os.environ)
+
+
+CONVERTING = """
+import sys
+from repvgg_seg.telemetry import switch_off
+switch_off()
+import onnx, onnxruntime, openvino
+from onnx import helper
+values = [helper.make_tensor_value_info(name, 1, [1]) for name in 'xy']
+graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', values[:1], values[1:])
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9), sys.argv[1])
+openvino.convert_model(sys.argv[1])
+onnxruntime.InferenceSession(sys.argv[1])
+import nncf
+"""
+
+
+def test_packages_that_would_send_do_not(watched, tmp_path):
+    skip_without('onnx', 'onnxruntime', 'openvino', 'nncf')
+    done = subprocess.run([sys.executable, '-c', CONVERTING, str(tmp_path / 'a.onnx')], env=watched, text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert attempts(watched) == '' and left_at_home(watched) == []
