@@ -76,6 +76,7 @@ class Moment(Hook):
 
     def called(self, runner, *_, **__) -> None:
         if runner.iter + (self.stage == 'after_train_iter') == self.iterations:
+            self.iterations = 0  # Once; a second signal would end the process.
             if self.kill:
                 raise Killed
             signal.raise_signal(signal.SIGTERM)
@@ -96,7 +97,11 @@ def settings(work_dir: Path, **changes) -> Config:
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='acc'),
                            logger=dict(type='LoggerHook', interval=100)),
         custom_hooks=[]))
-    config.merge_from_dict(changes)
+    for key, value in changes.items():
+        if '.' in key:
+            config.merge_from_dict({key: value})
+        else:
+            config[key] = value
     return config
 
 

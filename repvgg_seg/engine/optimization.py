@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from ..errors import CheckpointError, UserError
 
 # Hyperparameters that versions of PyTorch added, and that do not tell kinds of optimizers apart.
+GRADIENTS = 'gradients'  # What a checkpoint between two passes of gradient accumulation holds beside the weights.
 COMMON = {'maximize', 'foreach', 'fused', 'capturable', 'differentiable', 'decoupled_weight_decay'}
 # State that an optimizer makes in its first step if a hyperparameter is set; SGD makes it whenever it is missing.
 LATER = {'amsgrad': 'max_exp_avg_sq', 'centered': 'grad_avg', 'momentum': 'momentum_buffer'}
@@ -38,11 +39,11 @@ def describe(runner: Runner) -> dict:
     all hyperparameters and schedules; to be called before the first step."""
     names = _names(runner)
     optimizers = {
-        key: dict(type=type(wrapper.optimizer).__name__,
+        key: dict(type=type(wrapper.optimizer).__name__, accumulation=_accumulation(wrapper),
                   parameters=[names[parameter] for group in wrapper.optimizer.param_groups for parameter in group['params']])
-        for key, wrapper in _wrappers(runner).items()}
+        for key, wrapper in optim_wrappers(runner).items()}
     settings = [
-        [[_plain(group) for group in wrapper.optimizer.param_groups] for wrapper in _wrappers(runner).values()],
+        [[_plain(group) for group in wrapper.optimizer.param_groups] for wrapper in optim_wrappers(runner).values()],
         [[(type(scheduler).__name__, _plain(scheduler.__dict__)) for scheduler in schedulers]
          for schedulers in _schedulers(runner).values()]]
     return dict(optimizers=optimizers, settings=hashlib.sha256(repr(settings).encode()).hexdigest())
@@ -68,13 +69,14 @@ def resume_optimization(runner: Runner, checkpoint: Mapping, source: str) -> boo
         UserError: the new settings cannot be carried on with; the message says what to do.
     """
     before, now = checkpoint['meta'].get('optimization'), runner.record['optimization']
-    wrappers, schedulers = _wrappers(runner), _schedulers(runner)
+    wrappers, schedulers = optim_wrappers(runner), _schedulers(runner)
     saved = checkpoint['optimizer'] if isinstance(runner.optim_wrapper, OptimWrapperDict) else {'': checkpoint['optimizer']}
     for key, wrapper in wrappers.items():
         _check_kind(wrapper, saved.get(key), (before or {}).get('optimizers', {}).get(key), source)
     follows_metrics = any(getattr(each, 'need_val_args', False) for group in schedulers.values() for each in group)
-    if before == now or (before is None and follows_metrics):
-        states = checkpoint.get('param_schedulers') or []
+    restore_gradients(runner, checkpoint, source)
+    if 'param_schedulers' in checkpoint and (before == now or (before is None and follows_metrics)):
+        states = checkpoint['param_schedulers']
         runner.optim_wrapper.load_state_dict(checkpoint['optimizer'])
         for key, group in schedulers.items():
             for scheduler, state in zip(group, states[key] if isinstance(states, Mapping) else states):
@@ -89,6 +91,31 @@ def resume_optimization(runner: Runner, checkpoint: Mapping, source: str) -> boo
     for group in schedulers.values():
         _advance(group, runner)
     return True
+
+
+def restore_gradients(runner: Runner, checkpoint: Mapping, source: str) -> None:
+    """Take up the gradients that waited for a step.
+
+    Raises:
+        UserError: the config adds up gradients in another way than the checkpoint.
+    """
+    if GRADIENTS not in checkpoint:
+        return
+    before, now = ([kind['accumulation'] for kind in each['optimizers'].values()]
+                   for each in (checkpoint['meta']['optimization'], runner.record['optimization']))
+    if before != now:
+        raise UserError(f'{source} was written before a step was complete, with {", ".join(before)} a step, the config has '
+                        f'{", ".join(now)}; resume with the former until a step is complete, or {_fresh(source)}')
+    for parameter, name in _names(runner).items():
+        if name in checkpoint[GRADIENTS]:
+            parameter.grad = checkpoint[GRADIENTS][name].to(parameter)
+    # MMEngine says that they are lost.
+    runner.logger.addFilter(lambda record: 'the gradient of some iterations is lost' not in record.getMessage())
+
+
+def _accumulation(wrapper: OptimWrapper) -> str:
+    """How gradients add up to a step."""
+    return f'{wrapper._accumulative_counts} passes' + (' and scaled losses' if hasattr(wrapper, 'loss_scaler') else '')
 
 
 def _fresh(source: str) -> str:
@@ -165,7 +192,7 @@ def _advance(schedulers: Sequence[_ParamScheduler], runner: Runner) -> None:
                         scheduler.step()
 
 
-def _wrappers(runner: Runner) -> dict[str, OptimWrapper]:
+def optim_wrappers(runner: Runner) -> dict[str, OptimWrapper]:
     """The optimizers of a run by name; a single one has none."""
     wrapper = runner.optim_wrapper
     return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}

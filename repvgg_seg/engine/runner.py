@@ -2,29 +2,33 @@
 from collections.abc import Callable, Mapping
 
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop as _MMEngineIterLoop
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
 from ..checkpoints import load_beginning, load_model_state
 from ..config_types import type_name
+from ..errors import UserError
 from ..reading import read_checkpoint
 from ..registry import LOOPS
+from .checkpointing import CheckpointHook
 from .console import ConciseRunner
 from .optimization import describe, idle_end, resume_optimization
-from .repeatable import make_repeatable
+from .repeatable import RepeatableSampler, make_repeatable
 
 # MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
-DURABLE = {'CheckpointHook': 'repvgg_seg.CheckpointHook', 'EpochBasedTrainLoop': 'repvgg_seg.EpochBasedTrainLoop'}
+DURABLE = {name: f'repvgg_seg.{name}' for name in ('CheckpointHook', 'EpochBasedTrainLoop', 'IterBasedTrainLoop')}
 HOOKS = ('FiniteLossHook', 'StopHook')
 
 
 def make_durable(config: Config) -> None:
     """Put our hooks and loop into a config, in the place of MMEngine's or beside them."""
-    if config.train_cfg.pop('by_epoch', False):
-        config.train_cfg.type = 'EpochBasedTrainLoop'
+    if 'by_epoch' in config.train_cfg:
+        config.train_cfg.type = 'EpochBasedTrainLoop' if config.train_cfg.pop('by_epoch') else 'IterBasedTrainLoop'
     config.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # As MMEngine.
     for part in (config.train_cfg, config.default_hooks.checkpoint or {}):
         if type_name(part) in DURABLE:
@@ -55,6 +59,27 @@ class EpochBasedTrainLoop(_MMEngineLoop):
         super().run_iter(self.iter - self.epoch_begin, data_batch)
 
 
+class Batches(_InfiniteDataloaderIterator):
+    """MMEngine's, which also finds its place after passes over a set whose sampler has an end."""
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Leave out the batches of iterations that were done."""
+        sampler = self._dataloader.sampler
+        if isinstance(sampler, RepeatableSampler) and not isinstance(sampler.sampler, InfiniteSampler):
+            self._epoch, num_iters = divmod(num_iters, len(self._dataloader))
+            sampler.set_epoch(self._epoch)
+        super().skip_iter(num_iters)
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(_MMEngineIterLoop):
+    """MMEngine's, with :class:`Batches`."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataloader_iterator = Batches(self.dataloader)
+
+
 class Runner(ConciseRunner):
     """MMEngine's, with data that do not depend on processes, workers and interruptions, and safe loading of checkpoints.
 
@@ -80,14 +105,22 @@ class Runner(ConciseRunner):
 
         Args:
             filename: path or URL.
+
+        Raises:
+            UserError: the config cannot go on from there; the message says why, and what to do.
         """
         checkpoint = self.load_checkpoint(filename)
         meta, loop = checkpoint['meta'], self.train_loop
         loop._iter, loop._epoch = meta['iter'], meta['epoch']
-        if isinstance(loop, IterBasedTrainLoop):
+        if isinstance(loop, _MMEngineIterLoop):
             loop._epoch = 0  # MMEngine counts one when training ends, even if more iterations are added later.
         else:
-            loop.epoch_begin = meta['iter'] - meta.get('into_epoch', 0)
+            into_epoch = meta.get('into_epoch', 0 if meta['epoch'] else meta['iter'])  # MMEngine does not say.
+            loop.epoch_begin = meta['iter'] - into_epoch
+            if (loop.epoch_begin and not meta['epoch']) or into_epoch > 1.01 * len(loop.dataloader):
+                raise UserError(f'{filename} was trained with IterBasedTrainLoop, the config has EpochBasedTrainLoop, which '
+                                'needs an epoch to go on from; resume with train_cfg as it was, or start from its weights '
+                                f'without --resume (--cfg-options load_from={filename})')
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         changed = resume_optimization(self, checkpoint, filename)
         if changed:
@@ -125,6 +158,20 @@ class Runner(ConciseRunner):
         self.logger.info(f'Loaded {filename}')
         return checkpoint
 
-    def save_checkpoint(self, *args, meta: dict | None = None, **kwargs) -> None:
-        """Save a checkpoint as MMEngine does, with the run's ``record`` in its ``meta``."""
-        super().save_checkpoint(*args, meta={**self.record, **(meta or {})}, **kwargs)
+    def save_checkpoint(self, *args, meta: dict | None = None, by_epoch: bool = True, **kwargs) -> None:
+        """Save a checkpoint as MMEngine does; its ``meta`` has the run's ``record``, and how far into an epoch that was."""
+        meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **self.record, **(meta or {})}
+        begin = getattr(self.train_loop, 'epoch_begin', None)
+        meta['into_epoch'] = 0 if begin is None or meta['epoch'] > self.epoch else meta['iter'] - begin
+        super().save_checkpoint(*args, meta=meta, by_epoch=by_epoch, **kwargs)
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call hooks; before and after all those of a validation the savers, while the model has the weights in training."""
+        savers = [hook for hook in self.hooks if isinstance(hook, CheckpointHook)]
+        if fn_name == 'before_val':
+            for saver in savers:
+                saver.before_validation(self)
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'after_val':
+            for saver in savers:
+                saver.after_validation(self)

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from ..errors import Interruption, TrainingError
 from ..registry import HOOKS
 from .checkpointing import CheckpointHook
-from .resuming import INTERRUPTED, advice
+from .resuming import advice
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOTHING_LEFT = 'this config saves no checkpoints'
@@ -49,7 +49,7 @@ class StopHook(Hook):
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.into_epoch = 0
+        self.in_iteration = False  # Then what there is to save is half done.
         self.handlers: dict[int, Callable | int | None] = {}
 
     def before_run(self, runner: Runner) -> None:
@@ -61,13 +61,10 @@ class StopHook(Hook):
         """Listen no more."""
         self.restore_handlers()
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Note where in the epoch the run stands."""
-        self.into_epoch = runner.iter - getattr(runner.train_loop, 'epoch_begin', runner.iter)  # A loop of iterations has none.
-
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Let PyTorch notice between iterations that a loader's worker has died; its handler would break into one."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.in_iteration = True
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         """Stop if a signal asked for it.
@@ -75,13 +72,9 @@ class StopHook(Hook):
         Raises:
             Interruption: it did; a checkpoint was written.
         """
-        self.into_epoch = batch_idx + 1
+        self.in_iteration = False
         if anywhere(self.received is not None):
             self.stop(runner, runner.iter + 1)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Note where in the epoch the run stands."""
-        self.into_epoch = 0
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: list | None = None) -> None:
         """As after an iteration of training."""
@@ -108,8 +101,7 @@ class StopHook(Hook):
         saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if saver is None:
             return NOTHING_LEFT
-        saver.save_interrupted(runner, iterations, self.into_epoch)
-        return f'the run can be resumed from {Path(saver.out_dir, INTERRUPTED)}'
+        return f'the run can be resumed from {saver.save_interrupted(runner, iterations)}'
 
     def restore_handlers(self) -> None:
         """Give signals back the meaning that they had."""

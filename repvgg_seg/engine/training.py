@@ -153,7 +153,8 @@ def run(runner: Runner) -> None:
     try:
         runner.train()
     except (RuntimeError, EOFError, ConnectionError) as error:  # The last two: a worker ended while it handed a batch over.
-        alone = get_world_size() == 1  # Processes that others wait for cannot save alone.
+        # Processes that others wait for cannot save alone; in an iteration nobody can.
+        alone = get_world_size() == 1 and not stopper.in_iteration
         if stopper.received is not None and alone:
             stopper.stop(runner, runner.iter)
         if (lost := lost_worker(error)) is None:

@@ -192,6 +192,24 @@ def test_learning_rate_of_zero_before_the_end(stopped, tmp_path, scheduler, is_z
     assert any(said in path.read_text() for path in tmp_path.glob('run/*/*.log')) == is_zero
 
 
+def test_other_kind_of_loop(tmp_path):
+    loop = {'train_cfg': dict(by_epoch=False, max_iters=12, val_interval=6),
+            'train_dataloader.sampler': dict(type='InfiniteSampler'), 'default_hooks.checkpoint.by_epoch': False}
+    assert runs.run(runs.settings(tmp_path / 'run', **loop, **{'default_hooks.checkpoint.interval': 6})) == 'done'
+    path = tmp_path / 'run/iter_12.pth'
+    assert refused(runs.settings(tmp_path / 'run', resume=True)) == (
+        f'{path} was trained with IterBasedTrainLoop, the config has EpochBasedTrainLoop, which needs an epoch to go on from; '
+        f'resume with train_cfg as it was, or start from its weights without --resume (--cfg-options load_from={path})')
+
+
+def test_gradients_that_wait_for_a_step_of_another_size(stopped, tmp_path):
+    work_dir = stopped(tmp_path / 'run', **{'optim_wrapper.accumulative_counts': 2})
+    path = work_dir / 'interrupted.pth'
+    assert refused(runs.settings(work_dir, resume=True, **{'optim_wrapper.accumulative_counts': 3})) == (
+        f'{path} was written before a step was complete, with 2 passes a step, the config has 3 passes; resume with the former '
+        f'until a step is complete, or start from its weights without --resume (--cfg-options load_from={path})')
+
+
 EMA = [dict(type='EMAHook', momentum=0.1)]
 
 
