@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from repvgg_seg.errors import CheckpointError
 from repvgg_seg.reading import read_checkpoint
 
 EPOCH, LENGTH = 3, 12  # Iterations of an epoch, and of a run.
@@ -35,7 +36,7 @@ class OtherWeights(Hook):
 EARLY = dict(type='EarlyStoppingHook', monitor='acc', rule='greater', patience=1, min_delta=0.0)
 HOOKS_OF = {
     'none': [], 'EMA': [dict(type='EMAHook', momentum=0.1)], 'EMA from 4': [dict(type='EMAHook', momentum=0.1, begin_iter=4)],
-    'EMA of buffers': [dict(type='EMAHook', momentum=0.1, update_buffers=True, begin_epoch=2)],
+    'EMA of buffers': [dict(type='EMAHook', momentum=0.1, update_buffers=True, begin_iter=5)],
     'other weights': [dict(type='OtherWeights')], 'both': [dict(type='EMAHook', momentum=0.1), dict(type='OtherWeights')],
     'early stopping': [EARLY]}
 SAVERS = {
@@ -129,6 +130,10 @@ def check(unbroken, work_dir: Path, combination: tuple) -> None:
     if ended not in ('done', 'killed'):
         assert ended in [f'stopped by SIGTERM after iteration {read_checkpoint(path)["meta"]["iter"]}; the run can be resumed '
                          f'from {path}' for path in work_dir.glob('*.pth')]
+    if list(work_dir.glob('best_*')) == list(work_dir.glob('*.pth')) != []:  # Killed before a checkpoint to resume from.
+        with pytest.raises(CheckpointError):
+            runs.run(config_of(work_dir, *kinds, resume=True))
+        return
     assert runs.run(config_of(work_dir, *kinds, resume=True)) == 'done'
     found, expected = runs.last(work_dir), unbroken(*kinds)
     assert (found['meta']['iter'], found['meta']['epoch']) == (expected['meta']['iter'], expected['meta']['epoch'])
