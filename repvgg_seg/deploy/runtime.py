@@ -79,9 +79,12 @@ class Predictor:
         Raises:
             UserError: an image or a tile does not have the form or size that the artefact takes.
         """
-        if batch_size < 1:
+        if not isinstance(batch_size, Integral) or batch_size < 1:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
-        shared: tuple[int, int] = (int(overlap), ) * 2 if isinstance(overlap, Integral) else overlap  # type: ignore[assignment]
+        if tile is not None:
+            tile = _pair(tile, f'tile must be height and width, {self.min_size} or more each')
+        shared = _pair((overlap, overlap) if isinstance(overlap, Integral) else overlap,
+                       'overlap must be a number of pixels, or one for each axis')
         if isinstance(images, np.ndarray):
             return self._segment(images, tile or self.size, shared, batch_size)
         return [self._segment(image, tile or self.size, shared, batch_size) for image in images]
@@ -107,15 +110,27 @@ class Predictor:
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
-        if tile is not None and not (isinstance(tile, (tuple, list)) and len(tile) == 2 and min(tile) >= self.min_size):
+        if tile is not None and min(tile) < self.min_size:
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
-        if self.size and tile is not None and tuple(tile) != self.size:
+        if self.size and tile is not None and tile != self.size:
             raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
                             'without --size for other sizes')
         smallest = self.size or (self.min_size, self.min_size)
         if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:
             raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artefact takes '
                             f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
+
+
+def _pair(value: object, expected: str) -> tuple[int, int]:
+    """Two integers, of NumPy or Python, as those of Python.
+
+    Raises:
+        UserError: the value is something else than two of them; the message begins with what is expected.
+    """
+    given = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
+    if len(given) != 2 or not all(isinstance(each, Integral) for each in given):
+        raise UserError(f'{expected}, got {value}')
+    return int(given[0]), int(given[1])
 
 
 class Window(NamedTuple):
@@ -158,6 +173,10 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
         UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or not the exported one.
         InstallationError: the backend is not installed.
     """
+    if threads is not None:
+        if not isinstance(threads, Integral) or threads < 1:
+            raise UserError(f'threads must be 1 or more, or None, got {threads}')
+        threads = int(threads)
     source = Path(source)
     folder = source if source.is_dir() else source.parent
     info = read_report(folder)
