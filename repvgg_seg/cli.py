@@ -110,7 +110,7 @@ def model_parser(description: str, checkpoint: bool = True, default_config: str 
     """
     parser = config_parser(description, default_config)
     if checkpoint:
-        parser.add_argument('checkpoint', help='training checkpoint, or what tools/deploy.py wrote')
+        parser.add_argument('checkpoint', type=os.path.expanduser, help='training checkpoint, or what tools/deploy.py wrote')
     add_trust(parser)
     return parser
 
@@ -147,7 +147,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """The argument of every tool that reads checkpoints."""
     parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='also read checkpoints that hold more than tensors, which can run any code')
+                        help='also read checkpoints that hold more than tensors and .pt2 files, which can run any '
+                        'code, and files that differ from what their deploy.json records')
 
 
 def prepare_training(config: 'Config', args: argparse.Namespace) -> None:

@@ -82,9 +82,10 @@ def main() -> None:
 
 def measure_artefacts(args: argparse.Namespace) -> None:
     from repvgg_seg.benchmark import artefacts, rounds
+    from repvgg_seg.deploy.report import read_report
     config = cli.load_model_config(args, 'mmseg')
     folder = Path(args.folder)
-    report = artefacts.read_report(folder)
+    report = read_report(folder)
     subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)
     measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
     show(args, artefacts.table(measurements, report), measurements)

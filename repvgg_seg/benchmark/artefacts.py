@@ -1,14 +1,16 @@
 """The forms in which a segmentor can be deployed, side by side: pixels in, class indices out, one image at a time."""
 import copy
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ..deploy.runtime import REPORT, load_file
+from ..deploy.report import REPORT, read_report
+from ..deploy.runtime import check_hash, load_file
+from ..engine.exported import refuse_program
 from ..errors import UserError
+from ..reading import trusted
 from .rounds import Measurement, Subject
 from .tables import cell, timed
 
@@ -39,6 +41,9 @@ def subjects(config: 'mmengine.config.Config', checkpoint: str, folder: Path, si
              for name, fused, dtype in ((REFERENCE, False, 'float32'), ('PyTorch, fused, fp32', True, 'float32'),
                                         ('PyTorch, fused, bf16', True, 'bfloat16'))]
     for file, entry in entries.items():
+        refuse_program(folder / file)
+        if not trusted():
+            check_hash(folder / file, entry.get('sha256'))
         if entry['size'] and tuple(entry['size']) != size:
             raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
                             f'{entry["size"][1]}')
@@ -75,17 +80,6 @@ def make_exported(path: Path, precision: str, size: tuple[int, int], threads: in
 def picture(size: tuple[int, int]) -> np.ndarray:
     """A random image, uint8 (1, H, W, 3)."""
     return np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
-
-
-def read_report(folder: Path) -> dict:
-    """What ``tools/deploy.py`` wrote about a folder.
-
-    Raises:
-        UserError: it wrote nothing there.
-    """
-    if not (folder / REPORT).is_file():
-        raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote')
-    return json.loads((folder / REPORT).read_text())
 
 
 def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:

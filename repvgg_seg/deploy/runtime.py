@@ -217,7 +217,8 @@ def check_hash(path: Path, expected: str | None) -> None:
     # Version 0.1.0 hashed OpenVINO's weights with every file of the same name that was written after them.
     if (found := sha256_of(path)) != expected and not (weights.is_file() and _sha256(path, weights) == expected):
         raise UserError(f'{path} is not the file that was exported: its sha256 begins with {found[:12]}, the one in {REPORT} '
-                        f'with {expected[:12]}; copy or export it again, or load it as it is with load(..., verify=False)')
+                        f'with {expected[:12]}; copy or export it again, or load it as it is with --trust-checkpoint, in '
+                        'Python with load(..., verify=False)')
 
 
 def _sha256(*parts: Path) -> str:

@@ -9,8 +9,9 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from ..deploy.runtime import BACKENDS, REPORT, Predictor, load
-from ..errors import UserError
+from ..deploy.runtime import BACKENDS, PROGRAM, REPORT, Predictor, load
+from ..errors import CheckpointError, UserError
+from ..reading import trusted
 from ..registry import MODELS
 from .building import FUSED_CONFIG
 from .classes import check_same_classes
@@ -20,6 +21,28 @@ def is_exported(checkpoint: str) -> bool:
     """Whether a checkpoint argument is an exported file, or a folder that holds only such."""
     path = Path(checkpoint)
     return path.suffix in BACKENDS or (path.is_dir() and (path / REPORT).is_file() and not (path / FUSED_CONFIG).is_file())
+
+
+def load_exported(checkpoint: str) -> Predictor:
+    """Load an exported file that was given as a checkpoint.
+
+    Raises:
+        UserError: it cannot be loaded, or is not the file that was exported.
+        CheckpointError: it is a program, and checkpoints are not trusted.
+    """
+    refuse_program(Path(checkpoint))
+    return load(checkpoint, verify=not trusted())
+
+
+def refuse_program(path: Path) -> None:
+    """Refuse a ``.pt2`` file, which can run any code, unless checkpoints are trusted.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if path.suffix == PROGRAM and not trusted():
+        raise CheckpointError(f'{path} is a program, which can run any code; if you know who made it, add --trust-checkpoint, '
+                              'else use another format')
 
 
 def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
@@ -47,7 +70,7 @@ class ExportedSegmentor(BaseModel):
     def __init__(self, source: str | Predictor, window: tuple[int, int] | None = None,
                  stride: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.predictor = source if isinstance(source, Predictor) else load(source)
+        self.predictor = source if isinstance(source, Predictor) else load_exported(source)
         if self.predictor.artefact['output'] != 'labels':
             raise UserError(f'{source} was exported with --logits; export it without to test or predict with it here')
         self.window = window
