@@ -35,7 +35,10 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str |
     check_outputs([Output(target, 'DST')], [source])
     found = backbone_of(state_dict_of(read_checkpoint(source), source, key), source, prefix)
     weights, fused, lines = dict(found.weights), found.fused, []
-    arch = arch_of(weights)
+    try:
+        arch = arch_of(weights)
+    except UserError as error:
+        raise CheckpointError(f'checkpoint {source} has tensors of other shapes than those of any RepVGG ({error})') from None
     if arch is None:
         raise CheckpointError(f'checkpoint {source} is not a whole RepVGG: it has no block in one of the four stages')
     stem = weights.get('stem.conv.weight' if fused else 'stem.conv.branch_3x3.conv.weight')

@@ -49,6 +49,10 @@ def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = Non
     state = {name: Tensor.detach(value) for name, value in inside.items()
              if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
+        if key is None and (places := _places_of_tensors(checkpoint)):
+            raise CheckpointError(f'checkpoint {source} has no weights under a usual key, but tensors under {some(places)}; '
+                                  'say which, as the key of load_pretrained or of init_cfg, or with '
+                                  'tools/convert_weights.py --key')
         arrays = any(isinstance(value, np.ndarray) for value in inside.values())
         raise CheckpointError(f'checkpoint {source} holds ' + ('NumPy arrays instead of tensors' if arrays else 'no weights')
                               + f'; its keys are {some(inside) or "none"}')
@@ -85,8 +89,11 @@ def check_values(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sour
         if dtype not in fits:
             _refuse(source, f'of the type {str(dtype).removeprefix("torch.")}',
                     (name for name in wanted if state[name].dtype == dtype), 'expected floating-point weights')
-    _refuse(source, 'not finite (NaN or infinite)', not_finite(state),
+    _refuse(source, 'not finite (NaN or infinite)',
+            not_finite({name: state[name].to(wanted[name].dtype) for name in wanted}),  # Which can be too small for them.
             'its training diverged: take a checkpoint from before that')
+    _refuse(source, 'variances below 0', (name for name in wanted if name.endswith('running_var') and (state[name] < 0).any()),
+            'it is damaged: take another checkpoint')
 
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
@@ -118,6 +125,15 @@ def _refuse(source: str | Path, what: str, names: Iterable[str], remedy: str) ->
 def _weights_keys(checkpoint: Mapping) -> Sequence[str]:
     """The keys under which there are weights, or could be, those to be taken first."""
     return [key for key in (*WEIGHTS_KEYS, *AVERAGED_KEYS) if isinstance(checkpoint.get(key), Mapping) and checkpoint[key]]
+
+
+def _places_of_tensors(checkpoint: Mapping) -> list[str]:
+    """The keys at the top under which there are tensors, at any of a few levels."""
+    def holds(part: object, depth: int) -> bool:
+        return isinstance(part, Tensor) or (depth > 0 and isinstance(part, Mapping)
+                                            and any(holds(value, depth - 1) for value in part.values()))
+
+    return [repr(key) for key, value in checkpoint.items() if isinstance(value, Mapping) and holds(value, MAX_DEPTH)]
 
 
 def _log_choice(checkpoint: Mapping, source: str | Path) -> None:
