@@ -195,6 +195,27 @@ def test_unusual_key(key, wrap, source, target, save):
     assert_same_state(target, source.state_dict())
 
 
+@pytest.mark.situation("Other people's checkpoints", 'weights of a teacher, or averaged ones, beside those of the model',
+                       before='passed over without a word', now='both are named in the log, with the way to take the others')
+@pytest.mark.parametrize('wrap, where, others', [
+    (lambda state: dict(model=state, teacher=state), "under 'model'", "'teacher'"),
+    (lambda state: dict(state_dict=state, swa_model=dict(model=with_prefix('module.', state)), ema=dict(shadow=state)),
+     "under 'state_dict'", "'swa_model', 'ema'"),
+    (lambda state: dict(net=with_prefix('model.', state), shadow=state), "under 'net'", "'shadow'"),
+    (lambda state: {**state, 'teacher': state}, 'at the top', "'teacher'"),
+    (lambda state: dict(model=state, ema=dict(decay=0.9), head={'fc.weight': torch.ones(2, 64)}, optimizer=dict(
+        state={name: dict(exp_avg=value, exp_avg_sq=value) for name, value in state.items()})), None, None),
+], ids=['teacher', 'nested', 'prefix', 'bare', 'none'])
+def test_a_second_set_of_weights_is_named(wrap, where, others, source, target, save, monkeypatch):
+    lines = []
+    monkeypatch.setattr('repvgg_seg.weights.print_log', lambda line, **_: lines.append(line))
+    path = save(wrap(source.state_dict()))
+    load_pretrained(target, path)
+    assert lines == ([] if where is None else [
+        f'Of {path} the weights {where} are taken, not those under {others}; to take others, give load_pretrained a key, or '
+        'init_cfg, or tools/convert_weights.py --key'])
+
+
 VARIANCE = 'stem.conv.branch_3x3.norm.running_var'
 
 
