@@ -5,7 +5,7 @@ import torch
 
 from .checkpoints import backbone_of, differences, write_checkpoint
 from .destinations import Output, check_outputs
-from .errors import CheckpointError, some
+from .errors import CheckpointError, UserError, some
 from .layouts import HEADS, LAYOUTS, arch_of, describe_arch
 from .models import RepVGG
 from .reading import read_checkpoint
