@@ -12,6 +12,7 @@ from .destinations import ensure_writable
 from .environment import require_mm
 from .errors import Interruption, UserError, some
 from .files import FULL
+from .images import allow_large_images
 from .noise import import_quietly, mute_warnings
 from .output import outlive_readers
 from .telemetry import switch_off
@@ -47,6 +48,7 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), g
     mute_warnings()
     try:
         require_mm(*needs)
+        allow_large_images()
         main()
     except Interruption as interruption:
         say(f'{interruption}; {go_on}' if interruption.resumable else str(interruption))

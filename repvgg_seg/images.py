@@ -1,11 +1,29 @@
-"""Finding image files."""
+"""Finding image files, and how large an image may be."""
 import glob
 import os
 from pathlib import Path
 
+from PIL import Image
+
 from .errors import UserError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
+
+MAX_PIXELS = 'REPVGG_SEG_MAX_PIXELS'  # The environment variable; processes that are started take it over.
+
+
+def allow_large_images() -> None:
+    """Let Pillow read images as large as the environment allows; without that it refuses more than 179 megapixels.
+
+    Raises:
+        UserError: the variable is no positive integer.
+    """
+    allowed = os.environ.get(MAX_PIXELS)
+    if allowed is None:
+        return
+    if not allowed.isdecimal() or int(allowed) == 0:
+        raise UserError(f'{MAX_PIXELS} is {allowed!r}; expected the largest number of pixels that an image may have')
+    Image.MAX_IMAGE_PIXELS = -(-int(allowed) // 2)  # Pillow warns from this number on, and refuses twice as many.
 
 
 def image_files(root: str) -> list[str]:

@@ -22,6 +22,7 @@ from ..labels import check_class_count
 from .report import OPENVINO_PRECISION, REPORT, read_report
 
 PROGRAM = '.pt2'
+OVERLAP = 64  # Pixels that neighboring windows share by default.
 WITH_WEIGHTS_BESIDE = ('.xml', '.param')  # In a .bin file of the same name.
 # What the backends raise on damaged files.
 UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
@@ -54,23 +55,23 @@ class Predictor:
         self.min_size = info['min_size']
 
     @overload
-    def __call__(self, images: np.ndarray, tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
+    def __call__(self, images: np.ndarray, tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] | None = ...,
                  batch_size: int = ...) -> np.ndarray: ...
 
     @overload
-    def __call__(self, images: Sequence[np.ndarray], tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
-                 batch_size: int = ...) -> list[np.ndarray]: ...
+    def __call__(self, images: Sequence[np.ndarray], tile: tuple[int, int] | None = ...,
+                 overlap: int | tuple[int, int] | None = ..., batch_size: int = ...) -> list[np.ndarray]: ...
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
-                 overlap: int | tuple[int, int] = 64, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
+                 overlap: int | tuple[int, int] | None = None, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
         """Segment an image, or some.
 
         Args:
             images: uint8 (H, W, 3), or a list of such, of any sizes.
             tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
                 to that, one of any size does not cut.
-            overlap: of neighbouring windows, in pixels, or one for each axis. Each pixel is taken from the window in which it
-                is further inside.
+            overlap: of neighbouring windows, in pixels, or one for each axis; by default 64, but at most half a window. Each
+                pixel is taken from the window in which it is further inside.
             batch_size: windows of an image that are computed at once.
 
         Returns:
@@ -83,11 +84,14 @@ class Predictor:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
         if tile is not None:
             tile = _pair(tile, f'tile must be height and width, {self.min_size} or more each')
+        tile = tile or self.size
+        if overlap is None:
+            overlap = tuple(min(OVERLAP, length // 2) for length in tile or (0, 0))
         shared = _pair((overlap, overlap) if isinstance(overlap, Integral) else overlap,
                        'overlap must be a number of pixels, or one for each axis')
         if isinstance(images, np.ndarray):
-            return self._segment(images, tile or self.size, shared, batch_size)
-        return [self._segment(image, tile or self.size, shared, batch_size) for image in images]
+            return self._segment(images, tile, shared, batch_size)
+        return [self._segment(image, tile, shared, batch_size) for image in images]
 
     def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: tuple[int, int],
                  batch_size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import Runner
 
 from ..errors import CheckpointError, UserError
+from .resuming import fresh_start
 
 # Hyperparameters that versions of PyTorch added, and that do not tell kinds of optimizers apart.
 GRADIENTS = 'gradients'  # What a checkpoint between two passes of gradient accumulation holds beside the weights.
@@ -24,7 +25,7 @@ def idle_end(runner: Runner) -> str | None:
         last = max((each for each in schedulers if each.param_name == 'lr'), key=lambda each: _end(runner, each), default=None)
         ends_with_zero = 0 in (getattr(last, name, None) for name in ('eta_min', 'eta_min_ratio', 'end_factor'))
         if ends_with_zero and (end := _end(runner, last)) < runner.max_iters:
-            return (f'The learning rate is 0 after iteration {end:g}, where its schedule ends, but training ends after '
+            return (f'the learning rate is 0 after iteration {end:g}, where its schedule ends, but training ends after '
                     f'{runner.max_iters}; set end of the last param_scheduler to as many epochs or iterations as train_cfg has')
     return None
 
@@ -84,7 +85,8 @@ def resume_optimization(runner: Runner, checkpoint: Mapping, source: str) -> boo
         return False
     if follows_metrics:
         raise UserError(f'the learning rates in {source} follow from earlier validations (ReduceOnPlateau), so they cannot be '
-                        f'those of other settings of optimizer or schedule; resume with the same ones, or {_fresh(source)}')
+                        'those of other settings of optimizer or schedule; resume with the same ones, or '
+                        f'{fresh_start(source)}')
     for key, wrapper in wrappers.items():
         names = now['optimizers'][key]['parameters']
         _load_state(wrapper, saved[key], before['optimizers'][key]['parameters'] if before else names, names, source)
@@ -105,7 +107,7 @@ def restore_gradients(runner: Runner, checkpoint: Mapping, source: str) -> None:
                    for each in (checkpoint['meta']['optimization'], runner.record['optimization']))
     if before != now:
         raise UserError(f'{source} was written before a step was complete, with {", ".join(before)} a step, the config has '
-                        f'{", ".join(now)}; resume with the former until a step is complete, or {_fresh(source)}')
+                        f'{", ".join(now)}; resume with the former until a step is complete, or {fresh_start(source)}')
     for parameter, name in _names(runner).items():
         if name in checkpoint[GRADIENTS]:
             parameter.grad = checkpoint[GRADIENTS][name].to(parameter)
@@ -116,10 +118,6 @@ def restore_gradients(runner: Runner, checkpoint: Mapping, source: str) -> None:
 def _accumulation(wrapper: OptimWrapper) -> str:
     """How gradients add up to a step."""
     return f'{wrapper._accumulative_counts} passes' + (' and scaled losses' if hasattr(wrapper, 'loss_scaler') else '')
-
-
-def _fresh(source: str) -> str:
-    return f'start from its weights without --resume (--cfg-options load_from={source})'
 
 
 def _check_kind(wrapper: OptimWrapper, saved: Mapping | None, before: Mapping | None, source: str) -> None:
@@ -135,7 +133,7 @@ def _check_kind(wrapper: OptimWrapper, saved: Mapping | None, before: Mapping | 
         found = f'an optimizer without {", ".join(sorted(lacking))}' if lacking else kind
     if found != kind:
         raise UserError(f'{source} was trained with {found or "other optimizers"}, the config has {kind}, which cannot go on '
-                        f'from its state; resume with the optimizer of before, or {_fresh(source)}')
+                        f'from its state; resume with the optimizer of before, or {fresh_start(source)}')
 
 
 def _load_state(wrapper: OptimWrapper, saved: Mapping, before: Sequence[str], now: Sequence[str], source: str) -> None:
@@ -154,7 +152,7 @@ def _load_state(wrapper: OptimWrapper, saved: Mapping, before: Sequence[str], no
     by_name = {before[index]: dict(state) for index, state in saved['state'].items() if index < len(before)}
     if sum(len(group['params']) for group in groups) != len(before):
         raise CheckpointError(f'checkpoint {source} holds the optimizer state of other parameters than the config trains; '
-                              f'{_fresh(source)}')
+                              f'{fresh_start(source)}')
     fresh = optimizer.state_dict()
     position = 0
     for group in optimizer.param_groups:
@@ -163,7 +161,7 @@ def _load_state(wrapper: OptimWrapper, saved: Mapping, before: Sequence[str], no
             if state is not None:
                 if any(value.ndim and value.shape != parameter.shape for value in state.values() if torch.is_tensor(value)):
                     raise CheckpointError(f'checkpoint {source} holds the optimizer state of a parameter of another shape than '
-                                          f'{now[position]}; {_fresh(source)}')
+                                          f'{now[position]}; {fresh_start(source)}')
                 for setting, name in LATER.items():
                     if group.get(setting) and name not in state and not isinstance(optimizer, torch.optim.SGD):
                         state[name] = torch.zeros_like(parameter)

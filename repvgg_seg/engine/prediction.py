@@ -8,17 +8,19 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from ..configs import files_of_config
 from ..datasets.loading import image_pipeline
 from ..destinations import Output, check_outputs, ensure_writable, files_of
+from ..errors import UserError
 from ..images import name_images
-from ..visualization import overlay, save_labels
+from ..visualization import overlay, save_labels, viewable
 from .building import build_trained
 from .classes import check_same_classes, trained_classes
 from .dataset_configs import dataset_metainfo, test_pipeline
 from .exported import check_classes_of_export, exported_config, is_exported
+from .pipelines import without_normalize
 
 
 def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Path]:
@@ -50,7 +52,10 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         model, meta = build_trained(config, checkpoint)
         check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', metainfo['classes'])
         model = model.to(get_device())
-    pipeline = Compose(image_pipeline(test_pipeline(config)))
+    steps = image_pipeline(test_pipeline(config))
+    if is_exported(checkpoint):
+        steps, _ = without_normalize(steps)  # Which is part of what was exported.
+    pipeline = Compose(steps)
     for path, label_map, blended in track(images, description='Predicting'):
         labels, image = segment(model, pipeline, path)
         save_labels(label_map, labels, metainfo['palette'])
@@ -61,7 +66,11 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
 @torch.no_grad()
 def segment(model: nn.Module, pipeline: Compose, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The class indices, uint8 (H, W), of an image file, and the image, uint8 RGB (H, W, 3)."""
-    data = pipeline(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
-    image = np.ascontiguousarray(data['inputs'].numpy().transpose(1, 2, 0)[..., ::-1])
+    load, *others = pipeline.transforms
+    data = load(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
+    image = viewable(data['img'])  # Before it is resized, padded or normalized; labels have the size that it has here.
+    data = Compose(others)(data)
+    if not isinstance(data['inputs'], Tensor):
+        raise UserError('the test pipeline makes several images of one (TestTimeAug); leave that to tta_pipeline')
     sample = model.test_step(pseudo_collate([data]))[0]
     return sample.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8), image

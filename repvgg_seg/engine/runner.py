@@ -19,6 +19,7 @@ from .checkpointing import CheckpointHook
 from .console import ConciseRunner
 from .optimization import describe, idle_end, resume_optimization
 from .repeatable import RepeatableSampler, make_repeatable
+from .resuming import fresh_start
 
 # MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
 DURABLE = {name: f'repvgg_seg.{name}' for name in ('CheckpointHook', 'EpochBasedTrainLoop', 'IterBasedTrainLoop')}
@@ -95,8 +96,8 @@ class Runner(ConciseRunner):
 
     def load_or_resume(self) -> None:
         """Note what the config says about the optimization, then go on from a checkpoint, if there is one."""
-        if warning := idle_end(self):
-            self.logger.warning(warning)
+        if (idle := idle_end(self)) and not self._resume:
+            self.logger.warning(idle)
         self.record = {**self.record, 'optimization': describe(self)}
         super().load_or_resume()
 
@@ -119,8 +120,13 @@ class Runner(ConciseRunner):
             loop.epoch_begin = meta['iter'] - into_epoch
             if (loop.epoch_begin and not meta['epoch']) or into_epoch > 1.01 * len(loop.dataloader):
                 raise UserError(f'{filename} was trained with IterBasedTrainLoop, the config has EpochBasedTrainLoop, which '
-                                'needs an epoch to go on from; resume with train_cfg as it was, or start from its weights '
-                                f'without --resume (--cfg-options load_from={filename})')
+                                'needs an epoch to go on from; resume with train_cfg as it was, or '
+                                f'{fresh_start(filename)}')
+        if idle := idle_end(self):
+            before = checkpoint['message_hub'].get('runtime_info', {}).get('max_iters')
+            if before != self.max_iters:
+                raise UserError(f'{filename} is of a training of {before} iterations: {idle}')
+            self.logger.warning(idle)
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         changed = resume_optimization(self, checkpoint, filename)
         if changed:

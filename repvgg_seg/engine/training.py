@@ -20,7 +20,7 @@ from .classes import check_same_classes, trained_classes
 from .hardware import fit_amp, fit_to_hardware
 from .locking import locked
 from .metrics import check_save_best, given_by
-from .resuming import INTERRUPTED, advice, checkpoint_folder, find_what_to_resume
+from .resuming import INTERRUPTED, advice, checkpoint_folder, find_what_to_resume, fresh_start
 from .runner import Runner, make_durable
 from .stopping import StopHook
 from .workers import limit_workers, lost_worker
@@ -75,9 +75,8 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
             check_resumption(config.load_from, resumed, runner.record['data'])
             check_length(config.load_from, resumed['iter'], runner.max_iters)
             check_same_classes(f'checkpoint {config.load_from}', trained_classes(resumed), 'the training set',
-                               loaders[0].dataset.metainfo.get('classes') or (),
-                               'resume with the same training set, or start from its '
-                               f'weights without --resume (--cfg-options load_from={config.load_from})')
+                               getattr(loaders[0].dataset, 'metainfo', {}).get('classes') or (),
+                               f'resume with the same training set, or {fresh_start(config.load_from)}')
         log_effective_batch(runner, loaders[0])
         run(runner)
     barrier()  # The main process writes the checkpoints.
@@ -195,7 +194,7 @@ def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> 
                          for data in (now, before))
         raise UserError(f'{checkpoint} was trained with {wanted}, resuming it would take {found}; resume with the same '
                         'training set and as many images an iteration as before (train_dataloader.batch_size times the number '
-                        f'of processes), or start from its weights without --resume (--cfg-options load_from={checkpoint})')
+                        f'of processes), or {fresh_start(checkpoint)}')
 
 
 def check_length(checkpoint: str, done: int, planned: int) -> None:

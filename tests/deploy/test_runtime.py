@@ -86,7 +86,8 @@ def test_a_list_of_images_of_any_sizes():
 def test_a_fixed_size_cuts_larger_images():
     sizes = []
     run = predictor(lambda images: sizes.append(images.shape[1:3]) or pixelwise(images), size=[48, 64])
-    assert run(np.zeros((100, 100, 3), np.uint8), overlap=10).shape == (100, 100)
+    for options in (dict(overlap=10), {}):  # The default overlap fits into any window.
+        assert run(np.zeros((100, 100, 3), np.uint8), **options).shape == (100, 100)
     assert set(sizes) == {(48, 64)}
 
 

@@ -123,7 +123,8 @@ def test_another_kind_of_optimizer(stopped, tmp_path, recorded):
     config = runs.settings(work_dir, resume=True, **{'optim_wrapper.optimizer': dict(type='AdamW', lr=1e-3, _delete_=True)})
     assert refused(config) == (
         f'{path} was trained with {found}, the config has AdamW, which cannot go on from its state; resume with the optimizer '
-        f'of before, or start from its weights without --resume (--cfg-options load_from={path})')
+        f'of before, or start from its weights in another '
+        f'--work-dir, without --resume (--cfg-options load_from={path})')
 
 
 def test_mmengines_checkpoints_have_no_names(stopped, tmp_path):
@@ -142,7 +143,7 @@ def test_mmengines_checkpoints_have_no_names(stopped, tmp_path):
     states = checkpoint['optimizer']['state']
     states[0], states[4] = states[4], states[0]
     torch.save(checkpoint, path)
-    rest = f'; start from its weights without --resume (--cfg-options load_from={path})'
+    rest = f'; start from its weights in another --work-dir, without --resume (--cfg-options load_from={path})'
     assert refused(runs.settings(path.parent, resume=True), CheckpointError) == (
         f'checkpoint {path} holds the optimizer state of a parameter of another shape than layers.0.weight{rest}')
     checkpoint['optimizer']['param_groups'][0]['params'].pop()
@@ -157,8 +158,8 @@ def test_schedule_that_follows_the_validations(stopped, tmp_path):
     path = work_dir / 'interrupted.pth'
     assert refused(runs.settings(work_dir, resume=True, **plateau, **{f'{OPTIMIZER}.lr': 0.02})) == (
         f'the learning rates in {path} follow from earlier validations (ReduceOnPlateau), so they cannot be those of other '
-        'settings of optimizer or schedule; resume with the same ones, or start from its weights without --resume '
-        f'(--cfg-options load_from={path})')
+        'settings of optimizer or schedule; resume with the same ones, or start from its weights in another '
+        f'--work-dir, without --resume (--cfg-options load_from={path})')
     assert runs.run(runs.settings(work_dir, resume=True, **plateau)) == 'done'
     assert runs.run(runs.settings(tmp_path / 'unbroken', **plateau)) == 'done'
     assert settings_of(runs.last(work_dir)) == settings_of(runs.last(tmp_path / 'unbroken'))
@@ -174,9 +175,9 @@ def test_schedule_that_is_over(stopped, tmp_path):
         'max_iters, or use the checkpoint as it is')
 
 
-@pytest.mark.situation('Silently wrong', 'more epochs without a longer schedule (`train_cfg.max_epochs` alone)',
+@pytest.mark.situation('Silently wrong', '`--resume` with more epochs but the same schedule (`train_cfg.max_epochs` alone)',
                        before='the added epochs were trained with learning rate 0, without a word',
-                       now='a warning before training says so, and what to set')
+                       now='one line that says so, and what to set')
 @pytest.mark.parametrize(('scheduler', 'is_zero'), [
     (POLY, True), (dict(POLY, convert_to_iter_based=False), True), (dict(POLY, end=8), False),
     (dict(POLY, eta_min=1e-4), False),
@@ -184,12 +185,22 @@ def test_schedule_that_is_over(stopped, tmp_path):
     (dict(type='CosineAnnealingLR', end=12, by_epoch=False, eta_min_ratio=0), True),
     (dict(type='MultiStepLR', milestones=[3]), False)], ids=str)
 def test_learning_rate_of_zero_before_the_end(stopped, tmp_path, scheduler, is_zero):
-    config = runs.settings(stopped(tmp_path / 'run'), resume=True, log_level='WARNING', param_scheduler=[scheduler],
-                           **{'train_cfg.max_epochs': 8})
-    assert runs.run(config) == 'done'
-    said = ('The learning rate is 0 after iteration 12, where its schedule ends, but training ends after 24; set end of the '
-            'last param_scheduler to as many epochs or iterations as train_cfg has\n')
-    assert any(said in path.read_text() for path in tmp_path.glob('run/*/*.log')) == is_zero
+    work_dir = stopped(tmp_path / 'run')
+    config = runs.settings(work_dir, resume=True, param_scheduler=[scheduler], **{'train_cfg.max_epochs': 8})
+    if is_zero:
+        assert refused(config) == (
+            f'{work_dir}/interrupted.pth is of a training of 12 iterations: the learning rate is 0 after iteration 12, where '
+            'its schedule ends, but training ends after 24; set end of the last param_scheduler to as many epochs or '
+            'iterations as train_cfg has')
+    else:
+        assert runs.run(config) == 'done'
+
+
+def test_a_schedule_that_was_to_end_early_is_resumed_with_a_warning(stopped, tmp_path):
+    settings = dict(param_scheduler=[POLY], log_level='WARNING', **{'train_cfg.max_epochs': 8})
+    assert runs.run(runs.settings(stopped(tmp_path / 'run', **settings), resume=True, **settings)) == 'done'
+    said = 'the learning rate is 0 after iteration 12, where its schedule ends, but training ends after 24; '
+    assert sum(path.read_text().count(said) for path in tmp_path.glob('run/*/*.log')) == 2
 
 
 def test_other_kind_of_loop(tmp_path):
@@ -199,7 +210,8 @@ def test_other_kind_of_loop(tmp_path):
     path = tmp_path / 'run/iter_12.pth'
     assert refused(runs.settings(tmp_path / 'run', resume=True)) == (
         f'{path} was trained with IterBasedTrainLoop, the config has EpochBasedTrainLoop, which needs an epoch to go on from; '
-        f'resume with train_cfg as it was, or start from its weights without --resume (--cfg-options load_from={path})')
+        f'resume with train_cfg as it was, or start from its weights in another '
+        f'--work-dir, without --resume (--cfg-options load_from={path})')
 
 
 def test_gradients_that_wait_for_a_step_of_another_size(stopped, tmp_path):
@@ -207,7 +219,8 @@ def test_gradients_that_wait_for_a_step_of_another_size(stopped, tmp_path):
     path = work_dir / 'interrupted.pth'
     assert refused(runs.settings(work_dir, resume=True, **{'optim_wrapper.accumulative_counts': 3})) == (
         f'{path} was written before a step was complete, with 2 passes a step, the config has 3 passes; resume with the former '
-        f'until a step is complete, or start from its weights without --resume (--cfg-options load_from={path})')
+        f'until a step is complete, or start from its weights in another '
+        f'--work-dir, without --resume (--cfg-options load_from={path})')
 
 
 EMA = [dict(type='EMAHook', momentum=0.1)]

@@ -22,7 +22,7 @@ CALLS = {  # Tool, and its arguments for a config, a checkpoint and folders of i
     'deploy': lambda config, checkpoint, images, out: ('deploy', config, checkpoint, '--out', out),
 }
 CONFIG = 'give the config that it was trained with'
-RESUME = ('resume with the same training set, or start from its weights without --resume (--cfg-options '
+RESUME = ('resume with the same training set, or start from its weights in another --work-dir, without --resume (--cfg-options '
           'load_from={})')
 
 

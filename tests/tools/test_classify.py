@@ -73,8 +73,8 @@ def test_resuming_with_another_batch_is_refused(run_tool, classifier_config, tmp
     assert_error_line(
         result, f'error: {tmp_path}/epoch_1.pth was trained with 3 iterations an epoch (12 images, 4 an iteration), resuming '
         'it would take 6 iterations an epoch (12 images, 2 an iteration); resume with the same training set and as many images '
-        'an iteration as before (train_dataloader.batch_size times the number of processes), or start from its weights without '
-        f'--resume (--cfg-options load_from={tmp_path}/epoch_1.pth)')
+        'an iteration as before (train_dataloader.batch_size times the number of processes), or start from its weights in '
+        f'another --work-dir, without --resume (--cfg-options load_from={tmp_path}/epoch_1.pth)')
 
 
 def test_equivalent_kernel_decay_is_one_option(run_tool, classifier_config, tmp_path):

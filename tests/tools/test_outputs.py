@@ -236,3 +236,13 @@ def test_classifier_over_what_it_reads(run_tool, classifier_config, classifier_c
         result = run_tool('classify_test', classifier_config, classifier_checkpoint, '--work-dir', tmp_path, '--out', read)
         assert_error_line(result, f'error: {OVER.format(read, read)}')
         assert read.read_bytes() == before
+
+
+@pytest.mark.situation('Data loss', 'a file of the user in a deployed folder that is written again', before='it was removed',
+                       now='one line that names it')
+def test_deploy_removes_only_what_it_wrote(run_tool, fuse, config, checkpoint):
+    folder = fuse(config, checkpoint)
+    (folder / 'notes.txt').write_text('precious')
+    assert_error_line(run_tool('deploy', config, checkpoint, '--out', folder), f'error: folder {folder}, which would be '
+                      'replaced, holds notes.txt, which this tool did not write; move that away, or choose another folder')
+    assert (folder / 'notes.txt').read_text() == 'precious'
