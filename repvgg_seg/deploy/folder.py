@@ -115,8 +115,8 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     if calibration and 'int8' not in request.precisions:
         raise UserError('--calibration is for int8 only; add --precision int8, or leave it out')
     out = out.resolve()  # A link stays, what it leads to is replaced.
-    check_replaceable(out)
     check_replaced(out, inputs_of(config, checkpoint, images, calibration))
+    check_replaceable(out)
     if Path(checkpoint).is_dir():
         raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file')
     weights = local_file(checkpoint)

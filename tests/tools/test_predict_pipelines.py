@@ -13,7 +13,7 @@ from repvgg_seg.engine.prediction import predict
 from repvgg_seg.visualization import viewable
 
 STEPS = {'plain': [], 'resized': [dict(type='Resize', scale=(128, 96), keep_ratio=True)],
-         'smaller': [dict(type='Resize', scale=(48, 40))]}
+         'smaller': [dict(type='Resize', scale=(56, 44))]}
 
 
 @pytest.mark.situation('Tracebacks', 'predict.py with a test pipeline that resizes, as MMSegmentation\'s own do',
