@@ -17,8 +17,10 @@ def requirements() -> tuple[list[str], list[str]]:
 
 BASE, MM_PACKAGES = requirements()
 setup(
-    packages=find_packages(include=['repvgg_seg', 'repvgg_seg.*']),
-    package_data={'repvgg_seg': ['py.typed']},
+    packages=[*find_packages(include=['repvgg_seg', 'repvgg_seg.*']), 'repvgg_seg.configs'],
+    package_dir={'repvgg_seg.configs': 'configs'},
+    package_data={'repvgg_seg': ['py.typed', 'deploy/quick_demo_model/*'], 'repvgg_seg.configs': ['**/*.py']},
+    entry_points={'console_scripts': ['repvgg-seg = repvgg_seg.commands.main:main']},
     install_requires=BASE,
     extras_require={
         'mm': MM_PACKAGES,

@@ -59,6 +59,6 @@ def test_configs_that_are_not_installed_are_told(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=message):
         ablations.variant_of(recipe, 'plain')
     with pytest.raises(UserError, match=message):
-        cli.load_config(cli.tool_parser('', checkpoint=False, default_config='a.py').parse_args([]), 'mmpretrain')
+        cli.load_config(cli.config_parser('', default_config='a.py').parse_args([]), 'mmpretrain')
     with pytest.raises(UserError, match='config configs/a.py does not exist; expected a file such as those in configs/'):
         configs.existing_config('configs/a.py')

@@ -5,16 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from repvgg_seg.commands import cli
+from repvgg_seg.core.destinations import Output, check_outputs, ensure_writable, ensure_writable_file, files_of
 from repvgg_seg.core.environment import require_mm
 from repvgg_seg.core.errors import UserError
 
 
 def main() -> None:
-    from mmengine.config import DictAction
-
     from repvgg_seg.benchmark.networks import DTYPES, FORMS
     from repvgg_seg.benchmark.suites import SUITES
-    parser = argparse.ArgumentParser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
+    parser = cli.Parser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     timing = argparse.ArgumentParser(add_help=False)
     timing.add_argument('--rounds', type=cli.positive, default=30, help='timed runs of each (default: 30)')
@@ -24,7 +23,7 @@ def main() -> None:
     output.add_argument('--out', metavar='FILE.json', help='write what was measured, with machine and versions')
 
     artefacts = commands.add_parser(
-        'artefacts', parents=[cli.tool_parser('', checkpoint=True), timing, output], add_help=False,
+        'artefacts', parents=[cli.model_parser(''), timing, output], add_help=False,
         help='the forms in which a segmentor can be deployed, in turns, each in a process of its own')
     artefacts.add_argument('folder', metavar='DIR', help='what tools/deploy.py wrote from the checkpoint')
     artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='of the image')
@@ -48,8 +47,7 @@ def main() -> None:
     speed.add_argument('--precision', choices=list(DTYPES), default='fp32')
     speed.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
     speed.add_argument('--compile', action='store_true', help='by torch.compile')
-    speed.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                       help='change settings of the configs, e.g. model.decode_head.pool_channels=512')
+    cli.add_options(speed)
     speed.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
     speed.add_argument('--figure', metavar='FILE.png', help='draw accuracy (the paper\'s) over speed (this run\'s) of its '
                        'classifiers, in the manner of its Figure 1')
@@ -68,18 +66,27 @@ def main() -> None:
 
     args = parser.parse_args()
     if args.command == 'all':
-        cli.ensure_writable(args.out)
-    elif args.out:
-        cli.ensure_writable_file(args.out)
+        ensure_writable(args.out)
+    else:
+        options = vars(args)
+        outputs = [Output(Path(options[name]), f'--{name}') for name in ('out', 'figure') if options.get(name)]
+        inputs = [options[name] for name in ('config', 'checkpoint') if options.get(name)]
+        inputs += [model.rpartition(':')[2] for model in options.get('models', ())]
+        if 'folder' in options:
+            inputs += files_of(args.folder)
+        check_outputs(outputs, inputs)
+        for output in outputs:
+            ensure_writable_file(output.path)
     args.measure(args)
 
 
 def measure_artefacts(args: argparse.Namespace) -> None:
     from repvgg_seg.benchmark import deployed_forms as artefacts
     from repvgg_seg.benchmark import rounds
-    config = cli.load_config(args, 'mmseg')
+    from repvgg_seg.runtime.report import read_report
+    config = cli.load_model_config(args, 'mmseg')
     folder = Path(args.folder)
-    report = artefacts.read_report(folder)
+    report = read_report(folder)
     subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)
     measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
     show(args, artefacts.table(measurements, report), measurements)
@@ -98,7 +105,7 @@ def measure_speed(args: argparse.Namespace) -> None:
                       options=args.cfg_options)
     if args.figure:
         from repvgg_seg.benchmark.figure import check_figure, draw
-        check_figure(args.models, cli.ensure_writable_file(args.figure))
+        check_figure(args.models, Path(args.figure))
     measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads)
     show(args, table(measurements), measurements)
     if args.figure:

@@ -3,12 +3,12 @@ import json
 from pathlib import Path
 
 from repvgg_seg.commands import cli
+from repvgg_seg.core.destinations import ensure_writable_file
 from repvgg_seg.core.errors import DataError
 
 
 def main() -> None:
-    parser = cli.tool_parser('Check every image and label of the data sets of a config: files, sizes, values, classes',
-                             checkpoint=False)
+    parser = cli.config_parser('Check every image and label of the data sets of a config: files, sizes, values, classes')
     parser.add_argument('--sets', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val'],
                         help='which of them (default: train val)')
     parser.add_argument('--sample', type=cli.positive, metavar='N', help='only N pairs of each, spread evenly')
@@ -16,9 +16,9 @@ def main() -> None:
     args = parser.parse_args()
     config = cli.load_config(args, 'mmseg')
     if args.out:
-        cli.ensure_writable_file(args.out)
-    from repvgg_seg.datasets.report import check_sets, pairs, show
-    reports = check_sets(config, args.sets, args.sample)
+        ensure_writable_file(args.out)
+    from repvgg_seg.engine.data_check import check_sets, pairs, show
+    reports = check_sets(config, args.sets, args.sample, args.out)
     if args.out:
         Path(args.out).write_text(json.dumps([report.as_dict() for report in reports], indent=2))
     show(reports)

@@ -1,17 +1,18 @@
 """Evaluate a classifier: python tools/classify_test.py CONFIG CHECKPOINT"""
 from repvgg_seg.commands import cli
+from repvgg_seg.core.destinations import ensure_writable, ensure_writable_file
 
 
 def main() -> None:
-    parser = cli.tool_parser('Evaluate a classifier', checkpoint=True)
+    parser = cli.run_parser('Evaluate a classifier')
     parser.add_argument('--size', type=cli.positive, metavar='PIXELS',
                         help='side of the square images (default: as in the config)')
     parser.add_argument('--out', metavar='FILE', help='write the prediction of every image as CSV')
     args = parser.parse_args()
-    config = cli.load_config(args, 'mmpretrain')
-    cli.ensure_writable(config.work_dir)
+    config = cli.load_run_config(args, 'mmpretrain')
+    ensure_writable(config.work_dir)
     if args.out:
-        cli.ensure_writable_file(args.out)
+        ensure_writable_file(args.out)
     from repvgg_seg.engine.classification import test_classifier
     from repvgg_seg.engine.evaluating import in_words
     metrics = test_classifier(config, args.checkpoint, args.size, args.out)

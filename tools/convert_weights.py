@@ -1,11 +1,10 @@
 """Convert RepVGG weights between layouts: python tools/convert_weights.py SRC DST [--to official]"""
-import argparse
-
 from repvgg_seg.commands import cli
+from repvgg_seg.core.destinations import ensure_writable_file
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Convert a RepVGG checkpoint (official, MMPretrain, timm or own) to another '
+    parser = cli.Parser(description='Convert a RepVGG checkpoint (official, MMPretrain, timm or own) to another '
                                      'layout; all or nothing')
     parser.add_argument('source', metavar='SRC', help='checkpoint, a file or URL')
     parser.add_argument('target', metavar='DST', help='file to write')
@@ -14,7 +13,7 @@ def main() -> None:
     parser.add_argument('--key', help='where SRC has the weights, e.g. model_ema for averaged ones (default: a usual one)')
     cli.add_trust(parser)
     args = parser.parse_args()
-    target = cli.ensure_writable_file(args.target)
+    target = ensure_writable_file(args.target)
     from repvgg_seg.core.reading import trust_checkpoints
     from repvgg_seg.models.conversion import convert_checkpoint
     trust_checkpoints(args.trust_checkpoint)

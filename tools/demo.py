@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from repvgg_seg.commands import cli
 from repvgg_seg.core.run_checkpoints import find_checkpoint
 
 CONFIG = 'configs/pspnet_repvgg_a0_toystreets.py'
@@ -30,6 +31,7 @@ def evaluate(checkpoint: Path) -> float:
 
 
 def main() -> None:
+    cli.Parser(description='Train, evaluate, fuse, evaluate again and predict on ToyStreets').parse_args()
     start = time.monotonic()
     tool('train', '--amp', '--work-dir', WORK_DIR)
     checkpoint = find_checkpoint(WORK_DIR)
@@ -48,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main)

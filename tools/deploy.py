@@ -2,12 +2,12 @@
 from pathlib import Path
 
 from repvgg_seg.commands import cli
+from repvgg_seg.core.destinations import ensure_writable
 
 UNDILATE = {'on': True, 'off': False, 'auto': None}
 
 def main() -> None:
-    parser = cli.tool_parser('Fuse a trained segmentor or classifier, check it against the trained one, and write it',
-                             checkpoint=True)
+    parser = cli.model_parser('Fuse a trained segmentor or classifier, check it against the trained one, and write it')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
     parser.add_argument('--images', help='image, folder or quoted glob pattern for the check (default: the test set, else a '
                         'random image)')
@@ -18,17 +18,16 @@ def main() -> None:
     parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
     parser.add_argument('--eval', action='store_true', help='compute the mIoU of everything on the test set, and refuse what '
                         'loses more than 0.5; for int8 always, where there are labels')
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), help='size of the images, in pixels')
-    size.add_argument('--dynamic', action='store_true', help='images of any size (default)')
+    parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
+                        help='the one size of images that exported files take, in pixels (default: any size)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB', help='their order in the images (default: RGB)')
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
     parser.add_argument('--undilate', choices=list(UNDILATE), default='auto', help='write RepVGG without dilated convolutions, '
                         'with equal results (default: for ncnn, which is faster by it)')
     args = parser.parse_args()
-    config = cli.load_config(args, 'mmseg', 'mmpretrain')
+    config = cli.load_model_config(args, 'mmseg', 'mmpretrain')
     out = Path(args.out)
-    cli.ensure_writable(out.absolute().parent)
+    ensure_writable(out.absolute().parent)
     from repvgg_seg.deploy.deploying import deploy
     from repvgg_seg.deploy.formats import ExportRequest
     request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,

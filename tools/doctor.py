@@ -1,5 +1,4 @@
 """Examine the installation: python tools/doctor.py"""
-import argparse
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from repvgg_seg.core.errors import InstallationError
 
 
 def main() -> None:
-    argparse.ArgumentParser(description='List versions and origins of what repvgg_seg needs, GPU, CPU and disk; each problem '
+    cli.Parser(description='List versions and origins of what repvgg_seg needs, GPU, CPU and disk; each problem '
                             'with the command that mends it').parse_args()
     problems = 0
     for finding in examine(Path.cwd()):

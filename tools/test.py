@@ -1,18 +1,17 @@
 """Evaluate a segmentor: python tools/test.py CONFIG CHECKPOINT"""
 from repvgg_seg.commands import cli
+from repvgg_seg.core.destinations import ensure_writable
 
 
 def main() -> None:
-    parser = cli.tool_parser('Evaluate a segmentor', checkpoint=True)
+    parser = cli.run_parser('Evaluate a segmentor')
     parser.add_argument('--tta', action='store_true', help='average over the image and its mirror (as in PSPNet\'s code)')
     parser.add_argument('--out', metavar='DIR', help='write the predictions as PNGs of class indices')
     parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
                         'server, without evaluating')
     args = parser.parse_args()
-    config = cli.load_config(args, 'mmseg')
-    cli.ensure_writable(config.work_dir)
-    for folder in filter(None, (args.out, args.submit)):
-        cli.ensure_writable(folder)
+    config = cli.load_run_config(args, 'mmseg')
+    ensure_writable(config.work_dir)
     from repvgg_seg.engine.evaluating import in_words
     from repvgg_seg.engine.segmentation import test_segmentor
     metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit)

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 from repvgg_seg.commands import cli
+from repvgg_seg.core.destinations import ensure_writable
 from repvgg_seg.core.environment import require_mm
 from repvgg_seg.core.errors import UserError
 
@@ -11,8 +12,8 @@ RECIPE = 'ablations/b0_cifar10.py'
 def main() -> None:
     require_mm('mmpretrain')
     from repvgg_seg.ablations.runs import ABLATIONS, FUSABLE, quantize_ablations, train_ablations, write_results
-    parser = cli.tool_parser("Train the paper's ablations (Tables 6 and 7) one after another, and compare; the command given "
-                             'again goes on where it was interrupted', checkpoint=False, default_config=RECIPE)
+    parser = cli.run_parser("Train the paper's ablations (Tables 6 and 7) one after another, and compare; the command given "
+                            'again goes on where it was interrupted', checkpoint=False, default_config=RECIPE)
     parser.add_argument('--amp', action='store_true', help=cli.AMP_HELP)
     parser.add_argument('--variants', nargs='+', choices=list(ABLATIONS), default=list(ABLATIONS), metavar='NAME',
                         help=f'default: all of {", ".join(ABLATIONS)}')
@@ -20,13 +21,13 @@ def main() -> None:
     parser.add_argument('--int8', nargs='+', choices=FUSABLE, default=[], metavar='NAME',
                         help='after training, test these in 8 bits too, e.g. both qarepvgg')
     args = parser.parse_args()
-    config = cli.load_config(args, 'mmpretrain')
+    config = cli.load_run_config(args, 'mmpretrain')
     if args.int8:
         from repvgg_seg.deploy.classifier_int8 import check_installed
         check_installed()
         if left_out := [name for name in args.int8 if name not in args.variants]:
             raise UserError(f'--int8 {" ".join(left_out)} is not trained; add it to --variants, or leave it out')
-    cli.ensure_writable(config.work_dir)
+    ensure_writable(config.work_dir)
     if args.amp:
         from repvgg_seg.engine.hardware import enable_amp
         enable_amp(config)
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(main, go_on='give the command again to go on')

@@ -1,6 +1,5 @@
 """The forms in which a segmentor can be deployed, side by side: pixels in, class indices out, one image at a time."""
 import copy
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import UserError
-from ..runtime.predictor import REPORT, load_file
+from ..core.reading import trusted
+from ..engine.exported import refuse_program
+from ..runtime.predictor import check_hash, load_file
+from ..runtime.report import REPORT, read_report
 from .rounds import Measurement, Subject
 from .tables import cell, timed
 
@@ -42,6 +44,9 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
              for name, fused, dtype in ((REFERENCE, False, 'float32'), ('PyTorch, fused, fp32', True, 'float32'),
                                         ('PyTorch, fused, bf16', True, 'bfloat16'))]
     for file, entry in entries.items():
+        refuse_program(folder / file)
+        if not trusted():
+            check_hash(folder / file, entry.get('sha256'))
         if entry['size'] and tuple(entry['size']) != size:
             raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
                             f'{entry["size"][1]}')
@@ -78,17 +83,6 @@ def make_exported(path: Path, precision: str, size: tuple[int, int], threads: in
 def picture(size: tuple[int, int]) -> np.ndarray:
     """A random image, uint8 (1, H, W, 3)."""
     return np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
-
-
-def read_report(folder: Path) -> dict:
-    """What ``tools/deploy.py`` wrote about a folder.
-
-    Raises:
-        UserError: it wrote nothing there.
-    """
-    if not (folder / REPORT).is_file():
-        raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote')
-    return json.loads((folder / REPORT).read_text())
 
 
 def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from rich.progress import track
 
-from ..core.environment import WITHOUT_OPERATORS
 from ..core.errors import UserError
+from ..core.noise import mute_warnings
+from ..core.telemetry import switch_off
 
 PROGRAM = ('import sys; sys.modules.update(dict.fromkeys({without!r})); from repvgg_seg.benchmark.rounds import serve; '
            'serve({descriptor})')
@@ -123,8 +124,7 @@ def _start(subject: Subject, threads: int | None) -> tuple[subprocess.Popen, Con
     ours, theirs = Pipe()
     program = PROGRAM.format(without=subject.without, descriptor=theirs.fileno())
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)} if threads else None
-    process = subprocess.Popen([sys.executable, '-W', f'ignore:{WITHOUT_OPERATORS}', '-c', program],
-                               pass_fds=[theirs.fileno()], env=environment)
+    process = subprocess.Popen([sys.executable, '-c', program], pass_fds=[theirs.fileno()], env=environment)
     theirs.close()
     return process, ours
 
@@ -145,6 +145,8 @@ def _ask(subject: Subject, connection: Connection, question: object) -> Any:
 
 def serve(descriptor: int) -> None:
     """What a process does: make and warm up subjects, time a run of one each time it is asked, tell its memory."""
+    switch_off()
+    mute_warnings()
     connection = Connection(descriptor)
     runs = []
     while True:

@@ -2,8 +2,6 @@
 import argparse
 import os
 import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from pathlib import Path
@@ -11,9 +9,14 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
 from ..core.configs import CONFIGS, existing_config
-from ..core.environment import WITHOUT_OPERATORS, require_mm
+from ..core.destinations import ensure_writable
+from ..core.environment import require_mm
 from ..core.errors import Interruption, UserError, some
 from ..core.files import FULL
+from ..core.images import allow_large_images
+from ..core.noise import import_quietly, mute_warnings
+from ..core.output import outlive_readers
+from ..core.telemetry import switch_off
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -30,21 +33,26 @@ SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
 AMP_HELP = 'mixed precision: bfloat16 on CPUs and newer GPUs, else float16'
 
 
-def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -> None:
+def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), go_on: str = 'give the command again') -> None:
     """Run a tool; a user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
 
-    Training that a signal has stopped ends with one line too, and with the exit code that belongs to the signal.
+    Training that a signal has stopped ends with one line too, and with the exit code that belongs to the signal. A reader of
+    the output that goes away, as ``head`` does, stops nothing. No package sends usage data.
 
     Args:
         main: the tool.
         needs: import names of the OpenMMLab packages without which it cannot even start.
+        go_on: what the user does to go on after the tool was stopped, as half a sentence.
     """
-    warnings.filterwarnings('ignore', WITHOUT_OPERATORS)
+    outlive_readers()
+    switch_off()
+    mute_warnings()
     try:
         require_mm(*needs)
+        allow_large_images()
         copy_context().run(main)  # What it sets there, such as which checkpoints are trusted, ends with it.
     except Interruption as interruption:
-        say(str(interruption))
+        say(f'{interruption}; {go_on}' if interruption.resumable else str(interruption))
         sys.exit(128 + interruption.signal)  # As a shell reports a process that the signal ended.
     except UserError as error:
         # A data loader's worker passes its whole traceback on as the message.
@@ -56,8 +64,8 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv')) -
     except OSError as error:
         if error.errno not in FULL:
             raise
-        stop(f'{error.filename or "a file"} cannot be written: the disk is full or the quota spent; checkpoints are unharmed. '
-             'Make room, then go on with --resume')
+        stop(f'{error.filename or "a file"} cannot be written: the disk is full or the quota spent; what was '
+             f'there before is unharmed. Make room, then {go_on}')
     except RuntimeError as error:
         if type(error).__name__ != 'OutOfMemoryError':  # PyTorch's; it is imported by the tools, not here.
             raise
@@ -71,45 +79,79 @@ def stop(message: str) -> NoReturn:
     sys.exit(USER_MISTAKE)
 
 
-def tool_parser(description: str, checkpoint: bool, default_config: str | None = None) -> argparse.ArgumentParser:
-    """The arguments that all tools have, as in MMSegmentation.
+class Parser(argparse.ArgumentParser):
+    """Argparse's, but a wrong argument ends a tool as any other mistake does: with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the tool."""
+        stop(f'{message}; see --help')
+
+
+def config_parser(description: str, default_config: str | None = None) -> Parser:
+    """The arguments of every tool that works by a config, as in MMSegmentation; for :func:`load_config`.
 
     Args:
         description: what the tool does.
-        checkpoint: whether it takes a checkpoint after the config.
         default_config: name of the file in ``configs/`` that is meant when none is given.
     """
-    from mmengine.config import DictAction
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     if default_config:
         parser.add_argument('config', nargs='?', default=str(CONFIGS / default_config),
                             help=f'config file (default: {default_config})')
     else:
         parser.add_argument('config', help='config file')
+    add_options(parser)
+    return parser
+
+
+def model_parser(description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
+    """The arguments of every tool that builds the config's model; for :func:`load_model_config`.
+
+    Args:
+        description, default_config: see :func:`config_parser`.
+        checkpoint: whether it takes a checkpoint after the config.
+    """
+    parser = config_parser(description, default_config)
     if checkpoint:
-        parser.add_argument('checkpoint', help='training checkpoint, or what tools/deploy.py wrote')
+        parser.add_argument('checkpoint', type=os.path.expanduser, help='training checkpoint, or what tools/deploy.py wrote')
     add_trust(parser)
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME-OF-CONFIG)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='change settings of the config, e.g. train_dataloader.batch_size=4')
+    return parser
+
+
+def run_parser(description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
+    """The arguments of the tools that train or test; for :func:`load_run_config`.
+
+    Args:
+        description, checkpoint, default_config: see :func:`model_parser`.
+    """
+    parser = model_parser(description, checkpoint, default_config)
+    parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/NAME-OF-CONFIG)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     return parser
 
 
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """The argument of every tool that reads checkpoints."""
-    parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='also read checkpoints that hold more than tensors, which can run any code')
-
-
-def training_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
-    """The arguments of the tools that train."""
-    parser = tool_parser(description, checkpoint=False, default_config=default_config)
+def training_parser(description: str, default_config: str | None = None) -> Parser:
+    """The arguments of the tools that train one model; for :func:`load_run_config` and :func:`prepare_training`."""
+    parser = run_parser(description, checkpoint=False, default_config=default_config)
     parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help=AMP_HELP)
     return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The argument of every tool whose config can be changed."""
+    from mmengine.config import DictAction
+    parser.add_argument('--cfg-options', nargs='+', type=assignment, action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='change settings of the config, e.g. train_dataloader.batch_size=4')
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The argument of every tool that reads checkpoints."""
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='also read checkpoints that hold more than tensors and .pt2 files, which can run any '
+                        'code, and files that differ from what their deploy.json records')
 
 
 def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
@@ -129,7 +171,7 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
     """The ``mmengine.Config`` of a tool's arguments.
 
     Args:
-        args: from :func:`tool_parser`.
+        args: from :func:`config_parser`.
         scopes: keys of ``SCOPES``; what the tool works on.
 
     Raises:
@@ -137,10 +179,6 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
         InstallationError: the package of the config's scope is missing.
     """
     from mmengine.config import Config
-
-    from ..core.reading import trust_checkpoints
-    trust_checkpoints(args.trust_checkpoint)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = existing_config(args.config)
     try:
         config = Config.fromfile(path)
@@ -154,43 +192,39 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
         found, hint = (SCOPES[scope][0], f'; use {SCOPES[scope][1]}') if scope in SCOPES else (f'default_scope={scope!r}', '')
         raise UserError(f'config {args.config} is for {found}, this tool needs one for {SCOPES[scopes[0]][0]}{hint}')
     require_mm(scope)
+    import_quietly(('mmseg', scope))
     if args.cfg_options:
+        from .options import check_options
+        check_options(config, args.cfg_options)
         try:
             config.merge_from_dict(args.cfg_options)
         except BROKEN_CONFIG as error:
             raise UserError(f'--cfg-options ({some(args.cfg_options)}) cannot be merged into {args.config}: {error}') from None
+    return config
+
+
+def load_model_config(args: argparse.Namespace, *scopes: str) -> 'Config':
+    """As :func:`load_config`, from the arguments of :func:`model_parser`: checkpoints are trusted as these say."""
+    from ..core.reading import trust_checkpoints
+    trust_checkpoints(args.trust_checkpoint)
+    return load_config(args, *scopes)
+
+
+def load_run_config(args: argparse.Namespace, *scopes: str) -> 'Config':
+    """As :func:`load_model_config`, from the arguments of :func:`run_parser`; with ``launcher`` and ``work_dir``."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config = load_model_config(args, *scopes)
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     return config
 
 
-def ensure_writable(folder: str | Path) -> Path:
-    """Make a folder and check that files can be written into it.
-
-    Raises:
-        UserError: they cannot.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f'folder {folder} cannot be written ({error.strerror}); choose another one') from None
-    return folder
-
-
-def ensure_writable_file(path: str | Path) -> Path:
-    """Make the folder of a file and check that the file can be written.
-
-    Raises:
-        UserError: it cannot.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f'{path} is a folder; expected the name of a file to write')
-    ensure_writable(path.absolute().parent)
-    return path
+def assignment(text: str) -> str:
+    """KEY=VALUE, for argparse."""
+    key, equals, value = text.partition('=')
+    if not (equals and all(key.split('.'))) or any(value.count(first) != value.count(last) for first, last in ('()', '[]')):
+        raise argparse.ArgumentTypeError(f'expected KEY=VALUE with every bracket closed, got {text}')
+    return text
 
 
 def positive(text: str) -> int:

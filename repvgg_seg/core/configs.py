@@ -1,21 +1,76 @@
-"""Finding configs: those of the repository lie beside the package in a clone, and are not in a wheel."""
+"""Finding configs: those of the package are a folder of the repository in a clone, and package data in a wheel."""
+import ast
+import difflib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .command_names import command
 from .errors import UserError
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+PACKAGE = Path(__file__).parents[1]
+CONFIGS = next(folder for folder in (PACKAGE / 'configs', PACKAGE.parent / 'configs') if folder.is_dir())
 
 
-def existing_config(path: str | Path) -> Path:
-    """The path of a config, relative to the working directory or absolute.
+def shipped_configs() -> dict[str, str]:
+    """Names of the configs that come with the package, with the first sentence of the comment at the top of each."""
+    paths = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+    return {path.relative_to(CONFIGS).with_suffix('').as_posix(): _title(path) for path in paths}
+
+
+def _title(path: Path) -> str:
+    lines = path.read_text(encoding='utf-8').splitlines()
+    comment = ' '.join(line.removeprefix('#').strip() for line in lines if line.startswith('#'))
+    return comment.partition('. ')[0].rstrip('.')
+
+
+def existing_config(name: str | Path) -> Path:
+    """The file of a config.
+
+    Args:
+        name: a path, relative to the working directory or absolute; or the name of a config that comes with the package.
 
     Raises:
         UserError: there is no such file.
     """
-    path = Path(path)
+    path = Path(name)
     if path.is_file():
         return path
-    if CONFIGS in path.parents and not CONFIGS.is_dir():
-        raise UserError(f'config {path} does not exist: the installed package has no configs; clone the repository and run '
-                        '"pip install -e ." in it')
-    raise UserError(f'config {path} does not exist; expected a file such as those in configs/')
+    if path.as_posix() in shipped_configs():
+        return CONFIGS / path.with_name(f'{path.name}.py')
+    if path.is_dir():
+        raise UserError(f'config {path} is a folder; expected a file, or a name that {command("configs")} lists')
+    near = nearest_config(path)
+    raise UserError(f'config {path} does not exist; ' + (
+        f'did you mean {near}?' if near else f'expected a file, or a name that {command("configs")} lists'))
+
+
+def nearest_config(path: Path) -> str | None:
+    """The config beside a path that does not exist, or of the package, whose name is most like its name; None if none is."""
+    choices = {name.rpartition('/')[2]: name for name in shipped_configs()}
+    choices |= {other.stem: str(other) for other in path.parent.glob('*.py')}
+    found = difflib.get_close_matches(path.name.removesuffix('.py'), choices, n=1, cutoff=0.8)
+    return choices[found[0]] if found else None
+
+
+def bases_of(config: Path) -> list[Path]:
+    """The files that a config inherits from by ``_base_``, directly or not, each before those that need it."""
+    bases: list[Path] = []
+    for node in ast.parse(config.read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_':
+            named = ast.literal_eval(node.value)
+            for name in [named] if isinstance(named, str) else named:
+                path = (config.parent / name).resolve()
+                if path.is_file():  # Not one of another package, such as mmseg::_base_/default_runtime.py.
+                    bases += [base for base in (*bases_of(path), path) if base not in bases]
+    return bases
+
+
+def files_of_config(config: 'Config') -> list[Path]:
+    """The file that a config was read from, and those that it is based on by ``_base_``; none if it is from no file."""
+    if not config.filename:
+        return []
+    path = Path(config.filename)
+    return [path, *(bases_of(path) if path.suffix == '.py' else [])]

@@ -34,16 +34,18 @@ class TrainingError(UserError):
 
 
 class Interruption(UserError):
-    """A signal asked training to stop, and it did, with a checkpoint.
+    """A signal asked training to stop, and it did, with a checkpoint where the config has some.
 
     Args:
-        message: what was left, and how to go on.
+        message: where it stopped, and what was left.
         signal: its number.
+        resumable: whether a checkpoint was left.
     """
 
-    def __init__(self, message: str, signal: int) -> None:
+    def __init__(self, message: str, signal: int, resumable: bool = True) -> None:
         super().__init__(message)
         self.signal = signal
+        self.resumable = resumable
 
 
 class InstallationError(UserError, ImportError):

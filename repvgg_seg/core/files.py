@@ -40,6 +40,15 @@ def remove_temporaries(folder: Path, pattern: str) -> None:
             file.unlink(missing_ok=True)
 
 
+def identity(path: str | Path) -> tuple[int, int] | None:
+    """What all paths and links to one file share; None where a link leads to nothing."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def flush(path: Path) -> None:
     """Force a file, or the entries of a folder, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)

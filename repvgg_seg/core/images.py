@@ -1,11 +1,29 @@
-"""Finding image files."""
+"""Finding image files, and how large an image may be."""
 import glob
 import os
 from pathlib import Path
 
+from PIL import Image
+
 from .errors import UserError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
+
+MAX_PIXELS = 'REPVGG_SEG_MAX_PIXELS'  # The environment variable; processes that are started take it over.
+
+
+def allow_large_images() -> None:
+    """Let Pillow read images as large as the environment allows; without that it refuses more than 179 megapixels.
+
+    Raises:
+        UserError: the variable is no positive integer.
+    """
+    allowed = os.environ.get(MAX_PIXELS)
+    if allowed is None:
+        return
+    if not allowed.isdecimal() or int(allowed) == 0:
+        raise UserError(f'{MAX_PIXELS} is {allowed!r}; expected the largest number of pixels that an image may have')
+    Image.MAX_IMAGE_PIXELS = -(-int(allowed) // 2)  # Pillow warns from this number on, and refuses twice as many.
 
 
 def image_files(root: str) -> list[str]:
@@ -33,20 +51,14 @@ def list_images(source: str) -> list[Path]:
     return found
 
 
-def name_images(source: str) -> dict[str, Path]:
-    """Images by the names of their outputs: the file names, with folders before them where those are not unique.
+def name_images(source: str) -> list[tuple[str, Path]]:
+    """Images and the names of their outputs: the file names, with folders before them where those are not unique.
 
     Raises:
-        UserError: there is none, or two would have the same output.
+        UserError: there is none.
     """
     found = list_images(source)
     names = [file.stem for file in found]
     if len(set(names)) < len(names) and Path(source).is_dir():
-        names = ['_'.join(file.relative_to(source).with_suffix('').parts) for file in found]
-    images: dict[str, Path] = {}
-    for name, file in zip(names, found):
-        if name in images:
-            raise UserError(f'{images[name]} and {file} would both be written to {name}.png; rename one, or predict them '
-                            'in two calls')
-        images[name] = file
-    return images
+        names = ['_'.join([*file.relative_to(source).parts[:-1], file.stem]) for file in found]
+    return list(zip(names, found))

@@ -59,7 +59,7 @@ def read_checkpoint(source: str | Path) -> Mapping:
             (see :func:`trust_checkpoints`) a pickle that carries code.
     """
     source = str(source)
-    path = _download(source) if is_url(source) else _local_file(source)
+    path = local_file(source)
     try:
         kind = file_kind(path, source)
     except OSError as error:
@@ -85,7 +85,14 @@ def outline(path: Path) -> Mapping:
     return content if isinstance(content, Mapping) else {}
 
 
-def _local_file(source: str) -> Path:
+def local_file(source: str) -> Path:
+    """The file of a checkpoint; that of a URL is downloaded once and kept in torch's hub cache.
+
+    Raises:
+        CheckpointError: there is no such file, or it cannot be downloaded.
+    """
+    if is_url(source):
+        return _download(source)
     try:
         path = Path(source).expanduser()
         if path.is_dir():

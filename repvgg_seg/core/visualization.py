@@ -23,6 +23,25 @@ def colorize(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray
     return _colors(palette)[labels]
 
 
+def viewable(image: np.ndarray) -> np.ndarray:
+    """Turn an image, as a pipeline loads it, into one that can be shown.
+
+    Args:
+        image: (H, W) or (H, W, C) of any type; of three channels or more the first three are blue, green and red, of fewer the
+            first is shown as gray. What does not have 8 bits is scaled so that its finite values fill them.
+
+    Returns:
+        uint8 RGB (H, W, 3), with memory of its own.
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    image = image[..., 2::-1] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+    if image.dtype != np.uint8:
+        finite = np.nan_to_num(image.astype(np.float64), nan=0, posinf=0, neginf=0)
+        image = (finite - finite.min()) * (255 / (np.ptp(finite) or 1))
+    return image.astype(np.uint8)
+
+
 def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]],
             opacity: float = 0.55) -> np.ndarray:
     """Lay coloured labels over an image, with a legend of the classes that occur below it.
@@ -65,7 +84,7 @@ def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]]
     picture = Image.fromarray(labels)
     if palette is not None:
         picture.putpalette(_colors(palette).ravel().tolist())  # Of fewer colors Pillow cuts bits off the values.
-    picture.save(path)
+    picture.save(path, format='PNG')  # Pillow takes names such as "..png" for names without a suffix.
 
 
 def _colors(palette: Sequence[Sequence[int]]) -> np.ndarray:

@@ -11,9 +11,10 @@ from rich.progress import track
 from torch.utils.data import DataLoader
 
 from ..core.errors import DataError, some
+from ..core.files import identity
 from ..core.labels import IGNORE
 from .diagnosis import BINARY
-from .files import Unused, describe_unused, find_images, identity, refuse_special, warn_of_unused
+from .files import Unused, describe_unused, find_images, refuse_special, warn_of_unused
 from .paired import PairedSegDataset
 from .samples import Checked
 from .wrappers import leaves

@@ -87,15 +87,6 @@ def is_special(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
-def identity(path: str) -> tuple[int, int] | None:
-    """What all paths and links to one file share; None where a link leads to nothing."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def refuse_special(path: str, kind: str) -> None:
     """Check that a path does not lead to a pipe, a socket or a device; ``kind`` is that of the file, for the message.
 

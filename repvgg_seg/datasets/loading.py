@@ -1,5 +1,6 @@
 """Loading images and labels, with an error that names the file when something is wrong with it."""
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from ..core.config_types import type_name
 from ..core.environment import require_mm
 from ..core.errors import DataError, UserError
+from ..core.images import MAX_PIXELS
 from ..registry import TRANSFORMS
 from .diagnosis import UNKNOWN, diagnose_channels, diagnose_values
 from .files import refuse_special
@@ -199,6 +201,8 @@ def read_labels(path: str, backend_args: dict | None = None) -> np.ndarray:
 
 def reason_of(error: Exception) -> str:
     """The message of what reading an image raised, without the address of a buffer that Pillow puts into it."""
+    if isinstance(error, Image.DecompressionBombError) and (pixels := re.search(r'[0-9]+', str(error))):
+        return f'{str(error).rstrip(".")}; if it is your own, set the environment variable {MAX_PIXELS}={pixels[0]}'
     return 'no image file' if isinstance(error, UnidentifiedImageError) else str(error)
 
 

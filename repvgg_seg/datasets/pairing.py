@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ..core.errors import DataError, some
-from .files import identity, stem_of, walk
+from ..core.files import identity
+from .files import stem_of, walk
 
 
 class Labels:

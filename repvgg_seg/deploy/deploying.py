@@ -1,7 +1,8 @@
 """Fuse a trained model, export it, prove that it gives the same answer, and only then write it as a folder."""
-import hashlib
 import json
 import os
+import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +12,15 @@ from mmengine.config import Config
 from torch import nn
 
 from .. import __version__
+from ..core.configs import files_of_config
+from ..core.destinations import check_replaced
 from ..core.errors import UserError
-from ..engine.dataset_configs import dataset_metainfo
+from ..core.images import list_images
+from ..core.reading import local_file
+from ..engine.classes import check_same_classes, trained_classes
+from ..engine.dataset_configs import dataset_metainfo, datasets_in, named_classes
 from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
-from ..runtime.predictor import REPORT
+from ..runtime.predictor import REPORT, sha256_of
 from .comparison import as_batch, compare, full_float32, logits_of, timing
 from .evaluation import Evaluation, has_labels
 from .exporting import export
@@ -44,6 +50,8 @@ class DeployReport:
     bytes_after: int | None  # None where the fused weights are not written by themselves.
     milliseconds_before: float
     milliseconds_after: float
+    speedup: tuple[float, float, float]  # Quartiles of the ratio of the two, which were timed in turns.
+    in_channels: int
     input_size: tuple[int, int]
     device: str
     artefacts: dict[str, Artefact]
@@ -62,17 +70,18 @@ class DeployReport:
             lines.append(f'file (MB)   {self.bytes_before / 1e6:>14.1f} -> {self.bytes_after / 1e6:>14.1f}')
         lines.append(
             f'time (ms)   {self.milliseconds_before:>14.1f} -> {self.milliseconds_after:>14.1f}   '
-            f'({self.milliseconds_before / self.milliseconds_after:.2f}x faster; 1x3x{height}x{width}, fp32, {self.device})')
+            f'({self.speedup[1]:.2f}x faster, {self.speedup[0]:.2f}x to {self.speedup[2]:.2f}x in half of the turns; '
+            f'1x{self.in_channels}x{height}x{width}, fp32, {self.device})')
         for name, artefact in self.artefacts.items():
             line = (f'{name:<18} logits differ by {artefact.logit_difference:.1e}, {artefact.changed:.4%} of the pixels change '
-                    f'class; {artefact.bytes / 1e6:.1f} MB, {artefact.milliseconds:.1f} ms on the CPU')
-            if self.device.startswith('cpu'):
-                line += f' ({self.milliseconds_before / artefact.milliseconds:.2f}x faster)'
+                    f'class; {artefact.bytes / 1e6:.1f} MB')
             if artefact.miou is not None:
                 line += f'; mIoU {artefact.miou:.2f}'
             if artefact.higher_precision:
                 line += f'; in higher precision: {", ".join(artefact.higher_precision)}'
             lines.append(line)
+        if self.artefacts:
+            lines.append('how fast the exported files are: tools/benchmark.py artefacts')
         return lines
 
 
@@ -98,17 +107,24 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         The report, which is also in the folder.
 
     Raises:
-        UserError: the checkpoint does not fit, the models disagree, ``out`` holds something else, or the request cannot be met.
+        UserError: the checkpoint does not fit, the models disagree, ``out`` holds something else or what is read, or the
+            request cannot be met.
     """
     request = request or ExportRequest()
     check_request(request)
+    if calibration and 'int8' not in request.precisions:
+        raise UserError('--calibration is for int8 only; add --precision int8, or leave it out')
     out = out.resolve()  # A link stays, what it leads to is replaced.
+    check_replaced(out, inputs_of(config, checkpoint, images, calibration))
     check_replaceable(out)
     if Path(checkpoint).is_dir():
         raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file')
+    weights = local_file(checkpoint)
     device = mmengine.device.get_device()
-    trained, trained_meta = build_trained(config, checkpoint)
+    trained, trained_meta = build_trained(config, str(weights))
     is_segmentor = hasattr(trained, 'decode_head')
+    check_same_classes(f'checkpoint {checkpoint}', trained_classes(trained_meta), 'the test set of the config',
+                       dataset_metainfo(config)['classes'] if is_segmentor else named_classes(config))
     if not is_segmentor and set(request.formats) != {'pth'}:
         raise UserError('a classifier can be fused only, its backbone is exported with the segmentor that it becomes part of; '
                         'leave --formats out')
@@ -132,15 +148,18 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
     miou_before, miou_after = (evaluation and evaluation.of_model(model, f'the {name} model')
                                for model, name in ((trained, 'trained'), (fused, 'fused')))
     before, after = timing([lambda model=model: logits_of(model, batches[0]) for model in (trained, fused)])
+    ratios = statistics.quantiles([first / second for first, second in zip(before, after)], n=4)
     report = DeployReport(
         unit=unit, images=len(pictures), real_images=real, logit_difference=logit_difference, changed=changed,
         evaluated_images=evaluation.images if evaluation else 0, miou_before=miou_before, miou_after=miou_after,
-        parameters_before=count(trained), parameters_after=count(fused), bytes_before=os.path.getsize(checkpoint),
-        bytes_after=None, milliseconds_before=before, milliseconds_after=after, input_size=tuple(batches[0].shape[2:]),
+        parameters_before=count(trained), parameters_after=count(fused), bytes_before=os.path.getsize(weights),
+        bytes_after=None, milliseconds_before=statistics.median(before),
+        milliseconds_after=statistics.median(after), speedup=tuple(ratios), in_channels=batches[0].shape[1],
+        input_size=tuple(batches[0].shape[2:]),
         device=torch.cuda.get_device_name() if device == 'cuda' else f'{device}, {torch.get_num_threads()} threads',
         artefacts={})
     info = dict(repvgg_seg_version=__version__, torch_version=str(torch.__version__), source=Path(checkpoint).name,
-                source_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest())
+                source_sha256=sha256_of(weights))
 
     with replacement(out) as temporary:
         if 'pth' in request.formats:
@@ -148,6 +167,7 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
                         dataset_meta=dataset_metainfo(config) if is_segmentor else trained_meta.get('dataset_meta', {}))
             write_fused(temporary, fused, fused_model_config(config), meta)
             report.bytes_after = os.path.getsize(temporary / FUSED_WEIGHTS)
+            info['files'] = {name: sha256_of(temporary / name) for name in (FUSED_CONFIG, FUSED_WEIGHTS)}
         if is_segmentor:
             info.update(dataset_metainfo(config))
         if set(request.formats) != {'pth'}:
@@ -156,6 +176,19 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
             info.update(description)
         (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
     return report
+
+
+def inputs_of(config: Config, checkpoint: str, *images: str | None) -> Iterator[str | Path]:
+    """What deploying reads: config, checkpoint, images that the user names, and the folders of the datasets."""
+    yield from [*files_of_config(config), checkpoint]
+    for source in filter(None, images):
+        yield from list_images(source)
+    for name in ('train', 'test'):
+        for dataset in datasets_in(config[f'{name}_dataloader'].dataset):
+            prefix = dataset.get('data_prefix') or ''
+            for folder in prefix.values() if isinstance(prefix, dict) else [prefix]:
+                if path := os.path.join(dataset.get('data_root') or '', folder or ''):
+                    yield path
 
 
 def evaluation_for(config: Config, request: ExportRequest, demanded: bool) -> Evaluation | None:
@@ -171,7 +204,7 @@ def evaluation_for(config: Config, request: ExportRequest, demanded: bool) -> Ev
         return evaluation
     if demanded:
         raise UserError(f'--eval compares with the trained model, which gets {size[0]}x{size[1]} pixels of the test set; use '
-                        f'--size {size[0]} {size[1]} or --dynamic')
+                        f'--size {size[0]} {size[1]}, or leave it out')
     return None  # Cut into other windows, the same network has another mIoU.
 
 

@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..engine.dataset_configs import dataset_metainfo
 from ..models.repvgg import RepVGG
 from ..runtime.predictor import Predictor, Run, load_file, sha256_of
-from .comparison import as_batch, compare, logits_of, timing
+from .comparison import as_batch, compare, logits_of
 from .evaluation import Evaluation
 from .formats import FORMATS, PRECISIONS, Artefact, ExportRequest, Format
 from .graph import GraphExporter, check_dynamic, check_exportable, min_size
@@ -133,7 +133,7 @@ class Checker:
         self.images = [in_order(picture, request.channels) for picture in pictures]
 
     def measure(self, write: Write, format_name: str, precision: str, path: Path) -> Artefact:
-        """Write an artefact, load it again, and compare, evaluate and time it."""
+        """Write an artefact, load it again, and compare and evaluate it."""
         # Logits tell more than classes, so they are looked at too where classes are written.
         write('logits', path=path)
         run = load_file(path, precision)
@@ -145,11 +145,10 @@ class Checker:
             labels = [torch.from_numpy(run(image[None])).long() for image in self.images]
             changed = float(torch.cat([(one != each.argmax(1)).flatten() for one, each in zip(labels, self.expected)])
                             .double().mean())
-        milliseconds, = timing([lambda: run(self.images[0][None])])
         parts = [path, *(weights for weights in [path.with_suffix('.bin')] if weights.is_file())]
         return Artefact(
             format_name, precision, self.request.size, 'logits' if self.request.logits else 'labels', difference, changed,
-            self.evaluate(run, path.name), False, [], milliseconds, sum(part.stat().st_size for part in parts),
+            self.evaluate(run, path.name), False, [], sum(part.stat().st_size for part in parts),
             sha256_of(path))
 
     def evaluate(self, run: Run, name: str) -> float | None:

@@ -56,7 +56,7 @@ class ExportRequest:
 
 @dataclass
 class Artefact:
-    """A written file and how it was checked; milliseconds are the median for one image on all threads."""
+    """A written file and how it was checked."""
     format: str
     precision: str
     size: tuple[int, int] | None
@@ -66,7 +66,6 @@ class Artefact:
     miou: float | None  # In per cent, of the test set; None where it was not evaluated.
     undilated: bool
     higher_precision: list[str]  # Of an int8 file: convolutions that are not in 8 bits.
-    milliseconds: float
     bytes: int
     sha256: str
 
@@ -143,6 +142,9 @@ def check_request(request: ExportRequest) -> None:
     if request.undilate and set(request.formats) == {'pth'}:
         raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
                         'besides pth')
+    if set(request.formats) == {'pth'} and (request.logits or request.channels != 'RGB'):
+        raise UserError('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; '
+                        '--logits and --channels need --formats besides pth')
     for precision in request.precisions:
         if not any(precision in FORMATS[name].precisions for name in request.formats):
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]
@@ -168,6 +170,8 @@ def check_request(request: ExportRequest) -> None:
 
 def native_precisions() -> list[str]:
     """Keys of ``PRECISIONS`` in which this CPU computes, rather than in another in its place."""
+    if not torch.backends.mkldnn.is_available():  # What tells of the others is not there either.
+        return ['fp32', 'int8']
     lacking = {'bf16': not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
                'fp16': not torch.ops.mkldnn._is_mkldnn_fp16_supported()}
     return [name for name in PRECISIONS if not lacking.get(name)]

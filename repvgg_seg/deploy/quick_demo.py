@@ -30,7 +30,7 @@ def quick_demo(out: Path, scenes: int = 8, seed: int | None = None) -> float:
     """
     if seed is None:
         seed = int(np.random.default_rng().integers(TRAINED_SEEDS, 2**31))
-    model, _ = build_trained(Config(dict(default_scope='mmseg', model=dict())), str(MODEL))
+    model, _ = build_trained(Config.fromfile(MODEL / 'config.py'), str(MODEL))
     table = np.full(256, IGNORED, np.uint8)
     table[[label_id for _, label_id, _ in CLASSES]] = range(len(CLASSES))
     confusion = np.zeros((len(CLASSES), len(CLASSES)), np.int64)

@@ -3,17 +3,20 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..core.errors import UserError
+from ..core.errors import UserError, some
 from ..core.files import flush
 from ..runtime.predictor import REPORT
 
 TEMPORARY = '.deploying-'  # Names of unfinished folders begin so, beside the folder that they will replace.
+# What the tool writes into a folder.
+WRITTEN = re.compile(r'deploy\.json|config\.py|model\.pth|model\.(fp32|fp16|bf16|int8)(\.ncnn)?\.(onnx|xml|bin|pt2|param)')
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Of Linux.
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)  # An old kernel, or a file system without it.
 
@@ -30,6 +33,9 @@ def check_replaceable(out: Path) -> None:
         raise UserError(f'{out} is a mount point, which cannot be replaced at once; choose a folder in it')
     if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
         raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
+    if foreign := sorted(path.name for path in (out.iterdir() if out.exists() else ()) if not WRITTEN.fullmatch(path.name)):
+        raise UserError(f'folder {out}, which would be replaced, holds {some(foreign)}, which this tool did not write; move '
+                        'that away, or choose another folder')
     for folder in (out.parent, *([out] if out.exists() else [])):
         if not os.access(folder, os.W_OK):
             raise UserError(f'folder {folder} cannot be written; choose another one')

@@ -1,5 +1,6 @@
 """Training and testing a classifier, whose backbone a segmentor can start from."""
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,11 +11,14 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..core.configs import files_of_config
+from ..core.destinations import Output, check_outputs, files_of
 from ..core.environment import require_mm
-from ..core.errors import UserError, some
+from ..core.errors import UserError
 from ..datasets.files import warn_of_unused
-from ..datasets.wrappers import leaves
-from .evaluating import evaluate
+from ..datasets.wrappers import files_of_dataset, leaves
+from .classes import check_same_classes, trained_classes
+from .evaluating import TEST_REPORT, evaluate
 from .hardware import fit_to_hardware
 from .pipelines import set_size
 from .seeded_data import unwrapped
@@ -69,7 +73,15 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
         set_size(config.test_dataloader.dataset.pipeline, size)
     if out:
         config.test_evaluator = [config.test_evaluator, dict(type='repvgg_seg.PredictionWriter', output_file=out)]
-    return evaluate(config, weights, check_classes, checkpoint=str(checkpoint), size=size)
+    outputs = [Output(Path(config.work_dir, TEST_REPORT), 'the metrics'), *([Output(Path(out), '--out')] if out else [])]
+    inputs = [*files_of(checkpoint), *files_of_config(config)]
+
+    def check(model: BaseModel, dataset: BaseDataset, meta: Mapping) -> None:
+        check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set', dataset.metainfo['classes'])
+        check_classes(model, dataset)
+        check_outputs(outputs, chain(inputs, files_of_dataset(dataset)))
+
+    return evaluate(config, weights, check, checkpoint=str(checkpoint), size=size)
 
 
 def spread_num_classes(config: Config) -> None:
@@ -95,29 +107,21 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
     training = unwrapped(loaders[0].dataset).metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
         dataset = unwrapped(loader.dataset)
-        check_classes(model, dataset, dict(dataset_meta=training))
+        check_same_classes('the training set', training['classes'], name, dataset.metainfo['classes'],
+                           'both need the same class folders')
+        check_classes(model, dataset)
         if is_main_process():
             for leaf in leaves(dataset):
                 warn_of_unused(name, getattr(leaf, 'unused', {}))
 
 
-def check_classes(model: BaseModel, dataset: BaseDataset, meta: Mapping) -> None:
-    """Compare the classes of a classifier and a data set.
-
-    Args:
-        model: the classifier.
-        dataset: its data set.
-        meta: of a checkpoint; ``dataset_meta`` in it, where present, has the classes of the training.
+def check_classes(model: BaseModel, dataset: BaseDataset) -> None:
+    """Compare the number of classes of a classifier and a data set.
 
     Raises:
-        UserError: they differ in number, or from those of the training.
+        UserError: they differ.
     """
-    classes = tuple(dataset.metainfo['classes'])
-    trained = tuple((meta.get('dataset_meta') or {}).get('classes') or classes)
-    if classes != trained:
-        raise UserError(f'the training set has {len(trained)} classes, the set to be evaluated {len(classes)}; only in one of '
-                        f'them: {some(sorted({*classes} ^ {*trained})) or "none, but their order differs"}. '
-                        'Both need the same class folders')
+    classes = dataset.metainfo['classes']
     if len(classes) != model.head.num_classes:
         raise UserError(f'the head has num_classes={model.head.num_classes}, but {type(dataset).__name__} has {len(classes)} '
                         'classes; set model.head.num_classes')

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..core.destinations import Output, check_outputs
 from ..core.errors import UserError
 
+LOGS = '*/vis_data/scalars.json'  # In a work dir.
 METRICS = ('mIoU', 'accuracy/top1')
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # Told apart by the color-blind too (Okabe, Ito).
 STYLES = ('-', '--', ':')
@@ -22,13 +24,15 @@ def draw_curves(work_dirs: Sequence[Path], out: Path, labels: Sequence[str] | No
         labels: names of the runs; by default their work dirs, without the folders that they share.
 
     Raises:
-        UserError: a run has logged nothing, there are more runs than looks of a line, or the suffix is unknown.
+        UserError: a run has logged nothing, there are more runs than looks of a line, the suffix is unknown, or the picture
+            would replace a log.
     """
     looks = [dict(color=color, linestyle=style) for style in STYLES for color in COLORS]
     if len(work_dirs) > len(looks):
         raise UserError(f'got {len(work_dirs)} runs, can draw at most {len(looks)} in one picture')
     if not out.suffix:
         raise UserError(f'cannot write {out}: it has no suffix; expected one such as .png or .pdf')
+    check_outputs([Output(out, '--out')], [log for work_dir in work_dirs for log in work_dir.glob(LOGS)])
     figure = Figure(figsize=(10, 4 + 0.12 * len(work_dirs)), layout='constrained')
     left, right = figure.subplots(1, 2)
     drawn = []
@@ -66,9 +70,9 @@ def read_log(work_dir: Path) -> list[dict]:
     Raises:
         UserError: there is no log.
     """
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    logs = sorted(work_dir.glob(LOGS))
     if not logs:
-        raise UserError(f'{work_dir} has no */vis_data/scalars.json; expected the work dir of a training run')
+        raise UserError(f'{work_dir} has no {LOGS}; expected the work dir of a training run')
     run: list[dict] = []
     for log in logs:
         records = [json.loads(line) for line in log.read_text().splitlines()]

@@ -1,5 +1,5 @@
 """Datasets as a config describes them, inside the wrappers of MMEngine and MMSegmentation too."""
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
@@ -41,6 +41,14 @@ def dataset_metainfo(config: Config) -> dict:
             raise UserError(f'the datasets in the test set have different classes: {some(first["classes"])} and '
                             f'{some(other["classes"])}; give all of them the same')
     return first
+
+
+def named_classes(config: Config) -> Sequence[str]:
+    """The classes that a classifier's config, or the class of its test set, names; none where they are the names of folders."""
+    dataset = next(datasets_in(config.test_dataloader.dataset))
+    given = dataset.get('classes')  # MMPretrain's way, a list or a file, beside that of MMEngine.
+    metainfo = dict(dataset.get('metainfo') or {}, **({'classes': given} if given else {}))
+    return class_of(dataset)._load_metainfo(metainfo).get('classes') or ()
 
 
 def class_of(dataset: Mapping) -> type[BaseDataset]:

@@ -7,14 +7,15 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
 from ..core.errors import UserError
 from ..models.pretrained import load_model
+from .console import ConciseRunner
 from .workers import limit_workers, lost_worker
 
+TEST_REPORT = 'test.json'  # In the work dir.
 # Metrics of MMSegmentation's, as a tool prints them.
 TITLES = {'mIoU': 'mIoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}
 
@@ -44,7 +45,7 @@ def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Da
     """
     config.load_from, config.resume = None, False
     notes = limit_workers(config)
-    runner = Runner.from_cfg(config)
+    runner = ConciseRunner.from_cfg(config)
     for note in notes:
         runner.logger.warning(note)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -58,5 +59,5 @@ def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Da
         raise UserError(lost) from None
     metrics = {name: float(value) if np.ndim(value) == 0 else np.asarray(value).tolist() for name, value in found.items()}
     if is_main_process():
-        Path(config.work_dir, 'test.json').write_text(json.dumps({**record, **metrics}))
+        Path(config.work_dir, TEST_REPORT).write_text(json.dumps({**record, **metrics}))
     return metrics

@@ -9,9 +9,11 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from ..core.errors import UserError, some
+from ..core.errors import CheckpointError, UserError
+from ..core.reading import trusted
 from ..registry import MODELS
-from ..runtime.predictor import BACKENDS, REPORT, Predictor, load
+from ..runtime.predictor import BACKENDS, PROGRAM, REPORT, Predictor, load
+from .classes import check_same_classes
 from .trained_model import FUSED_CONFIG
 
 
@@ -19,6 +21,28 @@ def is_exported(checkpoint: str) -> bool:
     """Whether a checkpoint argument is an exported file, or a folder that holds only such."""
     path = Path(checkpoint)
     return path.suffix in BACKENDS or (path.is_dir() and (path / REPORT).is_file() and not (path / FUSED_CONFIG).is_file())
+
+
+def load_exported(checkpoint: str) -> Predictor:
+    """Load an exported file that was given as a checkpoint.
+
+    Raises:
+        UserError: it cannot be loaded, or is not the file that was exported.
+        CheckpointError: it is a program, and checkpoints are not trusted.
+    """
+    refuse_program(Path(checkpoint))
+    return load(checkpoint, verify=not trusted())
+
+
+def refuse_program(path: Path) -> None:
+    """Refuse a ``.pt2`` file, which can run any code, unless checkpoints are trusted.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if path.suffix == PROGRAM and not trusted():
+        raise CheckpointError(f'{path} is a program, which can run any code; if you know who made it, add --trust-checkpoint, '
+                              'else use another format')
 
 
 def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
@@ -46,14 +70,14 @@ class ExportedSegmentor(BaseModel):
     def __init__(self, source: str | Predictor, window: tuple[int, int] | None = None,
                  stride: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.predictor = source if isinstance(source, Predictor) else load(source)
+        self.predictor = source if isinstance(source, Predictor) else load_exported(source)
         if self.predictor.artefact['output'] != 'labels':
             raise UserError(f'{source} was exported with --logits; export it without to test or predict with it here')
         self.window = window
         self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window and stride else (0, 0)
         if window and self.predictor.size and tuple(window) != self.predictor.size:
             raise UserError(f'{source} takes images of {self.predictor.size}, but the config tests in windows of '
-                            f'{tuple(window)}; set model.test_cfg.crop_size, or export with --dynamic')
+                            f'{tuple(window)}; set model.test_cfg.crop_size, or export without --size')
 
     def forward(self, inputs: list[Tensor], data_samples: list, mode: str = 'predict') -> list:
         """Segment images.
@@ -89,7 +113,4 @@ def check_classes_of_export(model: ExportedSegmentor, classes: Sequence[str]) ->
     Raises:
         UserError: they differ.
     """
-    if list(model.predictor.classes) != list(classes):
-        own = model.predictor.classes
-        raise UserError(f'the exported segmentor has the {len(own)} classes {some(own)}, the data set the {len(classes)} '
-                        f'classes {some(classes)}; give the config that it was trained with')
+    check_same_classes('the exported segmentor', model.predictor.classes, 'the test set', classes)

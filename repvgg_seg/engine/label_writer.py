@@ -10,6 +10,11 @@ from ..core.visualization import save_labels
 from ..registry import METRICS
 
 
+def name_of_labels(image: str) -> str:
+    """The name of the file with the labels that were predicted for an image file."""
+    return f'{Path(image).stem}.png'
+
+
 @METRICS.register_module()
 class LabelWriter(BaseMetric):
     """Write each prediction as ``IMAGE-NAME.png``; not a metric, but the place where MMEngine hands predictions out.
@@ -33,7 +38,7 @@ class LabelWriter(BaseMetric):
             palette = self.dataset_meta['palette']
             if self.label_ids:
                 labels, palette = np.asarray(self.dataset_meta['label_ids'], np.uint8)[labels], None
-            save_labels(self.output_dir / f'{Path(sample["img_path"]).stem}.png', labels, palette)
+            save_labels(self.output_dir / name_of_labels(sample['img_path']), labels, palette)
             self.results.append(sample['img_path'])
 
     def compute_metrics(self, results: list) -> dict:

@@ -9,12 +9,18 @@ from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from rich.progress import track
+from torch import Tensor
 
+from ..core.configs import files_of_config
+from ..core.destinations import Output, check_outputs, ensure_writable, files_of
+from ..core.errors import UserError
 from ..core.images import name_images
-from ..core.visualization import overlay, save_labels
+from ..core.visualization import overlay, save_labels, viewable
 from ..datasets.loading import image_pipeline
+from .classes import check_same_classes, trained_classes
 from .dataset_configs import dataset_metainfo, test_pipeline
 from .exported import check_classes_of_export, exported_config, is_exported
+from .pipelines import without_normalize
 from .trained_model import build_trained
 
 
@@ -31,30 +37,41 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         The overlays, in the order of the images.
 
     Raises:
-        UserError: no image there, two images of one name, a damaged image, or weights that do not fit.
+        UserError: no image there, a picture that would replace an image or another picture, a damaged image, or weights that
+            do not fit.
     """
-    images = name_images(source)
+    images = [(path, out / f'{name}.png', out / f'{name}_overlay.png') for name, path in name_images(source)]
+    check_outputs((Output(picture, str(path)) for path, *pictures in images for picture in pictures),
+                  [*(path for path, *_ in images), *files_of(checkpoint), *files_of_config(config)])
+    ensure_writable(out)
     metainfo = dataset_metainfo(config)
     if is_exported(checkpoint):
         init_default_scope(config.get('default_scope', 'mmseg'))
         model = MODELS.build(exported_config(config, checkpoint))
         check_classes_of_export(model, metainfo['classes'])
     else:
-        model = build_trained(config, checkpoint)[0].to(get_device())
-    pipeline = Compose(image_pipeline(test_pipeline(config)))
-    overlays = []
-    for name, path in track(images.items(), description='Predicting'):
+        model, meta = build_trained(config, checkpoint)
+        check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', metainfo['classes'])
+        model = model.to(get_device())
+    steps = image_pipeline(test_pipeline(config))
+    if is_exported(checkpoint):
+        steps, _ = without_normalize(steps)  # Which is part of what was exported.
+    pipeline = Compose(steps)
+    for path, label_map, blended in track(images, description='Predicting'):
         labels, image = segment(model, pipeline, path)
-        save_labels(out / f'{name}.png', labels, metainfo['palette'])
-        overlays.append(out / f'{name}_overlay.png')
-        save_labels(overlays[-1], overlay(image, labels, metainfo['classes'], metainfo['palette']))
-    return overlays
+        save_labels(label_map, labels, metainfo['palette'])
+        save_labels(blended, overlay(image, labels, metainfo['classes'], metainfo['palette']))
+    return [blended for *_, blended in images]
 
 
 @torch.no_grad()
 def segment(model: BaseModel, pipeline: Compose, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The class indices, uint8 (H, W), of an image file, and the image, uint8 RGB (H, W, 3)."""
-    data = pipeline(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
-    image = np.ascontiguousarray(data['inputs'].numpy().transpose(1, 2, 0)[..., ::-1])
+    load, *others = pipeline.transforms
+    data = load(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
+    image = viewable(data['img'])  # Before it is resized, padded or normalized; labels have the size that it has here.
+    data = Compose(others)(data)
+    if not isinstance(data['inputs'], Tensor):
+        raise UserError('the test pipeline makes several images of one (TestTimeAug); leave that to tta_pipeline')
     sample = model.test_step(pseudo_collate([data]))[0]
     return sample.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8), image

@@ -15,6 +15,11 @@ INTERRUPTED = 'interrupted.pth'  # Written where a run was asked to stop.
 NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')
 
 
+def fresh_start(checkpoint: object) -> str:
+    """Advice for a run that cannot be resumed: its work dir holds the checkpoint, so the new run needs another one."""
+    return f'start from its weights in another --work-dir, without --resume (--cfg-options load_from={checkpoint})'
+
+
 def checkpoint_folder(config: Config) -> Path:
     """Where a run writes its checkpoints: its work dir, or below ``out_dir`` of MMEngine's hook a folder of the same name.
 
@@ -93,8 +98,7 @@ def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
                               f'--resume: {damaged[0]}')
     if best and found is None:
         raise CheckpointError(f'{folder} holds only {some(best)}, which has weights but no optimizer to resume from; restore a '
-                              f'regular checkpoint, or train without --resume (--cfg-options load_from={folder / best[0]} '
-                              'starts from these weights)')
+                              f'regular checkpoint, or {fresh_start(folder / best[0])}')
     return found, damaged
 
 

@@ -2,26 +2,34 @@
 from collections.abc import Callable, Mapping
 
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
+from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
-from mmengine.runner import Runner as _MMEngineRunner
+from mmengine.runner import IterBasedTrainLoop as _MMEngineIterLoop
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
 from ..core.config_types import type_name
+from ..core.errors import UserError
 from ..core.reading import read_checkpoint
 from ..models.pretrained import load_beginning, load_model_state
 from ..registry import LOOPS
-from .seeded_data import make_repeatable
+from .checkpointing import CheckpointHook
+from .console import ConciseRunner
+from .optimization import describe, idle_end, resume_optimization
+from .resuming import fresh_start
+from .seeded_data import RepeatableSampler, make_repeatable
 
 # MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
-DURABLE = {'CheckpointHook': 'repvgg_seg.CheckpointHook', 'EpochBasedTrainLoop': 'repvgg_seg.EpochBasedTrainLoop'}
+DURABLE = {name: f'repvgg_seg.{name}' for name in ('CheckpointHook', 'EpochBasedTrainLoop', 'IterBasedTrainLoop')}
 HOOKS = ('FiniteLossHook', 'StopHook')
 
 
 def make_durable(config: Config) -> None:
     """Put our hooks and loop into a config, in the place of MMEngine's or beside them."""
-    if config.train_cfg.pop('by_epoch', False):
-        config.train_cfg.type = 'EpochBasedTrainLoop'
+    if 'by_epoch' in config.train_cfg:
+        config.train_cfg.type = 'EpochBasedTrainLoop' if config.train_cfg.pop('by_epoch') else 'IterBasedTrainLoop'
     config.default_hooks = config.get('default_hooks') or {}
     config.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # As MMEngine.
     for part in (config.train_cfg, config.default_hooks.checkpoint or {}):
@@ -37,23 +45,44 @@ class EpochBasedTrainLoop(_MMEngineLoop):
     """MMEngine's, which can also start in the middle of an epoch.
 
     Attributes:
-        into_epoch: iterations of the next epoch that were done before the run was interrupted.
+        epoch_begin: iterations that were done when the epoch began.
     """
-    into_epoch = 0
+    epoch_begin = 0
 
     def run_epoch(self) -> None:
         """Do what is left of an epoch."""
-        if self.into_epoch:
-            self.dataloader.sampler.skip(self.into_epoch * self.dataloader.batch_size)
+        if done := self.iter - self.epoch_begin:
+            self.dataloader.sampler.skip(done * self.dataloader.batch_size)
         super().run_epoch()
-        self.into_epoch = 0
+        self.epoch_begin = self.iter
 
     def run_iter(self, idx: int, data_batch) -> None:
         """Do an iteration, counted from the beginning of the epoch."""
-        super().run_iter(self.into_epoch + idx, data_batch)
+        super().run_iter(self.iter - self.epoch_begin, data_batch)
 
 
-class Runner(_MMEngineRunner):
+class Batches(_InfiniteDataloaderIterator):
+    """MMEngine's, which also finds its place after passes over a set whose sampler has an end."""
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Leave out the batches of iterations that were done."""
+        sampler = self._dataloader.sampler
+        if isinstance(sampler, RepeatableSampler) and not isinstance(sampler.sampler, InfiniteSampler):
+            self._epoch, num_iters = divmod(num_iters, len(self._dataloader))
+            sampler.set_epoch(self._epoch)
+        super().skip_iter(num_iters)
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(_MMEngineIterLoop):
+    """MMEngine's, with :class:`Batches`."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataloader_iterator = Batches(self.dataloader)
+
+
+class Runner(ConciseRunner):
     """MMEngine's, with data that do not depend on processes, workers and interruptions, and safe loading of checkpoints.
 
     Attributes:
@@ -64,7 +93,48 @@ class Runner(_MMEngineRunner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """Build a loader; see :func:`repvgg_seg.engine.seeded_data.make_repeatable`."""
-        return make_repeatable(_MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
+        return make_repeatable(ConciseRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
+
+    def load_or_resume(self) -> None:
+        """Note what the config says about the optimization, then go on from a checkpoint, if there is one."""
+        if (idle := idle_end(self)) and not self._resume:
+            self.logger.warning(idle)
+        self.record = {**self.record, 'optimization': describe(self)}
+        super().load_or_resume()
+
+    def resume(self, filename: str, *_, **__) -> None:
+        """Go on from a checkpoint, as the config says; see :func:`~repvgg_seg.engine.optimization.resume_optimization`.
+
+        Args:
+            filename: path or URL.
+
+        Raises:
+            UserError: the config cannot go on from there; the message says why, and what to do.
+        """
+        checkpoint = self.load_checkpoint(filename)
+        meta, loop = checkpoint['meta'], self.train_loop
+        loop._iter, loop._epoch = meta['iter'], meta['epoch']
+        if isinstance(loop, _MMEngineIterLoop):
+            loop._epoch = 0  # MMEngine counts one when training ends, even if more iterations are added later.
+        else:
+            into_epoch = meta.get('into_epoch', 0 if meta['epoch'] else meta['iter'])  # MMEngine does not say.
+            loop.epoch_begin = meta['iter'] - into_epoch
+            if (loop.epoch_begin and not meta['epoch']) or into_epoch > 1.01 * len(loop.dataloader):
+                raise UserError(f'{filename} was trained with IterBasedTrainLoop, the config has EpochBasedTrainLoop, which '
+                                'needs an epoch to go on from; resume with train_cfg as it was, or '
+                                f'{fresh_start(filename)}')
+        if idle := idle_end(self):
+            before = checkpoint['message_hub'].get('runtime_info', {}).get('max_iters')
+            if before != self.max_iters:
+                raise UserError(f'{filename} is of a training of {before} iterations: {idle}')
+            self.logger.warning(idle)
+        self.message_hub.load_state_dict(checkpoint['message_hub'])
+        changed = resume_optimization(self, checkpoint, filename)
+        if changed:
+            rates = sorted({rate for group in self.optim_wrapper.get_lr().values() for rate in group})
+            self.logger.warning(f'The settings of optimizer or schedule are not those of {filename}; from here on they are as '
+                                f'in the config, with a learning rate of {", ".join(f"{rate:g}" for rate in rates)}')
+        self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}')
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: list = ()) -> dict:
@@ -83,6 +153,11 @@ class Runner(_MMEngineRunner):
             CheckpointError: unreadable, or it does not fit the model.
         """
         checkpoint = read_checkpoint(filename)
+        if self._resume and not any(isinstance(hook, EMAHook) for hook in self.hooks):
+            # MMEngine's hook puts the averages in the place of the weights that are trained, and these among the averages.
+            trained = {key: checkpoint['ema_state_dict'][f'module.{key}'] for key in checkpoint['state_dict']
+                       if f'module.{key}' in checkpoint.get('ema_state_dict', {})}
+            checkpoint = {**checkpoint, 'state_dict': {**checkpoint['state_dict'], **trained}}
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         (load_model_state if self._resume else load_beginning)(model, checkpoint, filename)
@@ -90,6 +165,20 @@ class Runner(_MMEngineRunner):
         self.logger.info(f'Loaded {filename}')
         return checkpoint
 
-    def save_checkpoint(self, *args, meta: dict | None = None, **kwargs) -> None:
-        """Save a checkpoint as MMEngine does, with the run's ``record`` in its ``meta``."""
-        super().save_checkpoint(*args, meta={**self.record, **(meta or {})}, **kwargs)
+    def save_checkpoint(self, *args, meta: dict | None = None, by_epoch: bool = True, **kwargs) -> None:
+        """Save a checkpoint as MMEngine does; its ``meta`` has the run's ``record``, and how far into an epoch that was."""
+        meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **self.record, **(meta or {})}
+        begin = getattr(self.train_loop, 'epoch_begin', None)
+        meta['into_epoch'] = 0 if begin is None or meta['epoch'] > self.epoch else meta['iter'] - begin
+        super().save_checkpoint(*args, meta=meta, by_epoch=by_epoch, **kwargs)
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call hooks; before and after all those of a validation the savers, while the model has the weights in training."""
+        savers = [hook for hook in self.hooks if isinstance(hook, CheckpointHook)]
+        if fn_name == 'before_val':
+            for saver in savers:
+                saver.before_validation(self)
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'after_val':
+            for saver in savers:
+                saver.after_validation(self)

@@ -1,5 +1,7 @@
 """Training and testing a segmentor."""
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,23 @@ from mmengine.dist import get_world_size, is_main_process
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from ..core.configs import files_of_config
+from ..core.destinations import Output, check_outputs, ensure_writable, files_of
 from ..core.errors import UserError
+from ..core.images import image_files
 from ..core.labels import check_class_count
 from ..datasets.checking import check_sample
+from ..datasets.wrappers import files_of_dataset, images_of_dataset
 from .batches import evaluate_by_size
+from .classes import check_same_classes, trained_classes
 from .dataset_configs import datasets_in
-from .evaluating import evaluate
+from .evaluating import TEST_REPORT, evaluate
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
 from .input_check import check_inputs
+from .label_writer import name_of_labels
 from .model_check import check_model
 from .seeded_data import unwrapped
 from .trained_model import resolve
@@ -49,7 +57,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         ``submit``.
 
     Raises:
-        UserError: the checkpoint, the classes or the data set do not fit.
+        UserError: the checkpoint, the classes or the data set do not fit, or what is written would replace what is read or each
+            other.
     """
     if is_exported(checkpoint):
         if tta:
@@ -68,14 +77,27 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         config.model = ConfigDict(**config.tta_model, module=config.model)
     writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
                for folder in (out, submit) if folder]
+    inputs = [*files_of(checkpoint), *files_of_config(config)]
     if submit:
         for dataset in datasets_in(config.test_dataloader.dataset):
+            inputs += image_files(os.path.join(dataset.get('data_root') or '', dataset.data_prefix.get('seg_map_path') or ''))
             dataset.data_prefix.seg_map_path = None
         config.test_evaluator = writers
     elif writers:
         config.test_evaluator = [config.test_evaluator, *writers]
-    return evaluate(config, weights, lambda model, dataset, meta: check_classes(model, dataset),
-                    checkpoint=str(checkpoint), tta=tta)
+
+    def check(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
+        check_classes(model, dataset)
+        check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set',
+                           dataset.metainfo.get('classes') or ())
+        folders = [Path(folder) for folder in (out, submit) if folder]
+        pictures = [Output(folder / name_of_labels(path), path) for folder in folders for path in images_of_dataset(dataset)]
+        check_outputs([Output(Path(config.work_dir, TEST_REPORT), 'the metrics'), *pictures],
+                      chain(inputs, files_of_dataset(dataset)))
+        for folder in folders:
+            ensure_writable(folder)
+
+    return evaluate(config, weights, check, checkpoint=str(checkpoint), tta=tta)
 
 
 def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
@@ -86,9 +108,12 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
             batch, or a batch of one image meets the batch norm of the 1x1 pooled map.
         DataError: a sample of the images and labels shows a fault.
     """
+    training = loaders[0].dataset.metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
         dataset = unwrapped(loader.dataset)
         check_classes(model, dataset)
+        check_same_classes('the training set', training.get('classes') or (), name, dataset.metainfo.get('classes') or (),
+                           'give both the same metainfo')
         if is_main_process():
             check_sample(name, dataset)
             check_inputs(name, loader, config, training=loader is loaders[0])

@@ -13,9 +13,10 @@ from mmengine.runner import Runner
 from ..core.errors import Interruption, TrainingError
 from ..registry import HOOKS
 from .checkpointing import CheckpointHook
-from .resuming import INTERRUPTED, advice
+from .resuming import advice
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NOTHING_LEFT = 'this config saves no checkpoints'
 
 
 @HOOKS.register_module()
@@ -48,7 +49,7 @@ class StopHook(Hook):
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.into_epoch = 0
+        self.in_iteration = False  # Then what there is to save is half done.
         self.handlers: dict[int, Callable | int | None] = {}
 
     def before_run(self, runner: Runner) -> None:
@@ -60,13 +61,10 @@ class StopHook(Hook):
         """Listen no more."""
         self.restore_handlers()
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Note where in the epoch the run stands."""
-        self.into_epoch = getattr(runner.train_loop, 'into_epoch', 0)  # A loop of iterations has no epochs.
-
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Let PyTorch notice between iterations that a loader's worker has died; its handler would break into one."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.in_iteration = True
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         """Stop if a signal asked for it.
@@ -74,13 +72,9 @@ class StopHook(Hook):
         Raises:
             Interruption: it did; a checkpoint was written.
         """
-        self.into_epoch = batch_idx + 1
+        self.in_iteration = False
         if anywhere(self.received is not None):
             self.stop(runner, runner.iter + 1)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Note where in the epoch the run stands."""
-        self.into_epoch = 0
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: list | None = None) -> None:
         """As after an iteration of training."""
@@ -99,15 +93,15 @@ class StopHook(Hook):
         """
         left = self.save(runner, iterations)
         number = self.received or signal.SIGTERM
-        raise Interruption(f'stopped by {signal.Signals(number).name} after iteration {iterations}; {left}', number)
+        raise Interruption(f'stopped by {signal.Signals(number).name} after iteration {iterations}; {left}', number,
+                           resumable=left != NOTHING_LEFT)
 
     def save(self, runner: Runner, iterations: int) -> str:
-        """Save a checkpoint wherever the run stands, after as many iterations; how to go on, in words."""
+        """Save a checkpoint wherever the run stands, after as many iterations; what is there now, in words."""
         saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if saver is None:
-            return 'this config saves no checkpoints'
-        saver.save_interrupted(runner, iterations, self.into_epoch)
-        return f'go on from {Path(saver.out_dir, INTERRUPTED)} with --resume'
+            return NOTHING_LEFT
+        return f'the run can be resumed from {saver.save_interrupted(runner, iterations)}'
 
     def restore_handlers(self) -> None:
         """Give signals back the meaning that they had."""

@@ -10,6 +10,8 @@ from ..core.errors import CheckpointError
 from ..core.reading import read_checkpoint, trusted
 from ..models.pretrained import load_model
 from ..models.weights import state_dict_of
+from ..runtime.predictor import check_hash
+from ..runtime.report import REPORT, read_report
 from .model_check import check_model
 from .plain_config import check_words, read_plain_config
 
@@ -29,6 +31,7 @@ def resolve(config: Config, checkpoint: str) -> str:
 
     Raises:
         CheckpointError: a folder without a fused model of this kind in it, or a file that cannot be read.
+        UserError: a file in the folder is not the one that was written.
     """
     if Path(checkpoint).is_dir():
         folder = Path(checkpoint)
@@ -45,6 +48,7 @@ def resolve(config: Config, checkpoint: str) -> str:
                                   'that it was trained with')
         if not trusted():
             check_words(fused, config.model, folder)
+            check_files(folder)
         config.model, checkpoint = ConfigDict(fused), str(folder / FUSED_WEIGHTS)
     head = config.model.get('head')
     if head and head.get('num_classes', ...) is None:
@@ -54,6 +58,18 @@ def resolve(config: Config, checkpoint: str) -> str:
                                   'tools/classify_train.py wrote')
         head.num_classes = len(weights['head.fc.bias'])
     return checkpoint
+
+
+def check_files(folder: Path) -> None:
+    """Compare the files of a fused model with the hashes in its ``deploy.json``, if it has one with hashes.
+
+    Raises:
+        UserError: they differ, or ``deploy.json`` is broken.
+    """
+    if (folder / REPORT).is_file():
+        hashes = read_report(folder).get('files', {})
+        for name in (FUSED_CONFIG, FUSED_WEIGHTS):
+            check_hash(folder / name, hashes.get(name))
 
 
 def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:

@@ -1,6 +1,8 @@
 """Training, with what can go wrong checked before it starts."""
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from fnmatch import fnmatch
 from pathlib import Path
 
 from mmengine.config import Config
@@ -9,13 +11,16 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..core.config_types import type_name
 from ..core.errors import TrainingError, UserError
+from ..core.files import identity
 from ..core.run_checkpoints import BEST, find_checkpoint
 from .checkpointing import CheckpointHook
+from .classes import check_same_classes, trained_classes
 from .hardware import fit_amp, fit_to_hardware
 from .locking import locked
 from .metrics import check_save_best, given_by
-from .resuming import advice, checkpoint_folder, find_what_to_resume
+from .resuming import INTERRUPTED, advice, checkpoint_folder, find_what_to_resume, fresh_start
 from .runner import Runner, make_durable
 from .stopping import StopHook
 from .workers import limit_workers, lost_worker
@@ -47,6 +52,7 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         for place in {place.resolve(): place for place in (Path(config.work_dir), folder)}.values():
             locks.enter_context(locked(place))
         resumed, number, notes = find_what_to_resume(config)
+        check_starting_points(config, folder)
         notes += [*fit_amp(config), *limit_workers(config)]
         runner = Runner.from_cfg(config)
         if base:
@@ -67,10 +73,44 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         runner.record = dict(run=number, data=data_of(loaders[0]))
         if resumed:
             check_resumption(config.load_from, resumed, runner.record['data'])
+            check_length(config.load_from, resumed['iter'], runner.max_iters)
+            check_same_classes(f'checkpoint {config.load_from}', trained_classes(resumed), 'the training set',
+                               getattr(loaders[0].dataset, 'metainfo', {}).get('classes') or (),
+                               f'resume with the same training set, or {fresh_start(config.load_from)}')
         log_effective_batch(runner, loaders[0])
         run(runner)
     barrier()  # The main process writes the checkpoints.
     return find_checkpoint(folder)
+
+
+def check_starting_points(config: Config, folder: Path) -> None:
+    """Check that the weights from which a training starts have no name, in the folder of its checkpoints, that it may write.
+
+    Raises:
+        UserError: they have.
+    """
+    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    template = hook.get('filename_tmpl') or INTERRUPTED
+    names = ['epoch_*.pth', 'iter_*.pth', f'{BEST}*', INTERRUPTED, template.replace('{}', '*')]
+    starting_points = list(pretrained(config.model))
+    if config.get('load_from') and not config.resume:
+        starting_points.append(config.load_from)
+    for path in map(os.path.realpath, starting_points):
+        if identity(os.path.dirname(path)) == identity(folder) and any(fnmatch(os.path.basename(path), name) for name in names):
+            raise UserError(f'training starts from {path}, but can write a checkpoint of that name itself; choose another '
+                            '--work-dir, or copy the file to another folder')
+
+
+def pretrained(part: object) -> Iterator[str]:
+    """The checkpoints that ``init_cfg`` names anywhere in the config of a model."""
+    if isinstance(part, Mapping):
+        if type_name(part) == 'Pretrained' and isinstance(part.get('checkpoint'), str):
+            yield part['checkpoint']
+        for value in part.values():
+            yield from pretrained(value)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from pretrained(value)
 
 
 def outcome(checkpoint: Path | None) -> str:
@@ -112,7 +152,8 @@ def run(runner: Runner) -> None:
     try:
         runner.train()
     except (RuntimeError, EOFError, ConnectionError) as error:  # The last two: a worker ended while it handed a batch over.
-        alone = get_world_size() == 1  # Processes that others wait for cannot save alone.
+        # Processes that others wait for cannot save alone; in an iteration nobody can.
+        alone = get_world_size() == 1 and not stopper.in_iteration
         if stopper.received is not None and alone:
             stopper.stop(runner, runner.iter)
         if (lost := lost_worker(error)) is None:
@@ -153,7 +194,22 @@ def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> 
                          for data in (now, before))
         raise UserError(f'{checkpoint} was trained with {wanted}, resuming it would take {found}; resume with the same '
                         'training set and as many images an iteration as before (train_dataloader.batch_size times the number '
-                        f'of processes), or start from its weights without --resume (--cfg-options load_from={checkpoint})')
+                        f'of processes), or {fresh_start(checkpoint)}')
+
+
+def check_length(checkpoint: str, done: int, planned: int) -> None:
+    """Check that there is something left to do.
+
+    Args:
+        checkpoint: name of the checkpoint to resume from.
+        done, planned: iterations that it was trained for, and those of the config.
+
+    Raises:
+        UserError: the config ends before.
+    """
+    if done > planned:
+        raise UserError(f'{checkpoint} was trained for {done} iterations, the config ends after {planned}; raise '
+                        'train_cfg.max_epochs or max_iters, or use the checkpoint as it is')
 
 
 def check_metrics(runner: Runner) -> None:

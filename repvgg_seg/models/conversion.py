@@ -3,6 +3,7 @@ from pathlib import Path
 
 import torch
 
+from ..core.destinations import Output, check_outputs
 from ..core.errors import CheckpointError, UserError, some
 from ..core.reading import read_checkpoint
 from . import RepVGG
@@ -29,13 +30,15 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str |
 
     Raises:
         CheckpointError: the source cannot be read, or is not a whole RepVGG; nothing was written.
-        UserError: the target is the source.
+        UserError: the target is the source, or a folder.
     """
-    if target.exists() and Path(source).exists() and target.samefile(source):
-        raise UserError(f'cannot write {target}: it is the source; give another file')
+    check_outputs([Output(target, 'DST')], [source])
     found = backbone_of(state_dict_of(read_checkpoint(source), source, key), source, prefix)
     weights, fused, lines = dict(found.weights), found.fused, []
-    arch = arch_of(weights)
+    try:
+        arch = arch_of(weights)
+    except UserError as error:
+        raise CheckpointError(f'checkpoint {source} has tensors of other shapes than those of any RepVGG ({error})') from None
     if arch is None:
         raise CheckpointError(f'checkpoint {source} is not a whole RepVGG: it has no block in one of the four stages')
     stem = weights.get('stem.conv.weight' if fused else 'stem.conv.branch_3x3.conv.weight')

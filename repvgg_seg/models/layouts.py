@@ -6,6 +6,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from ..core.errors import UserError
 from .archs import ARCHS, BASE_WIDTHS, RepVGGArch
 
 
@@ -136,7 +137,10 @@ def arch_of(state: Mapping[str, Tensor], prefix: str = '') -> RepVGGArch | None:
 
 def describe_arch(state: Mapping[str, Tensor], prefix: str = '') -> str:
     """Name the architecture that tensors in our layout belong to, e.g. ``RepVGG-A0``; empty if they hold no RepVGG."""
-    arch = arch_of(state, prefix)
+    try:
+        arch = arch_of(state, prefix)
+    except UserError:
+        return 'tensors of other shapes than those of any RepVGG'
     if arch is None:
         return ''
     name = next((name for name, known in ARCHS.items() if known == arch), None)

@@ -23,7 +23,7 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = None) -> dict[str, Tensor]:
     """The weights in a checkpoint, bare or under one of the usual keys, without what wrappers put into their names.
 
-    Where there are averaged weights (EMA) beside others, the others are taken, and both are named in the log.
+    Where there are others beside those that are taken, such as averaged ones (EMA) or a teacher's, both are named in the log.
 
     Args:
         checkpoint: what was read.
@@ -39,8 +39,6 @@ def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = Non
         if not isinstance(named, Mapping):
             raise CheckpointError(f'checkpoint {source} has no weights under the key {key!r}; its keys are {some(checkpoint)}')
         inside = named
-    else:
-        _log_choice(checkpoint, source)
     for _ in range(MAX_DEPTH):
         below = next(iter(_weights_keys(inside)), None)
         if below is None:
@@ -50,11 +48,18 @@ def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = Non
     state = {name: Tensor.detach(value) for name, value in inside.items()
              if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
+        if key is None and (places := _places_of_tensors(checkpoint)):
+            raise CheckpointError(f'checkpoint {source} has no weights under a usual key, but tensors under '
+                                  f'{some(map(repr, places))}; say which, as the key of load_pretrained or of init_cfg, or '
+                                  'with tools/convert_weights.py --key')
         arrays = any(isinstance(value, np.ndarray) for value in inside.values())
         raise CheckpointError(f'checkpoint {source} holds ' + ('NumPy arrays instead of tensors' if arrays else 'no weights')
                               + f'; its keys are {some(inside) or "none"}')
     check_form(state, source)
-    return _unwrapped(state)
+    state = _unwrapped(state)
+    if key is None:
+        _log_choice(checkpoint, state, source)
+    return state
 
 
 def check_form(state: Mapping[str, Tensor], source: str | Path) -> None:
@@ -86,8 +91,11 @@ def check_values(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sour
         if dtype not in fits:
             _refuse(source, f'of the type {str(dtype).removeprefix("torch.")}',
                     (name for name in wanted if state[name].dtype == dtype), 'expected floating-point weights')
-    _refuse(source, 'not finite (NaN or infinite)', not_finite(state),
+    _refuse(source, 'not finite (NaN or infinite)',
+            not_finite({name: state[name].to(wanted[name].dtype) for name in wanted}),  # Which can be too small for them.
             'its training diverged: take a checkpoint from before that')
+    _refuse(source, 'variances below 0', (name for name in wanted if name.endswith('running_var') and (state[name] < 0).any()),
+            'it is damaged: take another checkpoint')
 
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
@@ -121,13 +129,36 @@ def _weights_keys(checkpoint: Mapping) -> Sequence[str]:
     return [key for key in (*WEIGHTS_KEYS, *AVERAGED_KEYS) if isinstance(checkpoint.get(key), Mapping) and checkpoint[key]]
 
 
-def _log_choice(checkpoint: Mapping, source: str | Path) -> None:
-    taken, *others = _weights_keys(checkpoint) or ('', )
-    if averaged := [key for key in others if key in AVERAGED_KEYS]:
-        swapped = taken == 'state_dict' and averaged == ['ema_state_dict']
-        print_log(f'Of {source} the weights under {taken!r} are taken, not those under {some(map(repr, averaged))}'
+def _places_of_tensors(checkpoint: Mapping, known: Callable[[str], bool] = lambda name: True, count: int = 1) -> list[str]:
+    """The keys at the top under which there are tensors, at any of a few levels.
+
+    Args:
+        checkpoint: what was read.
+        known: whether a name, or the end of one after a dot, is one that counts.
+        count: how many there must be in one mapping.
+    """
+    def holds(part: object, depth: int) -> bool:
+        if not isinstance(part, Mapping):
+            return False
+        names = [name for name, value in part.items() if isinstance(name, str) and isinstance(value, Tensor)]
+        return (sum(prefixes_of(names, known).values()) >= count
+                or depth > 0 and any(holds(value, depth - 1) for value in part.values()))
+
+    return [key for key, value in checkpoint.items() if holds(value, MAX_DEPTH)]
+
+
+def _log_choice(checkpoint: Mapping, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Name the keys at the top under which there are at least half as many tensors with the names of those that were taken."""
+    taken = next(iter(_weights_keys(checkpoint)), None)
+    ends = {name[match.end():] for name in state for match in re.finditer(r'^|\.', name)}
+    known = {name for name in ends if '.' in name} | state.keys()
+    places = _places_of_tensors(checkpoint, known.__contains__, (len(state) + 1) // 2)
+    if others := [key for key in places if key != taken]:
+        swapped = taken == 'state_dict' and others == ['ema_state_dict']
+        where = 'at the top' if taken is None else f'under {taken!r}'
+        print_log(f'Of {source} the weights {where} are taken, not those under {some(map(repr, others))}'
                   + (" (MMEngine's EMAHook saves the averaged weights under the former, the raw ones under the latter)"
-                     if swapped else ' (averaged ones)')
+                     if swapped else '')
                   + '; to take others, give load_pretrained a key, or init_cfg, or tools/convert_weights.py --key',
                   logger='current')
 

@@ -22,6 +22,7 @@ from ..core.labels import check_class_count
 from .report import OPENVINO_PRECISION, REPORT, read_report
 
 PROGRAM = '.pt2'
+OVERLAP = 64  # Pixels that neighboring windows share by default.
 WITH_WEIGHTS_BESIDE = ('.xml', '.param')  # In a .bin file of the same name.
 # What the backends raise on damaged files.
 UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
@@ -54,23 +55,23 @@ class Predictor:
         self.min_size = info['min_size']
 
     @overload
-    def __call__(self, images: np.ndarray, tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
+    def __call__(self, images: np.ndarray, tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] | None = ...,
                  batch_size: int = ...) -> np.ndarray: ...
 
     @overload
-    def __call__(self, images: Sequence[np.ndarray], tile: tuple[int, int] | None = ..., overlap: int | tuple[int, int] = ...,
-                 batch_size: int = ...) -> list[np.ndarray]: ...
+    def __call__(self, images: Sequence[np.ndarray], tile: tuple[int, int] | None = ...,
+                 overlap: int | tuple[int, int] | None = ..., batch_size: int = ...) -> list[np.ndarray]: ...
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
-                 overlap: int | tuple[int, int] = 64, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
+                 overlap: int | tuple[int, int] | None = None, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
         """Segment an image, or some.
 
         Args:
             images: uint8 (H, W, 3), or a list of such, of any sizes.
             tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
                 to that, one of any size does not cut.
-            overlap: of neighbouring windows, in pixels, or one for each axis. Each pixel is taken from the window in which it
-                is further inside.
+            overlap: of neighbouring windows, in pixels, or one for each axis; by default 64, but at most half a window. Each
+                pixel is taken from the window in which it is further inside.
             batch_size: windows of an image that are computed at once.
 
         Returns:
@@ -79,12 +80,18 @@ class Predictor:
         Raises:
             UserError: an image or a tile does not have the form or size that the artefact takes.
         """
-        if batch_size < 1:
+        if not isinstance(batch_size, Integral) or batch_size < 1:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
-        shared: tuple[int, int] = (int(overlap), ) * 2 if isinstance(overlap, Integral) else overlap  # type: ignore[assignment]
+        if tile is not None:
+            tile = _pair(tile, f'tile must be height and width, {self.min_size} or more each')
+        tile = tile or self.size
+        if overlap is None:
+            overlap = tuple(min(OVERLAP, length // 2) for length in tile or (0, 0))
+        shared = _pair((overlap, overlap) if isinstance(overlap, Integral) else overlap,
+                       'overlap must be a number of pixels, or one for each axis')
         if isinstance(images, np.ndarray):
-            return self._segment(images, tile or self.size, shared, batch_size)
-        return [self._segment(image, tile or self.size, shared, batch_size) for image in images]
+            return self._segment(images, tile, shared, batch_size)
+        return [self._segment(image, tile, shared, batch_size) for image in images]
 
     def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: tuple[int, int],
                  batch_size: int) -> np.ndarray:
@@ -107,15 +114,27 @@ class Predictor:
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
-        if tile is not None and not (isinstance(tile, (tuple, list)) and len(tile) == 2 and min(tile) >= self.min_size):
+        if tile is not None and min(tile) < self.min_size:
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
-        if self.size and tile is not None and tuple(tile) != self.size:
+        if self.size and tile is not None and tile != self.size:
             raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
-                            'with --dynamic for other sizes')
+                            'without --size for other sizes')
         smallest = self.size or (self.min_size, self.min_size)
         if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:
             raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artefact takes '
                             f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
+
+
+def _pair(value: object, expected: str) -> tuple[int, int]:
+    """Two integers, of NumPy or Python, as those of Python.
+
+    Raises:
+        UserError: the value is something else than two of them; the message begins with what is expected.
+    """
+    given = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
+    if len(given) != 2 or not all(isinstance(each, Integral) for each in given):
+        raise UserError(f'{expected}, got {value}')
+    return int(given[0]), int(given[1])
 
 
 class Window(NamedTuple):
@@ -158,6 +177,10 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
         UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or not the exported one.
         InstallationError: the backend is not installed.
     """
+    if threads is not None:
+        if not isinstance(threads, Integral) or threads < 1:
+            raise UserError(f'threads must be 1 or more, or None, got {threads}')
+        threads = int(threads)
     source = Path(source)
     folder = source if source.is_dir() else source.parent
     info = read_report(folder)
@@ -198,7 +221,8 @@ def check_hash(path: Path, expected: str | None) -> None:
     # Version 0.1.0 hashed OpenVINO's weights with every file of the same name that was written after them.
     if (found := sha256_of(path)) != expected and not (weights.is_file() and _sha256(path, weights) == expected):
         raise UserError(f'{path} is not the file that was exported: its sha256 begins with {found[:12]}, the one in {REPORT} '
-                        f'with {expected[:12]}; copy or export it again, or load it as it is with load(..., verify=False)')
+                        f'with {expected[:12]}; copy or export it again, or load it as it is with --trust-checkpoint, in '
+                        'Python with load(..., verify=False)')
 
 
 def _sha256(*parts: Path) -> str:

@@ -36,7 +36,9 @@ def problem_of(info: object) -> str | None:
     """What is wrong with the content of a ``deploy.json``; None if nothing."""
     if not isinstance(info, Mapping):
         return f'it holds {"null" if info is None else f"a {type(info).__name__}"}, not an object'
-    artefacts = info.get('artefacts', {})
+    artefacts, files = info.get('artefacts', {}), info.get('files', {})
+    if not isinstance(files, Mapping) or not all(isinstance(value, str) for value in files.values()):
+        return 'files is not an object of names and their sha256'
     if not isinstance(artefacts, Mapping):
         return f'artefacts is {_kind(artefacts)}, not an object'
     for name, entry in artefacts.items():

@@ -73,8 +73,8 @@ def test_resuming_with_another_batch_is_refused(run_tool, classifier_config, tmp
     assert_error_line(
         result, f'error: {tmp_path}/epoch_1.pth was trained with 3 iterations an epoch (12 images, 4 an iteration), resuming '
         'it would take 6 iterations an epoch (12 images, 2 an iteration); resume with the same training set and as many images '
-        'an iteration as before (train_dataloader.batch_size times the number of processes), or start from its weights without '
-        f'--resume (--cfg-options load_from={tmp_path}/epoch_1.pth)')
+        'an iteration as before (train_dataloader.batch_size times the number of processes), or start from its weights in '
+        f'another --work-dir, without --resume (--cfg-options load_from={tmp_path}/epoch_1.pth)')
 
 
 def test_equivalent_kernel_decay_is_one_option(run_tool, classifier_config, tmp_path):
@@ -205,7 +205,8 @@ def cut_image(data: Path) -> None:
 
 
 @pytest.mark.parametrize(('damage', 'message'), [
-    (without_training_class, r'the training set has 2 classes, the set to be evaluated 3; only in one of them: green\. Both'),
+    (without_training_class, "^error: the training set and the validation set have different classes: 'green' only in the "
+     'second; both need the same class folders$'),
     (without_validation, r'no data set: folder \S+val does not exist; expected one folder per class'),
     (empty_class, r'1 of 3 class folders in \S+train have no image \(green\)'),
     (cut_image, r'image \S+green/1.png cannot be read .*; replace or remove it'),
@@ -222,7 +223,8 @@ def test_broken_data_ends_in_one_line(run_tool, classifier_config, folders, tmp_
 @pytest.mark.parametrize(('tool', 'options', 'message'), [
     ('classify_train', ['model.head.num_classes=10'], r'the head has num_classes=10, but ImageFolder has 3 classes'),
     ('classify_train', ['train_dataloader.batch_size=13'], r'the training set has 12 images a process, less than one batch'),
-    ('classify_train', ['train_dataloader.batch_size.0=1'], r'--cfg-options .* cannot be merged into \S+tiny_classifier.py: '),
+    ('classify_train', ['train_dataloader.batch_size.0=1'], '^error: --cfg-options train_dataloader.batch_size.0: '
+     'train_dataloader.batch_size is None, which has no keys; set train_dataloader.batch_size itself$'),
     ('classify_test', ['model.head.in_channels=32'], r'does not fit the model: .*head\.fc\.weight'),
 ])
 def test_wrong_settings_end_in_one_line(run_tool, classifier_config, classifier_checkpoint, tmp_path, tool, options, message):
@@ -235,7 +237,8 @@ def test_other_classes_than_in_training(run_tool, classifier_config, classifier_
     (data / 'val/red').rename(data / 'val/pink')
     result = run_tool('classify_test', classifier_config, classifier_checkpoint, '--work-dir', tmp_path, '--cfg-options',
                       f'test_dataloader.dataset.data_root={data}')
-    assert_mistake(result, r'only in one of them: pink, red')
+    assert_error_line(result, f"error: checkpoint {classifier_checkpoint} and the test set have different classes: 'red' only "
+                      "in the first, 'pink' only in the second; give the config that it was trained with")
 
 
 @pytest.mark.parametrize(('option', 'value', 'message'), [

@@ -1,16 +1,23 @@
 """How the tools treat what goes wrong outside the package."""
+import ast
 import errno
+import os
+import re
+import runpy
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
-from mistakes import assert_mistake
+import torch
+from mistakes import assert_error_line
 from torch import OutOfMemoryError
 
 from repvgg_seg.commands import cli
-from repvgg_seg.core.errors import DataError, UserError
+from repvgg_seg.core.errors import DataError, Interruption, UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,16 +33,36 @@ def failing(error: Exception):
     (DataError('Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
                '  ...\nrepvgg_seg.core.errors.DataError: image a.png cannot be read'), 'error: image a.png cannot be read'),
     (OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has'),
-     'error: the memory of the GPU is full (CUDA out of memory); use smaller images or batches'),
+     'error: the memory of the GPU is full (CUDA out of memory); use smaller images or batches. In training, '
+     'optim_wrapper.accumulative_counts makes up for a lower train_dataloader.batch_size'),
     (OSError(errno.ENOSPC, 'No space left on device', 'run.log'),
-     'error: run.log cannot be written: the disk is full or the quota spent; checkpoints are unharmed. Make room'),
-    (URLError('no network'), 'error: a download failed (no network); give the file instead'),
+     'error: run.log cannot be written: the disk is full or the quota spent; what was there before is unharmed. Make room, '
+     'then give the command again'),
+    (URLError('no network'), 'error: a download failed (no network); give the file instead, e.g. with --cfg-options '
+     'model.backbone.init_cfg.checkpoint=PATH'),
 ])
 def test_mistakes_end_in_one_line(capsys, error, line):
     with pytest.raises(SystemExit) as stop:
         cli.run(failing(error))
     assert stop.value.code == cli.USER_MISTAKE
-    assert capsys.readouterr().err.startswith(line)
+    assert capsys.readouterr().err == f'{line}\n'
+
+
+@pytest.mark.situation('Smaller', 'the advice to go on with `--resume`', before='from every tool, also those without it',
+                       now='from those that have it; the others say to give the command again')
+@pytest.mark.parametrize(('name', 'go_on'), [
+    ('train', 'go on with --resume'), ('classify_train', 'go on with --resume'),
+    ('train_ablations', 'give the command again to go on'), ('predict', 'give the command again')])
+def test_how_to_go_on(capsys, name, go_on):
+    """As each tool that is stopped by a full disk, or by a signal, says it."""
+    call = ast.parse((ROOT / f'tools/{name}.py').read_text()).body[-1].body[0].value
+    given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    for error, told in ((OSError(errno.ENOSPC, 'No space', 'run.log'), f'Make room, then {go_on}\n'),
+                        (Interruption('stopped', signal.SIGTERM), f'stopped; {go_on}\n'),
+                        (Interruption('stopped', signal.SIGTERM, resumable=False), 'stopped\n')):
+        with pytest.raises(SystemExit):
+            cli.run(failing(error), **given)
+        assert ''.join(capsys.readouterr()).endswith(told)
 
 
 @pytest.mark.parametrize('bug', [ZeroDivisionError, RuntimeError, OSError])
@@ -51,8 +78,8 @@ def test_missing_packages_end_in_one_line(tool, config, missing, monkeypatch, ru
     from repvgg_seg.core import environment
     present = {new for name, (new, _) in environment.MM_DISTRIBUTIONS.items() if name != missing}
     monkeypatch.setattr(environment, 'installed_distributions', lambda: present)
-    assert_mistake(run_tool(tool, ROOT / 'configs' / f'{config}.py'),
-                   rf"{missing} not installed, but needed here; run: pip install 'repvgg_seg\[mm\]'")
+    assert_error_line(run_tool(tool, ROOT / 'configs' / f'{config}.py'),
+                      f"error: {missing} not installed, but needed here; run: pip install 'repvgg_seg[mm]'")
 
 
 def test_segmentation_needs_no_mmpretrain(monkeypatch, run_tool):
@@ -60,16 +87,96 @@ def test_segmentation_needs_no_mmpretrain(monkeypatch, run_tool):
     present = {new for name, (new, _) in environment.MM_DISTRIBUTIONS.items() if name != 'mmpretrain'}
     monkeypatch.setattr(environment, 'installed_distributions', lambda: present)
     result = run_tool('train', ROOT / 'configs/pspnet_r50_cityscapes.py', '--work-dir', '/dev/null')
-    assert_mistake(result, 'folder /dev/null cannot be written')
+    assert_error_line(result, 'error: folder /dev/null cannot be written (File exists); choose another one')
 
 
-@pytest.mark.parametrize('tool', sorted(path.stem for path in (ROOT / 'tools').glob('*.py') if path.stem != 'demo'))
-def test_help(tool, monkeypatch, capsys):
-    import runpy
-    monkeypatch.setattr(sys, 'argv', [tool, '--help'])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
-    assert stop.value.code == 0 and 'usage: ' in capsys.readouterr().out
+@pytest.fixture
+def closed(monkeypatch) -> Iterator[None]:
+    """Make stdout and stderr pipes that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w') as out, open(os.dup(writer), 'w') as err:
+        monkeypatch.setattr(sys, 'stdout', out)
+        monkeypatch.setattr(sys, 'stderr', err)
+        yield
+
+
+@pytest.mark.situation('Tracebacks', 'stdout is closed by a pipe (`| head`), in every tool',
+                       before='a traceback of BrokenPipeError, in training one for each line of the log',
+                       now='the work is done, what is said after that is discarded')
+@pytest.mark.parametrize(('error', 'code'), [(None, 0), (UserError('a mistake'), cli.USER_MISTAKE)])
+def test_a_closed_pipe_changes_nothing(closed, error, code):
+    done = []
+
+    def main() -> None:
+        for _ in range(2):
+            sys.stdout.write('x' * 2**17)
+            sys.stdout.flush()
+            sys.stderr.write('y\n')
+        done.append(True)
+        if error:
+            raise error
+
+    if code:
+        with pytest.raises(SystemExit) as stop:
+            cli.run(main)
+        assert stop.value.code == code
+    else:
+        cli.run(main)
+    assert done == [True]
+
+
+def test_training_into_a_closed_pipe(closed, monkeypatch, config, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(config), '--work-dir', str(tmp_path), '--cfg-options',
+                                      'train_cfg.max_epochs=1'])
+    runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
+    assert (tmp_path / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize('arguments', [('plot_curves', '--help'), ('predict', '--help')], ids=' '.join)
+def test_a_process_with_closed_output(arguments):
+    """With stdout closed by the reader, and with none from the start."""
+    command = [sys.executable, ROOT / f'tools/{arguments[0]}.py', *arguments[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ('', 0)
+    without = subprocess.run(['sh', '-c', '"$@" >&-', 'sh', *map(str, command)], stderr=subprocess.PIPE, text=True)
+    assert (without.stderr, without.returncode) == ('', 0)
+
+
+@pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'tools').glob('*.py')))
+def test_every_tool_is_run_by_the_same_function(name):
+    assert (ROOT / f'tools/{name}.py').read_text().partition("if __name__ == '__main__':\n")[2].startswith('    cli.run(main')
+
+
+@pytest.mark.situation('Smaller', 'what a training says before its first iteration',
+                       before='548 lines, the first of them about packages that nobody needs',
+                       now='at most 30 lines; config, environment and hooks are in the log file')
+@pytest.mark.parametrize('tool', ['train', 'classify_train'])
+def test_what_training_says_first(run_tool, config, classifier_config, tmp_path, tool):
+    result = run_tool(tool, config if tool == 'train' else classifier_config, '--work-dir', tmp_path, '--cfg-options',
+                      'train_cfg.max_epochs=1')
+    assert result.code == 0 and result.err == ''
+    lines = result.out.splitlines()
+    log = next(tmp_path.glob('*/*.log'))
+    name = 'tiny.py' if tool == 'train' else 'tiny_classifier.py'
+    assert re.sub(r'^[\d/]+ [\d:]+ - ', '', lines[0]) == (
+        f'mmengine - INFO - {name} with PyTorch {torch.__version__} on cpu, {torch.get_num_threads()} threads; environment, '
+        f'config and hooks: {log}')
+    first = next(number for number, line in enumerate(lines) if 'Epoch(train)' in line)
+    assert first <= 30 and not [line for line in lines[:first] if 'WARNING' in line or 'mmengine' not in line]
+    text = log.read_text()
+    assert 'System environment:' in text and 'Config:\n' in text and 'Hooks will be executed' in text
+
+
+def test_a_process_says_nothing_of_packages(config, tmp_path):
+    """Of the two classes of a model, of crops that are not 8k+1, of losses and of packages that nobody needs."""
+    options = [f'{key}=2' for key in ('model.decode_head.num_classes', 'model.auxiliary_head.num_classes')]
+    run = subprocess.run([sys.executable, ROOT / 'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', *options],
+                         text=True, capture_output=True)
+    assert run.stdout.splitlines()[0].partition(' - INFO - ')[2].startswith('tiny.py with PyTorch')
+    assert run.stderr == ('error: FactorizedPSPHead has num_classes=2, but ToyStreets has 12 classes; set num_classes of all '
+                          'heads in the config\n')
 
 
 def test_nothing_is_said_of_operators_that_nobody_needs():

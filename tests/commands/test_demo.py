@@ -22,6 +22,7 @@ def test_demo_ends_with_what_it_measured(run_tool, config, streets, tmp_path, mo
         result = run_tool(Path(command[1]).stem, *command[2:])
         return subprocess.CompletedProcess(command, result.code)
 
+    monkeypatch.setattr(sys, 'argv', ['demo.py'])
     monkeypatch.setattr(demo, 'subprocess', SimpleNamespace(run=run))
     demo.main()
     out = capsys.readouterr().out

@@ -1,26 +1,31 @@
 """Exported segmentors give the trained model's answer, at any size, without the packages that they were trained with."""
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 from exports import FLOATS, expected_labels, picture, skip_without
 from helpers import assert_relatively_close, randomize
-from mistakes import assert_mistake
+from mistakes import assert_error_line, assert_mistake
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import formats as artefacts_module
 from repvgg_seg.deploy import replacing
 from repvgg_seg.deploy.comparison import as_batch, logits_of
 from repvgg_seg.deploy.formats import FORMATS, PRECISIONS
-from repvgg_seg.runtime.predictor import load, windows
+from repvgg_seg.runtime.predictor import load, sha256_of, windows
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 skip_without('onnxscript', 'onnxruntime', 'openvino')
@@ -36,8 +41,8 @@ def artefacts(config, random_checkpoint, tmp_path_factory) -> Path:
                'openvino', 'pt2', '--precision', *FLOATS]
     result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
-    line = r'model\.fp32\.onnx +logits differ by \S+, 0\.0000% of the pixels change class; \S+ MB, \S+ ms'
-    assert re.search(line, result.stdout)
+    line = r'model\.fp32\.onnx +logits differ by \S+, 0\.0000% of the pixels change class; \S+ MB\n'
+    assert re.search(line, result.stdout) and 'tools/benchmark.py artefacts' in result.stdout
     return folder
 
 
@@ -111,7 +116,8 @@ import sys
 for name in {blocked}:
     sys.modules[name] = None
 import numpy as np
-from repvgg_seg.runtime.predictor import load, windows
+from repvgg_seg.runtime.predictor import load, sha256_of, windows
+from repvgg_seg.core.errors import UserError
 image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), np.uint8)
 labels = load({path!r}, threads=1)(image)
 np.save({out!r}, labels)
@@ -233,14 +239,15 @@ def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, ra
 @pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
 def test_metrics_and_pictures_of_an_exported_file(run_tool, config, random_checkpoint, artefacts, streets, tmp_path, name):
     metrics = []
+    trust = ['--trust-checkpoint'] if name.endswith('.pt2') else []
     for model in (random_checkpoint, artefacts / name):
-        assert run_tool('test', config, model, '--work-dir', tmp_path).code == 0
+        assert run_tool('test', config, model, '--work-dir', tmp_path, *trust).code == 0
         values = json.loads((tmp_path / 'test.json').read_text())
         metrics.append({key: values[key] for key in ('mIoU', 'mAcc', 'aAcc')})
     assert metrics[0] == metrics[1] and metrics[0]['aAcc'] > 0
     images = streets / 'leftImg8bit/val'
     for model, pictures in ((random_checkpoint, 'trained'), (artefacts / name, 'exported')):
-        assert run_tool('predict', config, model, images, '--out', tmp_path / pictures).code == 0
+        assert run_tool('predict', config, model, images, '--out', tmp_path / pictures, *trust).code == 0
     pictures = sorted(path.name for path in (tmp_path / 'trained').iterdir())
     assert len(pictures) == 6
     for picture_name in pictures:
@@ -251,7 +258,126 @@ def test_metrics_and_pictures_of_an_exported_file(run_tool, config, random_check
     (['--tta'], 'an exported file cannot be tested with --tta'),
     (['--launcher', 'pytorch'], 'an exported file is tested by one process; leave --launcher out'),
     (['--cfg-options', 'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'],
-     'the exported segmentor has the 12 classes .*, the data set the 19 classes'),
+     r'the exported segmentor and the test set have different classes: .* only in the first, .* only in the second; give the'),
 ])
 def test_exported_files_and_wrong_options(run_tool, config, artefacts, tmp_path, options, message):
     assert_mistake(run_tool('test', config, artefacts / 'model.fp32.onnx', '--work-dir', tmp_path, *options), message)
+
+
+@pytest.mark.situation('Hostile or broken files', 'a .pt2 file, which is a program, is given as CHECKPOINT',
+                       before='its code could run', now='one line, unless --trust-checkpoint is there')
+@pytest.mark.parametrize('tool', ['test', 'predict', 'benchmark'])
+def test_a_program_needs_trust(run_tool, config, random_checkpoint, artefacts, streets, tmp_path, tool, monkeypatch):
+    monkeypatch.setattr(torch.export, 'load', lambda path: pytest.fail('it was read'))
+    arguments = {'test': [config, artefacts / 'model.fp32.pt2', '--work-dir', tmp_path],
+                 'predict': [config, artefacts / 'model.fp32.pt2', streets / 'leftImg8bit/val', '--out', tmp_path],
+                 'benchmark': ['artefacts', config, random_checkpoint, artefacts, '--size', '48', '64']}[tool]
+    assert_error_line(run_tool(tool, *arguments), (
+        f'error: {artefacts / "model.fp32.pt2"} is a program, which can run any code; if you know who made it, add '
+        '--trust-checkpoint, else use another format'))
+
+
+@pytest.mark.situation('Silently wrong', 'a file of a fused or exported folder was changed or swapped',
+                       before='test, predict and benchmark took it',
+                       now='one line, unless --trust-checkpoint is there')
+@pytest.mark.parametrize('changed', ['model.pth', 'model.fp32.onnx', 'model.fp32.bin'])
+def test_changed_files_are_noticed_by_the_tools(run_tool, config, artefacts, tmp_path, changed):
+    folder = tmp_path / 'artefacts'
+    shutil.copytree(artefacts, folder)
+    path = folder / changed
+    path.write_bytes(path.read_bytes() + b' ')
+    source = {'model.pth': folder, 'model.fp32.bin': path.with_suffix('.xml')}.get(changed, path)
+    owner = path if changed == 'model.pth' else source
+    info = json.loads((folder / 'deploy.json').read_text())
+    recorded = info['files'].get(changed) or info['artefacts'][owner.name]['sha256']
+    found = sha256_of(owner)
+    assert_error_line(run_tool('test', config, source, '--work-dir', tmp_path), (
+        f'error: {owner} is not the file that was exported: its sha256 begins with {found[:12]}, the one in deploy.json with '
+        f'{recorded[:12]}; copy or export it again, or load it as it is with --trust-checkpoint, in Python with '
+        'load(..., verify=False)'))
+    assert run_tool('test', config, source, '--work-dir', tmp_path, '--trust-checkpoint').code == (2 * ('onnx' in changed))
+
+
+@pytest.mark.situation('Hostile or broken files', 'exported files name operators that the backend does not have',
+                       before='shown by no test', now='one line: nothing is searched for or loaded')
+@pytest.mark.parametrize(('name', 'old', 'new'), [
+    ('model.fp32.xml', b'type="Convolution" version="opset1"', b'type="Intruder" version="extension"'),
+    ('model.fp32.onnx', b'Conv', b'Evil')])
+def test_operators_that_a_backend_does_not_have(artefacts, tmp_path, name, old, new):
+    folder = tmp_path / 'artefacts'
+    shutil.copytree(artefacts, folder)
+    content = (folder / name).read_bytes()
+    assert old in content
+    (folder / name).write_bytes(content.replace(old, new))
+    with pytest.raises(UserError, match=f'^{re.escape(str(folder / name))} cannot be loaded by .*; copy or export it again$'):
+        load(folder / name, verify=False)
+
+
+@pytest.mark.situation('Hostile or broken files', 'exported files that are cut short, their sha256 not recorded',
+                       before='a traceback', now='one line that names the file')
+@pytest.mark.parametrize('share', [0, 0.01, 0.3, 0.9])
+@pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.bin', 'model.fp32.pt2'])
+def test_truncated_files(artefacts, tmp_path, name, share):
+    folder = tmp_path / 'artefacts'
+    shutil.copytree(artefacts, folder)
+    info = json.loads((folder / 'deploy.json').read_text())
+    for entry in info['artefacts'].values():
+        del entry['sha256']
+    (folder / 'deploy.json').write_text(json.dumps(info))
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:int(share * len(content))])
+    path = (folder / name).with_suffix('.xml') if name.endswith('.bin') else folder / name
+    with pytest.raises(UserError, match=f'^{re.escape(str(path))} cannot be loaded by .*; copy or export it again$'):
+        load(path)
+
+
+@pytest.mark.situation('Silently wrong', 'a predictor is used in processes that were forked after it was loaded',
+                       before='shown by no test', now='the answers of one process; with ncnn one line')
+@pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
+def test_forked_processes_may_share_a_predictor(artefacts, name):
+    script = """
+import multiprocessing, sys
+import numpy as np
+from repvgg_seg.runtime.predictor import load
+predictor = load(sys.argv[1], threads=2)
+images = [np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8) for seed in range(4)]
+expected = [predictor(image) for image in images]
+def answer(index):
+    return predictor(images[index])
+with multiprocessing.get_context('fork').Pool(2) as pool:
+    for index, labels in enumerate(pool.map(answer, [0, 1, 2, 3] * 4)):
+        assert (labels == expected[index % 4]).all(), index
+"""
+    result = subprocess.run([sys.executable, '-c', script, str(artefacts / name)], cwd=Path(__file__).parents[2],
+                            capture_output=True, text=True, timeout=90)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.situation('Tracebacks', 'deploy.py with a URL or ~/x.pth as CHECKPOINT', before='a traceback', now='it works')
+@pytest.mark.parametrize('form', ['url', 'home'])
+def test_checkpoints_that_are_no_plain_paths(run_tool, config, random_checkpoint, streets, tmp_path, monkeypatch, form):
+    monkeypatch.setenv('HOME', str(random_checkpoint.parent))
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(random_checkpoint.parent))
+    with ThreadingHTTPServer(('localhost', 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        source = {'url': f'http://localhost:{server.server_port}/random.pth', 'home': '~/random.pth'}[form]
+        for tool, arguments in (('deploy', ['--out', tmp_path / 'out']), ('test', ['--work-dir', tmp_path / 'test']),
+                                ('predict', [streets / 'leftImg8bit/val', '--out', tmp_path / 'predicted'])):
+            result = run_tool(tool, config, source, *arguments)
+            assert result.code == 0, result.err
+        server.shutdown()
+    info = json.loads((tmp_path / 'out/deploy.json').read_text())
+    assert info['source'] == 'random.pth' and info['source_sha256'] == sha256_of(random_checkpoint)
+
+
+@pytest.mark.situation('Tracebacks', 'deploy.py with a PyTorch without oneDNN', before='a traceback', now='it works')
+def test_without_onednn(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', None, raising=False)
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out')
+    assert result.code == 0, result.err
+    assert_error_line(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'pt2',
+                               '--precision', 'bf16'),
+                      'error: this CPU cannot compute in bf16, so the file could not be checked here; use --precision fp32 or '
+                      'int8, or export on a CPU that can')

@@ -89,7 +89,7 @@ def test_runs_at_another_size_and_in_a_batch(exported, name):
     (['--eval', '--cfg-options', 'test_dataloader.dataset.data_root=absent',
       'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'], 'absent'),
     (['--formats', 'pt2', '--eval', '--size', '56', '72'],
-     '--eval compares with the trained model, which gets 48x64 pixels of the test set; use --size 48 64 or --dynamic'),
+     '--eval compares with the trained model, which gets 48x64 pixels of the test set; use --size 48 64, or leave it out'),
 ])
 def test_requests_that_cannot_be_met(run_tool, config, checkpoint, tmp_path, options, message):
     assert_mistake(run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', *options), message)

@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from mistakes import assert_mistake
+from mistakes import assert_error_line
 
 from repvgg_seg.engine import curves
 
@@ -11,6 +11,13 @@ def log(folder, *records):
     path = folder / 'vis_data/scalars.json'
     path.parent.mkdir(parents=True)
     path.write_text(''.join(json.dumps(record) + '\n' for record in records))
+
+
+def unsupported(folder) -> str:
+    """What Matplotlib says of a suffix that it does not know."""
+    with pytest.raises(ValueError, match='not supported') as raised:
+        curves.Figure().savefig(folder / 'c.xyz')
+    return str(raised.value)
 
 
 @pytest.fixture
@@ -39,16 +46,18 @@ def test_curves_of_each_run(runs, monkeypatch):
 
 
 @pytest.mark.parametrize(('run', 'out', 'message'), [
-    ('none', 'c.png', r'none has no \*/vis_data/scalars.json; expected the work dir of a training run'),
-    ('a', 'c', r'cannot write \S+c: it has no suffix'),
-    ('a', 'c.xyz', r"cannot write \S+c.xyz: Format 'xyz' is not supported"),
+    ('none', 'c.png', '{runs}/none has no */vis_data/scalars.json; expected the work dir of a training run'),
+    ('a', 'c', 'cannot write {runs}/c: it has no suffix; expected one such as .png or .pdf'),
+    ('a', 'c.xyz', 'cannot write {runs}/c.xyz: {unsupported}'),
 ])
 def test_one_line_for_a_mistake(run_tool, runs, run, out, message):
-    assert_mistake(run_tool('plot_curves', runs / run, '--out', runs / out), message)
+    line = f'error: {message.format(runs=runs, unsupported=unsupported(runs))}'
+    assert_error_line(run_tool('plot_curves', runs / run, '--out', runs / out), line)
 
 
 def test_too_many_runs(run_tool, runs):
-    assert_mistake(run_tool('plot_curves', *[runs / 'a'] * 19, '--out', runs / 'c.png'), 'got 19 runs, can draw at most 18')
+    result = run_tool('plot_curves', *[runs / 'a'] * 19, '--out', runs / 'c.png')
+    assert_error_line(result, 'error: got 19 runs, can draw at most 18 in one picture')
 
 
 def test_a_run_that_began_anew_replaces_the_one_before(runs):

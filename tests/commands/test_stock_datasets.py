@@ -10,10 +10,10 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from repvgg_seg.datasets.checking import check_dataset, check_sample
-from repvgg_seg.datasets.report import check_sets
 from repvgg_seg.deploy.deploying import deploy
 from repvgg_seg.deploy.sample_images import check_images
 from repvgg_seg.engine import segmentation as segmentor
+from repvgg_seg.engine.data_check import check_sets
 from repvgg_seg.engine.prediction import predict
 
 REDUCED = ('ade20k', 'pascal_context_59', 'coco-stuff10k', 'loveda', 'potsdam', 'vaihingen')

@@ -28,7 +28,7 @@ test_dataloader = val_dataloader
 # What is narrower, and how it can be exported: for one size, or for any.
 HEADS = {
     'upernet': (dict(in_channels=[16, 24, 32, 48]), ['--size', '100', '130']),
-    'deeplabv3plus': (dict(in_channels=48, c1_in_channels=16, c1_channels=8), ['--dynamic']),
+    'deeplabv3plus': (dict(in_channels=48, c1_in_channels=16, c1_channels=8), []),
 }
 FPN = """
 model = dict(decode_head=dict(_delete_=True, type='FPNHead', in_channels=[16, 24, 32, 48], in_index=[0, 1, 2, 3], channels=16,

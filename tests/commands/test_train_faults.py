@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from mistakes import assert_mistake
+from mistakes import assert_error_line, assert_mistake
 
 from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
@@ -65,7 +65,7 @@ log_processor = dict(by_epoch=False)
         patch.setattr(FiniteLossHook, 'after_train_iter',
                       lambda self, runner, **_: runner.iter == 2 and signal.raise_signal(signal.SIGTERM))
         stopped = run_tool('train', path, '--work-dir', tmp_path / 'resumed')
-    assert stopped.code == 143 and 'stopped by SIGTERM after iteration 3; go on from' in stopped.out
+    assert stopped.code == 143 and 'stopped by SIGTERM after iteration 3; the run can be resumed from' in stopped.out
     result = run_tool('train', path, '--work-dir', tmp_path / 'resumed', '--resume')
     assert result.code == 0 and 'iter: 3' in result.out + result.err
     assert same_weights(tmp_path / 'resumed/iter_6.pth', tmp_path / 'run/iter_6.pth')
@@ -96,18 +96,21 @@ def test_full_disk_is_one_line_and_earlier_checkpoints_stay_whole(run_tool, conf
     assert same_weights(small_disk / 'epoch_3.pth', trained / 'epoch_3.pth')
 
 
+@pytest.mark.situation('Silently wrong', 'the advice of the NaN error, "lower the learning rate", with `--resume`',
+                       before='had no effect: the learning rate of the checkpoint was used', now='is followed')
 def test_loss_that_is_no_number_stops_the_run(run_tool, config, tmp_path):
     work_dir = tmp_path / 'run'
     assert run_tool('train', config, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1').code == 0
-    checkpoint = read_checkpoint(work_dir / 'epoch_1.pth')
-    for group in checkpoint['optimizer']['param_groups']:
-        group['lr'] = 1e30
-    torch.save(checkpoint, work_dir / 'epoch_1.pth')
     before = (work_dir / 'epoch_1.pth').read_bytes()
-    result = run_tool('train', config, '--work-dir', work_dir, '--resume', '--cfg-options', *EPOCHS)
-    assert_mistake(result, r'the loss is nan in iteration 4; its weights were not saved\. The last good checkpoint is '
-                   r'\S+epoch_1\.pth\. Lower optim_wrapper\.optimizer\.lr')
+    result = run_tool('train', config, '--work-dir', work_dir, '--resume', '--cfg-options', *EPOCHS,
+                      'optim_wrapper.optimizer.lr=1e30')
+    assert_error_line(
+        result, 'error: the loss is nan in iteration 4; its weights were not saved. The last good checkpoint is '
+        f'{work_dir}/epoch_1.pth. Lower optim_wrapper.optimizer.lr, warm it up, or clip gradients '
+        '(optim_wrapper.clip_grad.max_norm=1), or train without --amp')
     assert (work_dir / 'epoch_1.pth').read_bytes() == before and not (work_dir / 'epoch_2.pth').exists()
+    result = run_tool('train', config, '--work-dir', work_dir, '--resume', '--cfg-options', *EPOCHS)
+    assert result.code == 0 and (work_dir / 'epoch_3.pth').exists()
 
 
 def test_start_from_a_model_of_other_classes(run_tool, config, trained, tmp_path):
@@ -172,7 +175,8 @@ def test_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(run_tool, long
         if '[ 3/20]' in line:
             os.killpg(process.pid, number)
     assert process.wait(120) == 128 + number, ''.join(said)[-3000:]
-    stopped = re.fullmatch(r'stopped by (\w+) after iteration (\d+); go on from \S+interrupted\.pth with --resume\n', said[-1])
+    stopped = re.fullmatch(r'stopped by (\w+) after iteration (\d+); the run can be resumed from \S+interrupted\.pth; '
+                           r'go on with --resume\n', said[-1])
     assert stopped and stopped[1] == number.name and 3 <= int(stopped[2]) < 20, said[-1]
     assert 'Traceback' not in ''.join(said)
     assert [path.name for path in tmp_path.glob('*.pth')] == ['interrupted.pth']

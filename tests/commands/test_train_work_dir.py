@@ -89,4 +89,5 @@ def test_other_data_in_the_first_epoch(run_tool, config, interrupted, option, no
     assert_error_line(
         result, f'error: {path} was trained with 2 iterations an epoch (4 images, 2 an iteration), resuming it would take {now}'
         '; resume with the same training set and as many images an iteration as before (train_dataloader.batch_size times the '
-        f'number of processes), or start from its weights without --resume (--cfg-options load_from={path})')
+        f'number of processes), or start from its weights in another --work-dir, '
+        f'without --resume (--cfg-options load_from={path})')

@@ -232,7 +232,7 @@ def test_a_loss_that_stays_is_refused(quantizer, tmp_path):
 def test_limits(values, message):
     checker = StubChecker(None)
     good = dict(format='onnx', precision='int8', size=None, output='labels', logit_difference=0.1, changed=0.01, miou=60,
-                undilated=False, higher_precision=[], milliseconds=1, bytes=1, sha256='')
+                undilated=False, higher_precision=[], bytes=1, sha256='')
     artefact = Artefact(**{**good, **values})
     if message is None:
         assert checker.excess(artefact) == ''

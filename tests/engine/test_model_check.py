@@ -12,10 +12,10 @@ from mmseg.registry import DATASETS
 from torch import nn
 
 from repvgg_seg.core.errors import UserError
-from repvgg_seg.datasets.report import check_sets
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.deploy.deploying import deploy
 from repvgg_seg.engine import segmentation as segmentor
+from repvgg_seg.engine.data_check import check_sets
 from repvgg_seg.engine.input_check import check_padding
 from repvgg_seg.engine.model_check import check_model
 from repvgg_seg.engine.prediction import predict

@@ -174,8 +174,8 @@ def test_path_in_last_checkpoint_is_not_followed(tmp_path):
 def test_best_checkpoint_alone_is_no_place_to_resume_from(tmp_path):
     write(tmp_path, {'best_mIoU_epoch_4.pth': dict(iter=8)})
     message = (f'{tmp_path} holds only best_mIoU_epoch_4.pth, which has weights but no optimizer to resume from; restore a '
-               f'regular checkpoint, or train without --resume (--cfg-options load_from={tmp_path}/best_mIoU_epoch_4.pth '
-               'starts from these weights)')
+               f'regular checkpoint, or start from its weights in another --work-dir, without --resume '
+               f'(--cfg-options load_from={tmp_path}/best_mIoU_epoch_4.pth)')
     with pytest.raises(CheckpointError, match=f'^{re.escape(message)}$'):
         find_what_to_resume(settings(tmp_path))
 

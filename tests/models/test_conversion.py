@@ -177,8 +177,17 @@ def test_target_must_be_another_file(save, tmp_path):
     before = source.read_bytes()
     with pytest.raises(UserError) as raised:
         convert_checkpoint(str(source), source)
-    assert str(raised.value) == f'cannot write {source}: it is the source; give another file'
+    assert str(raised.value) == f'{source} is read, but {source} would be written over it; write to another place'
     assert source.read_bytes() == before
+
+
+def test_shapes_of_no_repvgg(save, tmp_path):
+    source = save({key: value[:1] if value.dim() else value for key, value in RepVGG(TINY_ARCH).state_dict().items()})
+    with pytest.raises(CheckpointError) as raised:
+        convert_checkpoint(str(source), tmp_path / 'own.pth')
+    assert str(raised.value) == (f'checkpoint {source} has tensors of other shapes than those of any RepVGG (arch groups must '
+                                 'be a positive integer that divides the widths (1, 1, 1, 1, 1), got 0)')
+    assert not (tmp_path / 'own.pth').exists()
 
 
 def test_an_interrupted_write_leaves_what_was_there(save, tmp_path, monkeypatch):

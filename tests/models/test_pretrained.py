@@ -178,6 +178,65 @@ def test_any_difference_is_refused(change, message, prefix, source, target, save
                    f'checkpoint FILE does not fit the model: tensors {message}; use the config it was trained with')
 
 
+UNUSUAL = ("checkpoint FILE has no weights under a usual key, but tensors under '{}'; say which, as the key of load_pretrained "
+           'or of init_cfg, or with tools/convert_weights.py --key')
+
+
+@pytest.mark.situation("Other people's checkpoints", 'weights under a key that nobody else uses',
+                       before='"holds no weights"', now='the key is named, with the way to give it')
+@pytest.mark.parametrize('key, wrap', [
+    ('teacher', lambda state: dict(teacher=state, epoch=3)),
+    ('state', lambda state: dict(state=dict(model=dict(state_dict=state)))),
+], ids=['teacher', 'nested'])
+def test_unusual_key(key, wrap, source, target, save):
+    path = save(wrap(source.state_dict()))
+    assert_refused(target, path, UNUSUAL.format(key))
+    load_pretrained(target, path, key=key)
+    assert_same_state(target, source.state_dict())
+
+
+@pytest.mark.situation("Other people's checkpoints", 'weights of a teacher, or averaged ones, beside those of the model',
+                       before='passed over without a word', now='both are named in the log, with the way to take the others')
+@pytest.mark.parametrize('wrap, where, others', [
+    (lambda state: dict(model=state, teacher=state), "under 'model'", "'teacher'"),
+    (lambda state: dict(state_dict=state, swa_model=dict(model=with_prefix('module.', state)), ema=dict(shadow=state)),
+     "under 'state_dict'", "'swa_model', 'ema'"),
+    (lambda state: dict(net=with_prefix('model.', state), shadow=state), "under 'net'", "'shadow'"),
+    (lambda state: {**state, 'teacher': state}, 'at the top', "'teacher'"),
+    (lambda state: dict(model=state, ema=dict(decay=0.9), head={'fc.weight': torch.ones(2, 64)}, optimizer=dict(
+        state={name: dict(exp_avg=value, exp_avg_sq=value) for name, value in state.items()})), None, None),
+], ids=['teacher', 'nested', 'prefix', 'bare', 'none'])
+def test_a_second_set_of_weights_is_named(wrap, where, others, source, target, save, monkeypatch):
+    lines = []
+    monkeypatch.setattr('repvgg_seg.models.weights.print_log', lambda line, **_: lines.append(line))
+    path = save(wrap(source.state_dict()))
+    load_pretrained(target, path)
+    assert lines == ([] if where is None else [
+        f'Of {path} the weights {where} are taken, not those under {others}; to take others, give load_pretrained a key, or '
+        'init_cfg, or tools/convert_weights.py --key'])
+
+
+VARIANCE = 'stem.conv.branch_3x3.norm.running_var'
+
+
+@pytest.mark.situation("Other people's checkpoints", 'variances below 0, or float64 weights that float32 cannot hold',
+                       before='loaded; the model gave NaN', now='one line that names the tensors')
+@pytest.mark.parametrize('values, message', [
+    (torch.full((16, ), -1.0), f'variances below 0: {VARIANCE}; it is damaged: take another checkpoint'),
+    (torch.full((16, ), 1e300, dtype=torch.float64), f'not finite (NaN or infinite): {VARIANCE}; its training diverged: take a '
+     'checkpoint from before that'),
+], ids=['negative', 'too large'])
+def test_values_that_no_model_computes_with(values, message, source, target, save):
+    assert_refused(target, save({**source.state_dict(), VARIANCE: values}),
+                   f'checkpoint FILE holds 1 tensors that are {message}')
+
+
+def test_shapes_of_no_repvgg(source, target, save):
+    state = {key: value[:1] if value.dim() else value for key, value in source.state_dict().items()}
+    assert_refused(target, save(state), f'checkpoint FILE holds tensors of other shapes than those of any RepVGG, but the '
+                   f'backbone is {TINY}; choose the checkpoint or the arch to fit')
+
+
 def test_wrong_prefix(source, target, save):
     first = list(source.state_dict())[:5]
     assert_refused(target, save(source.state_dict()), "checkpoint FILE has no key that starts with 'encoder.'; its keys are "

@@ -50,6 +50,19 @@ def test_tiles_of_a_pixelwise_model_change_nothing(tile, batch_size):
     np.testing.assert_array_equal(predictor()(image, tile=tile, overlap=20, batch_size=batch_size), image[..., 0] // 2)
 
 
+def test_integers_of_numpy():
+    image = np.random.default_rng(0).integers(0, 256, (90, 131, 3), np.uint8)
+    for tile in (np.array([50, 64]), (np.int64(50), np.uint8(64))):
+        np.testing.assert_array_equal(predictor()(image, tile=tile, overlap=np.int16(20), batch_size=np.int32(2)),
+                                      image[..., 0] // 2)
+
+
+@pytest.mark.parametrize('threads', [0, -1, 1.5, '2'])
+def test_threads(tmp_path, threads):
+    with pytest.raises(UserError, match=f'^threads must be 1 or more, or None, got {threads}$'):
+        load(tmp_path, threads=threads)
+
+
 def test_logits_are_put_together_too():
     image = np.random.default_rng(0).integers(0, 256, (90, 131, 3), np.uint8)
     output = predictor(lambda images: images.transpose(0, 3, 1, 2).astype(np.float32))(image, tile=(64, 64), overlap=8)
@@ -73,7 +86,8 @@ def test_a_list_of_images_of_any_sizes():
 def test_a_fixed_size_cuts_larger_images():
     sizes = []
     run = predictor(lambda images: sizes.append(images.shape[1:3]) or pixelwise(images), size=[48, 64])
-    assert run(np.zeros((100, 100, 3), np.uint8), overlap=10).shape == (100, 100)
+    for options in (dict(overlap=10), {}):  # The default overlap fits into any window.
+        assert run(np.zeros((100, 100, 3), np.uint8), **options).shape == (100, 100)
     assert set(sizes) == {(48, 64)}
 
 
@@ -87,6 +101,7 @@ def test_a_fixed_size_cuts_larger_images():
     (None, np.zeros((64, 64, 3), np.uint8), dict(tile=(50, 50), overlap=50), 'overlap must be from 0 to 49 for windows of 50'),
     (None, np.zeros((64, 64, 3), np.uint8), dict(tile=(40, 50)), r'tile must be height and width, 41 or more each, got'),
     (None, np.zeros((64, 64, 3), np.uint8), dict(tile=512), 'tile must be height and width, 41 or more each, got 512'),
+    (None, np.zeros((64, 64, 3), np.uint8), dict(overlap=0.5), 'overlap must be a number of pixels, or one for each axis, got'),
     (None, np.zeros((64, 64, 3), np.uint8), dict(batch_size=0), 'batch_size must be 1 or more, got 0'),
 ])
 def test_refuses(size, image, arguments, message):

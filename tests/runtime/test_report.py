@@ -82,7 +82,7 @@ def test_changed_files_are_noticed(name, changed, tmp_path, monkeypatch):
     (tmp_path / changed).write_bytes(b'others')
     with pytest.raises(UserError, match=r'is not the file that was exported: its sha256 begins with \w{12}, the one in '
                                         r'deploy.json with \w{12}; copy or export it again, or load it as it is with '
-                                        r'load\(..., verify=False\)$'):
+                                        r'--trust-checkpoint, in Python with load\(..., verify=False\)$'):
         load(path)
     load(path, verify=False)
     if changed != name:

@@ -1,5 +1,6 @@
 """Checking the data sets of a config, with tables for a terminal."""
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -7,26 +8,39 @@ from mmseg.registry import DATASETS
 from rich.console import Console
 from rich.table import Table
 
+from ..core.configs import files_of_config
+from ..core.destinations import Output, check_outputs
 from ..core.errors import DataError
+from ..core.images import image_files
 from ..core.labels import check_class_count
-from .checking import Report, check_dataset, workers_for
+from ..datasets.checking import Report, check_dataset, workers_for
+from ..datasets.wrappers import files_of_dataset
+from .dataset_configs import datasets_in
 
 
-def check_sets(config: Config, names: Sequence[str], sample: int | None = None) -> list[Report]:
+def check_sets(config: Config, names: Sequence[str], sample: int | None = None, out: str | None = None) -> list[Report]:
     """Check sets of a config, on all cores, with a progress bar.
 
     Args:
         config: the whole config.
         names: 'train', 'val', 'test'.
         sample: how many pairs of each; all by default.
+        out: file to which the reports will be written.
 
     Returns:
         A report for each. A set that cannot be opened, e.g. because labels are missing, has that for its error.
+
+    Raises:
+        UserError: ``out`` is the config, or a file of a set; or a set has more than 255 classes.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
+    outputs = [Output(Path(out), '--out')] if out else []
+    check_outputs(outputs, files_of_config(config))
     reports = []
     for name in names:
         settings = config[f'{name}_dataloader'].dataset
+        for part in datasets_in(settings):  # Also where the set cannot be opened.
+            check_outputs(outputs, (file for root in [part.get('data_root') or ''] for file in image_files(root)))
         try:
             dataset = DATASETS.build(settings)
         except DataError as error:
@@ -38,6 +52,7 @@ def check_sets(config: Config, names: Sequence[str], sample: int | None = None) 
             reports[-1].add(reports[-1].errors, 'incomplete',
                             f'{settings["type"]} cannot be opened ({str(error) or "files are missing"})')
             continue
+        check_outputs(outputs, files_of_dataset(dataset))
         check_class_count(len(dataset.metainfo['classes']), type(dataset).__name__)
         workers = workers_for(min(sample or len(dataset), len(dataset)))
         reports.append(check_dataset(dataset, name, workers, sample, progress=True))

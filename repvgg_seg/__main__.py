@@ -1,0 +1,4 @@
+"""``python -m repvgg_seg VERB`` is ``repvgg-seg VERB``."""
+from .commands.main import main
+
+main()

@@ -1,0 +1,167 @@
+"""What is wrong with ``--cfg-options``, and the key that was most likely meant."""
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Number
+
+from mmengine import registry
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from ..core.errors import UserError
+
+REGISTRIES = ('MODELS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
+              'PARAM_SCHEDULERS', 'VISUALIZERS', 'VISBACKENDS', 'LOG_PROCESSORS')
+# Keys that builders take out of a part of a config before they call its type.
+OF_BUILDERS = {'type', '_delete_', '_scope_', 'init_cfg', 'priority', 'convert_to_iter_based', 'requires_grad', 'constructor',
+               'paramwise_cfg', 'optimizer'}
+# Keys of a whole config that no argument of MMEngine's runner is named after.
+OF_RUNS = {'default_scope', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'activation_checkpointing',
+           'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline'}
+LOOP = {'type', 'by_epoch', 'max_epochs', 'max_iters', 'val_begin', 'val_interval', 'dynamic_intervals', 'fp16', '_delete_'}
+SECTIONS = {
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+    'auto_scale_lr': {'base_batch_size', 'enable'},
+    **{f'{name}_dataloader': {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch', '_delete_'}
+       for name in ('train', 'val', 'test')},
+}
+COUNTS = ('train_dataloader.batch_size', 'val_dataloader.batch_size', 'test_dataloader.batch_size', 'train_cfg.max_epochs',
+          'train_cfg.max_iters', 'train_cfg.val_interval', 'optim_wrapper.accumulative_counts')
+
+
+def check_options(config: Config, options: Mapping[str, object]) -> None:
+    """Check keys and values before they are merged into a config.
+
+    Args:
+        config: what is changed.
+        options: dotted keys, and values as read from a command line.
+
+    Raises:
+        UserError: nothing reads a key, an index is out of range, a value that is no part has no keys, or a value is of
+            another kind than the one that it replaces.
+    """
+    for key, value in options.items():
+        _check_key(config, key, options)
+        _check_value(config, key, value)
+
+
+def _check_key(config: Config, key: str, options: Mapping[str, object]) -> None:
+    node, done = config, ''
+    for part in key.split('.'):
+        if isinstance(node, Mapping | Config):
+            if part not in node:
+                names = known_names(config, node, done, options)
+                if names is not None and part not in names:
+                    raise UserError(f'--cfg-options {key}: nothing reads {part} {f"in {done}" if done else "in a config"}'
+                                    f'{nearest(config, key, done, names)}')
+                return
+            node = node[part]
+        elif isinstance(node, Sequence) and not isinstance(node, str):
+            if not (part.isdecimal() and int(part) < len(node)):
+                raise UserError(f'--cfg-options {key}: {done} is a list of {len(node)}; expected an index from 0 to '
+                                f'{len(node) - 1} after it, got {part}')
+            node = node[int(part)]
+        else:
+            raise UserError(f'--cfg-options {key}: {done} is {node!r}, which has no keys; set {done} itself')
+        done = f'{done}.{part}' if done else part
+
+
+def _check_value(config: Config, key: str, value: object) -> None:
+    present = value_at(config, key)
+    if key in COUNTS and value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        raise UserError(f'--cfg-options {key}={value}: expected a whole number, 1 or more')
+    if isinstance(present, bool) and not isinstance(value, int):
+        raise UserError(f'--cfg-options {key}={value}: expected True or False')
+    if isinstance(present, Number) and isinstance(value, str):
+        raise UserError(f'--cfg-options {key}={value}: expected a number, as {present} in the config')
+    if isinstance(present, Mapping) and ('type' in present or key in SECTIONS) and isinstance(value, str | Number):
+        raise UserError(f'--cfg-options {key}={value}: {key} has keys ({", ".join(map(str, present))}); set one of them')
+
+
+def value_at(config: Config, key: str) -> object:
+    """What a config has under a dotted key; None where there is nothing."""
+    node: object = config
+    for part in key.split('.'):
+        if isinstance(node, list | tuple) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, Mapping | Config):
+            node = node.get(part)
+        else:
+            return None
+    return node
+
+
+def known_names(config: Config, node: Mapping | Config, place: str, options: Mapping[str, object]) -> set[str] | None:
+    """The keys that a part of a config can have; None if that is not known."""
+    if not place:
+        return {*config, *inspect.signature(Runner.__init__).parameters, *OF_RUNS} - {'self', 'cfg'}
+    if place in SECTIONS:
+        return SECTIONS[place]
+    kind = options.get(f'{place}.type', node.get('type'))
+    if place == 'optim_wrapper':
+        kind = kind or 'OptimWrapper'
+    names = arguments_of(kind, config.get('default_scope', 'mmseg')) if kind else None
+    if place == 'optim_wrapper' and names:
+        names |= {'loss_scale', 'dtype'}  # With --amp.
+    return names and (names | LOOP if place in ('train_cfg', 'val_cfg', 'test_cfg') else names)
+
+
+def arguments_of(kind: object, scope: str) -> set[str] | None:
+    """Names of the arguments of a registered type; None where it takes any, or is not known."""
+    found = {kind} if callable(kind) else set()
+    for name in REGISTRIES if isinstance(kind, str) else ():
+        with getattr(registry, name).switch_scope_and_registry(scope) as inner:
+            if (registered := inner.get(kind)) is not None:
+                found.add(registered)
+    names: set[str] = set()
+    for each in found:
+        taken = _parameters(each)
+        if taken is None:
+            return None
+        names |= taken
+    return names | OF_BUILDERS if found else None
+
+
+def _parameters(kind: object) -> set[str] | None:
+    """Of a function, or of a class and, while it hands other keywords on, of its bases."""
+    names: set[str] = set()
+    for each in kind.__mro__ if isinstance(kind, type) else [kind]:
+        if isinstance(kind, type) and '__init__' not in vars(each):
+            continue
+        parameters = inspect.signature(each.__init__ if isinstance(kind, type) else each).parameters.values()
+        names |= {parameter.name for parameter in parameters} - {'self'}
+        if each is object or not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return names if each is not object else None
+    return None
+
+
+def nearest(config: Config, key: str, place: str, names: set[str]) -> str:
+    """The question whether another key was meant; empty where none is near.
+
+    Args:
+        config: whose keys are compared, by as many of their last parts as the key has.
+        key: what nothing reads.
+        place: where in the config that was found.
+        names: that the part there takes.
+    """
+    parts = key.split('.')
+    depth = place.count('.') + 1 if place else 0
+    siblings = [f'{place}.{name}' if place else name for name in sorted(names) if not name.startswith('_')]
+    scored = []
+    for candidate in (name for name in [*siblings, *paths(config)] if not key.startswith(name)):
+        ending = '.'.join(candidate.split('.')[-len(parts):])
+        likeness = difflib.SequenceMatcher(None, key if candidate not in siblings else '.'.join(parts[:depth + 1]),
+                                           ending if candidate not in siblings else candidate).ratio()
+        scored.append((likeness, candidate.startswith('train'), candidate))
+    likeness, _, found = max(scored, key=lambda entry: entry[:2])
+    return f'; did you mean {found}?' if likeness > 0.7 else ''
+
+
+def paths(node: object, prefix: str = '') -> Iterator[str]:
+    """The dotted keys of a config."""
+    items = node.items() if isinstance(node, Mapping | Config) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for name, inner in items:
+        yield f'{prefix}{name}'
+        yield from paths(inner, f'{prefix}{name}.')

@@ -1,0 +1,10 @@
+"""The name of a command as the reader of a message started it, so that what a message says to run can be copied."""
+import sys
+from pathlib import Path
+
+
+def command(verb: str) -> str:
+    """What to type for a verb of ``repvgg-seg``: ``python tools/VERB.py`` for someone who runs the scripts of a clone."""
+    if Path(sys.argv[0]).absolute().parent.name == 'tools':
+        return f'python tools/{verb.replace("-", "_")}.py'
+    return f'repvgg-seg {verb}'

@@ -1,0 +1,131 @@
+"""What a command writes is neither one of its inputs nor written twice; checked before anything is written."""
+import functools
+import os
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import UserError
+from .files import identity
+
+
+class Output(NamedTuple):
+    """A file that a command will write.
+
+    Args:
+        path: of the file.
+        source: what it is made from, or the argument that names it.
+    """
+    path: Path
+    source: str
+
+
+def check_outputs(outputs: Iterable[Output], inputs: Iterable[str | Path]) -> None:
+    """Check that each file that a command will write has a place of its own, and that no input is there.
+
+    Files are the same whatever the path: relative, through links, in another case where the file system ignores case.
+
+    Args:
+        outputs: the files.
+        inputs: files that the command reads; what does not exist is passed over.
+
+    Raises:
+        UserError: two outputs have the same place, or one has that of an input; or no file can be written there.
+    """
+    owners: dict[object, Output] = {}
+    exist, folds = False, functools.cache(ignores_case)
+    for output in outputs:
+        check_place(output.path)
+        places = [_real(output.path, folds), identity(output.path)]
+        exist |= places[1] is not None
+        for place in filter(None, places):
+            if (other := owners.setdefault(place, output)) is not output:
+                raise UserError(f'{other.source} and {output.source} would both be written to {output.path}; give them '
+                                'different names, or write them in two calls to two folders')
+    for path in inputs if exist else ():
+        if (owner := owners.get(identity(path))) is not None:
+            raise UserError(f'{path} is read, but {owner.path} would be written over it; write to another place')
+
+
+def check_replaced(folder: Path, inputs: Iterable[str | Path]) -> None:
+    """Check that no input would be lost with a folder that is replaced.
+
+    Raises:
+        UserError: one is in it.
+    """
+    if (place := identity(folder)) is None:
+        return
+    for path in inputs:
+        for form in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):
+            if any(identity(each) == place for each in (form, *form.parents)):
+                raise UserError(f'{path} is read, but it is in {folder}, which would be replaced; write to another place')
+
+
+def check_place(path: Path) -> None:
+    """Check that a file can have a path.
+
+    Raises:
+        UserError: a folder has it, or its name is too long for the file system.
+    """
+    if path.is_dir():
+        raise UserError(f'{path} is a folder; expected the name of a file to write')
+    length, limit = len(os.fsencode(path.name)), os.pathconf(_nearest(path), 'PC_NAME_MAX')
+    if length > limit:
+        raise UserError(f'the name {path.name} would have {length} bytes, the file system takes {limit}; give the file that it '
+                        'is named after a shorter name')
+
+
+def ensure_writable(folder: str | Path) -> Path:
+    """Make a folder and check that files can be written into it.
+
+    Raises:
+        UserError: they cannot.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f'folder {folder} cannot be written ({error.strerror}); choose another one') from None
+    return folder
+
+
+def ensure_writable_file(path: str | Path) -> Path:
+    """Make the folder of a file and check that the file can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    path = Path(path)
+    check_place(path)
+    ensure_writable(path.absolute().parent)
+    return path
+
+
+def files_of(source: str | Path) -> Iterator[Path]:
+    """A file, or those directly in a folder."""
+    path = Path(source)
+    yield from path.iterdir() if path.is_dir() else [path]
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether the file system of a folder takes names for equal that differ in case alone; False where that cannot be tried."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix='.case', dir=folder) as file:
+            return os.path.exists(folder / Path(file.name).name.swapcase())
+    except OSError:
+        return False
+
+
+def _real(path: Path, folds: Callable[[Path], bool]) -> str:
+    """Where a path leads, written in the same way for all that lead there; ``folds`` as :func:`ignores_case`."""
+    real = os.path.realpath(path)
+    return unicodedata.normalize('NFC', real).casefold() if folds(_nearest(Path(real))) else real
+
+
+def _nearest(path: Path) -> Path:
+    """The nearest folder above a path that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())

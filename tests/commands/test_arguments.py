@@ -1,0 +1,113 @@
+"""Each tool declares the arguments that it uses, no others, and says in one line what is wrong with them."""
+import argparse
+import ast
+import inspect
+import runpy
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mistakes import assert_error_line
+
+from repvgg_seg.commands import cli
+
+ROOT = Path(__file__).parents[2]
+FUSED_ONLY = ('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; --logits and '
+              '--channels need --formats besides pth')
+TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
+
+
+class Declared(Exception):
+    """Raised in the place of parsing, with the parser."""
+
+
+@pytest.fixture
+def tool(monkeypatch) -> Callable[[str], tuple[dict, argparse.ArgumentParser]]:
+    """The globals of a tool, and its parser."""
+
+    def stop(parser, *_) -> None:
+        raise Declared(parser)
+
+    def load(name: str) -> tuple[dict, argparse.ArgumentParser]:
+        module = runpy.run_path(str(ROOT / f'tools/{name}.py'))
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+            with pytest.raises(Declared) as declared:
+                module['main']()
+        return module, declared.value.args[0]
+
+    return load
+
+
+def commands(parser: argparse.ArgumentParser, names: set[str] = frozenset()) -> Iterator[tuple[set[str], dict]]:
+    """Of a tool, or of each of its commands: names of the arguments, and what is set without being one."""
+    inside = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    names = names | {action.dest for action in parser._actions if action.dest != 'help'}
+    if not inside:
+        yield names, parser._defaults
+    for action in inside:
+        for command in action.choices.values():
+            yield from commands(command, names)
+
+
+def reads(function: Callable, seen: set[str]) -> set[str]:
+    """Attributes of ``args`` that a function reads, and the functions that it hands them to."""
+    if function.__name__ in seen:
+        return set()
+    seen.add(function.__name__)
+    found = set()
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == 'args':
+            found.add(node.attr)
+        elif isinstance(node, ast.Call) and 'args' in map(ast.unparse, node.args):
+            path = ast.unparse(node.func)
+            callee = getattr(cli, path[4:]) if path.startswith('cli.') else function.__globals__.get(path)
+            found |= reads(callee, seen) if callee else set()
+    return found
+
+
+@pytest.mark.situation('Silently wrong', 'an argument without effect, e.g. `predict.py --launcher` or `deploy.py --dynamic`',
+                       before='accepted', now='no tool declares an argument that it does not read')
+@pytest.mark.parametrize('name', TOOLS)
+def test_every_declared_argument_is_read(tool, name):
+    module, parser = tool(name)
+    for names, defaults in commands(parser):
+        seen: set[str] = set()
+        read = reads(module['main'], seen)
+        if 'measure' in defaults:
+            read |= reads(defaults['measure'], seen)
+        assert names - read == set()
+
+
+@pytest.mark.parametrize('arguments', [
+    ('predict', 'c.py', 'm.pth', 'images', '--out', 'x', '--launcher', 'none'),
+    ('predict', 'c.py', 'm.pth', 'images', '--out', 'x', '--work-dir', 'y'),
+    ('deploy', 'c.py', 'm.pth', '--out', 'x', '--work-dir', 'y'),
+    ('deploy', 'c.py', 'm.pth', '--out', 'x', '--dynamic'),
+    ('check_data', 'c.py', '--trust-checkpoint'),
+    ('check_data', 'c.py', '--launcher', 'none'),
+    ('benchmark', 'artefacts', 'c.py', 'm.pth', 'x', '--size', '8', '8', '--work-dir', 'y'),
+    ('test', 'c.py', 'm.pth', '--resume'), ('train_ablations', '--resume'), ('demo', '--fast'), ('doctor', '--fast'),
+], ids=' '.join)
+def test_other_arguments_are_refused(run_tool, arguments):
+    given = next(index for index in range(len(arguments) - 1, -1, -1) if arguments[index].startswith('--'))
+    assert_error_line(run_tool(*arguments), f'error: unrecognized arguments: {" ".join(arguments[given:])}; see --help')
+
+
+@pytest.mark.parametrize(('options', 'line'), [
+    (['--logits'], FUSED_ONLY), (['--channels', 'BGR'], FUSED_ONLY),
+    (['--calibration', 'images'], '--calibration is for int8 only; add --precision int8, or leave it out')])
+def test_arguments_of_deploy_without_effect(run_tool, config, tmp_path, options, line):
+    assert_error_line(run_tool('deploy', config, 'm.pth', '--out', tmp_path / 'out', *options), f'error: {line}')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.situation('Tracebacks', '`demo.py --help`', before='the demo started', now='it is explained')
+@pytest.mark.parametrize('name', TOOLS)
+def test_help(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [name, '--help'])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
+    assert stop.value.code == 0 and 'usage: ' in capsys.readouterr().out

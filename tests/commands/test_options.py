@@ -1,0 +1,78 @@
+"""Keys and values of --cfg-options: what is refused, with the key that was meant, and what goes on working."""
+import pytest
+from mistakes import assert_error_line
+from mmengine.config import Config, DictAction
+from tiny import ROOT
+
+from repvgg_seg.commands.options import check_options
+from repvgg_seg.core.errors import UserError
+
+
+def check(*options: str) -> None:
+    config = Config.fromfile(ROOT / 'configs/pspnet_repvgg_a0_toystreets.py')
+    given = {key: DictAction._parse_iterable(value) for key, _, value in (option.partition('=') for option in options)}
+    check_options(config, given)
+    config.merge_from_dict(given)
+
+
+@pytest.mark.situation('Tracebacks', 'a wrong key or value in `--cfg-options`',
+                       before='accepted without effect, or a traceback of MMEngine', now='one line, with the nearest right key')
+@pytest.mark.parametrize(('option', 'message'), [
+    ('batchsize=4', 'batchsize: nothing reads batchsize in a config; did you mean train_dataloader.batch_size?'),
+    ('backbone.arc=A1', 'backbone.arc: nothing reads backbone in a config; did you mean model.backbone.arch?'),
+    ('model.backbone.arc=A1', 'model.backbone.arc: nothing reads arc in model.backbone; did you mean model.backbone.arch?'),
+    ('optimizer.lr=1', 'optimizer.lr: nothing reads optimizer in a config; did you mean optim_wrapper.optimizer.lr?'),
+    ('train_cfg.max_epoch=3', 'train_cfg.max_epoch: nothing reads max_epoch in train_cfg; did you mean train_cfg.max_epochs?'),
+    ('env_cfg.cudnn_benchmrk=True',
+     'env_cfg.cudnn_benchmrk: nothing reads cudnn_benchmrk in env_cfg; did you mean env_cfg.cudnn_benchmark?'),
+    ('model.backbone.zzzzzzzzzzzz=1', 'model.backbone.zzzzzzzzzzzz: nothing reads zzzzzzzzzzzz in model.backbone'),
+    ('optim_wrapper.optimizer.lr=abc', 'optim_wrapper.optimizer.lr=abc: expected a number, as 0.04 in the config'),
+    ('train_dataloader.batch_size=four', 'train_dataloader.batch_size=four: expected a whole number, 1 or more'),
+    ('train_dataloader.batch_size=0', 'train_dataloader.batch_size=0: expected a whole number, 1 or more'),
+    ('train_dataloader.batch_size.0=1',
+     'train_dataloader.batch_size.0: train_dataloader.batch_size is 4, which has no keys; set train_dataloader.batch_size '
+     'itself'),
+    ('param_scheduler.7.power=1',
+     'param_scheduler.7.power: param_scheduler is a list of 2; expected an index from 0 to 1 after it, got 7'),
+    ('env_cfg.cudnn_benchmark=yes', 'env_cfg.cudnn_benchmark=yes: expected True or False'),
+    ('model.backbone=A1',
+     'model.backbone=A1: model.backbone has keys (type, dilation, out_indices, arch); set one of them'),
+])
+def test_refused(option, message):
+    with pytest.raises(UserError) as refused:
+        check(option)
+    assert str(refused.value) == f'--cfg-options {message}'
+
+
+@pytest.mark.parametrize('options', [
+    ['model.backbone.with_cp=True'], ['model.backbone.init_cfg.type=Pretrained', 'model.backbone.init_cfg.checkpoint=x'],
+    ['randomness.seed=3', 'randomness.deterministic=True'], ['resume=True', 'load_from=x.pth', 'compile=True'],
+    ['optim_wrapper.accumulative_counts=2'], ['optim_wrapper.clip_grad.max_norm=1'],
+    ['optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.loss_scale=dynamic'], ['env_cfg.dist_cfg.backend=gloo'],
+    ['train_cfg.val_begin=3'], ['model.backbone.arch=B1'], ['optim_wrapper.loss_scale=512.0'],
+    ['default_hooks.checkpoint=None', 'model.auxiliary_head=None', 'param_scheduler=[]'],
+    ['train_dataloader.dataset.indices=5'], ['test_dataloader.dataset.data_prefix.img_path=x'], ['param_scheduler.0.begin=3'],
+    ['default_hooks.logger.log_metric_by_epoch=True'], ['val_evaluator.iou_metrics=mDice'], ['train_dataloader.num_workers=0'],
+], ids=' '.join)
+def test_allowed(options):
+    check(*options)
+
+
+@pytest.mark.parametrize('option', ['batch_size', '=4', 'model.=4', 'a..b=4', 'param_scheduler=[1,(2]'])
+def test_what_is_no_assignment(run_tool, option):
+    result = run_tool('check_data', 'c.py', '--cfg-options', option)
+    assert_error_line(result, 'error: argument --cfg-options: expected KEY=VALUE '
+                      f'with every bracket closed, got {option}; see --help')
+
+
+@pytest.mark.situation('Tracebacks', 'the name of a config that is off by a letter', before='it does not exist',
+                       now='one line, with the nearest name')
+@pytest.mark.parametrize(('name', 'end'), [
+    ('configs/pspnet_repvgg_a0_camvd.py', 'does not exist; did you mean configs/pspnet_repvgg_a0_camvid.py?'),
+    ('confgs/pspnet_repvgg_a0_camvid.py', 'does not exist; did you mean configs/pspnet_repvgg_a0_camvid.py?'),
+    ('configs/pspnet_repvgg_a0_camvid', 'does not exist; did you mean configs/pspnet_repvgg_a0_camvid.py?'),
+    ('configs/other.py', 'does not exist; expected a file such as those in configs/'),
+    ('configs', 'is a folder; expected a file such as those in configs/')])
+def test_a_config_that_is_not_there(run_tool, monkeypatch, name, end):
+    monkeypatch.chdir(ROOT)
+    assert_error_line(run_tool('check_data', name), f'error: config {name} {end}')
