@@ -82,58 +82,66 @@ def documents() -> list[Path]:
 COMMANDS = sorted({command[1:]: command for path in documents() for command in commands_in(path)}.values())
 
 
-class Parsed(BaseException):
-    """The arguments were parsed; what a tool then does is left out."""
+class Parsing(BaseException):
+    """A tool wants to parse its arguments; what it does after that is left out."""
 
 
-def demand_nothing(parser: argparse.ArgumentParser) -> None:
+def nested(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser, and those of its commands."""
+    yield parser
     for action in parser._actions:
-        action.required = False
         if isinstance(action, argparse._SubParsersAction):
-            for nested in action.choices.values():
-                demand_nothing(nested)
+            for inner in action.choices.values():
+                yield from nested(inner)
 
 
-def parse(command: Command, monkeypatch) -> None:
-    """Parse the arguments by the parser of the command, or of a tool that is no command yet."""
-    if find_spec(f'repvgg_seg.commands.{command.tool}'):
-        parser = import_module(f'repvgg_seg.commands.{command.tool}').parser()
-        if not command.complete:
-            demand_nothing(parser)
-        parser.parse_args(command.arguments)
-    elif command.tool in ('configs', 'demo'):
+def parser_of(tool: str) -> argparse.ArgumentParser:
+    """The parser of a command, or of a tool that is no command yet."""
+    if find_spec(f'repvgg_seg.commands.{tool}'):
+        return import_module(f'repvgg_seg.commands.{tool}').parser()
+    if tool in ('configs', 'demo'):
         pytest.skip('takes no arguments yet')
-    else:
-        start_and_stop(command, monkeypatch)
+
+    def stop(parser, *args):
+        raise Parsing(parser)
+
+    path = ROOT / 'tools' / f'{tool}.py'
+    spec = spec_from_file_location(f'tools_{tool}', path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsing) as parsing:
+        patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+        patch.setattr(sys, 'argv', [str(path)])
+        module.main()
+    return parsing.value.args[0]
 
 
-def start_and_stop(command: Command, monkeypatch) -> None:
-    """Start a tool, and stop it when it has parsed its arguments."""
-    original = argparse.ArgumentParser.parse_args
-
-    def parse_and_stop(parser, *args):
-        if not command.complete:
-            demand_nothing(parser)
-        original(parser, *args)
-        raise Parsed
-
-    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_and_stop)
-    path = ROOT / 'tools' / f'{command.tool}.py'
-    monkeypatch.setattr(sys, 'argv', [str(path), *command.arguments])
-    spec = spec_from_file_location(f'tools_{command.tool}', path)
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    with pytest.raises(Parsed):
-        tool.main()
+def parse(command: Command) -> None:
+    """Parse the arguments by the parser of the command; of one that is only mentioned, nothing is required."""
+    parser = parser_of(command.tool)
+    if not command.complete:
+        for action in (action for each in nested(parser) for action in each._actions):
+            action.required = False
+    parser.parse_args(command.arguments)
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=lambda command: command.place)
-def test_arguments_are_known(command, monkeypatch, capsys):
+def test_arguments_are_known(command, capsys):
     assert command.tool in TOOLS
     try:
-        parse(command, monkeypatch)
+        parse(command)
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+def test_help_tells_the_defaults(tool):
+    """Wherever it tells numbers or choices; parsers that share an option share what set_defaults makes of it."""
+    for action in (action for each in nested(parser_of(tool)) for action in each._actions):
+        told = re.sub(r'.*\bdefault: (.*?)\)?$', r'\1', action.help or '').split()
+        given = action.default if isinstance(action.default, (list, tuple)) else [action.default]
+        if told and all(word.isdecimal() or word in (action.choices or ()) for word in told):
+            assert told == list(map(str, given)), action.option_strings
 
 
 def config_names(argument: str) -> Iterator[str]:
@@ -156,10 +164,10 @@ def test_configs_exist(command):
     ('python tools/deploy.py a.py b.pth', True), ('tools/test.py --no-such-option', False),
     ('python tools/deploy.py a.py b.pth --out c --precision int9', True),
     ('python tools/deploy.py a.py b.pth --out c --size 713', True)])
-def test_wrong_commands_fail(line, complete, monkeypatch, capsys):
+def test_wrong_commands_fail(line, complete, capsys):
     command, = commands_of(line, 'here', complete)
     with pytest.raises(pytest.fail.Exception):
-        test_arguments_are_known(command, monkeypatch, capsys)
+        test_arguments_are_known(command, capsys)
 
 
 def test_commands_are_found():

@@ -15,10 +15,7 @@ def main() -> None:
     from repvgg_seg.benchmark.suites import SUITES
     parser = cli.Parser(description='Measure models; each prints a Markdown table, and leaves JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    timing = argparse.ArgumentParser(add_help=False)
-    timing.add_argument('--rounds', type=cli.positive, default=30, help='timed runs of each (default: 30)')
-    timing.add_argument('--warm-up', type=cli.positive, default=5, help='runs of each before that (default: 5)')
-    timing.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='of the CPU (default: all cores)')
+    timing = timing_parser(rounds=30, warm_up=5)
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument('--out', metavar='FILE.json', help='write what was measured, with machine and versions')
 
@@ -53,7 +50,8 @@ def main() -> None:
                        'classifiers, in the manner of its Figure 1')
     speed.set_defaults(measure=measure_speed)
 
-    everything = commands.add_parser('all', parents=[timing], help='every table of the paper, and the peers')
+    everything = commands.add_parser('all', parents=[timing_parser(rounds=50, warm_up=50)],
+                                     help='every table of the paper, and the peers')
     everything.add_argument('--out', required=True, metavar='DIR', help='folder for the tables')
     everything.add_argument('--suites', nargs='+', choices=list(SUITES), default=list(SUITES), help='default: all of them')
     everything.add_argument('--precision', nargs='+', choices=list(DTYPES), default=['fp32'], help='default: fp32')
@@ -62,7 +60,7 @@ def main() -> None:
     everything.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
     everything.add_argument('--compile', action='store_true', help='by torch.compile')
     everything.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
-    everything.set_defaults(measure=measure_all, rounds=50, warm_up=50)
+    everything.set_defaults(measure=measure_all)
 
     args = parser.parse_args()
     if args.command == 'all':
@@ -78,6 +76,15 @@ def main() -> None:
         for output in outputs:
             ensure_writable_file(output.path)
     args.measure(args)
+
+
+def timing_parser(rounds: int, warm_up: int) -> argparse.ArgumentParser:
+    """The options of all that takes time, with these defaults."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--rounds', type=cli.positive, default=rounds, help=f'timed runs of each (default: {rounds})')
+    parser.add_argument('--warm-up', type=cli.positive, default=warm_up, help=f'runs of each before that (default: {warm_up})')
+    parser.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='of the CPU (default: all cores)')
+    return parser
 
 
 def measure_artefacts(args: argparse.Namespace) -> None:
