@@ -3,19 +3,22 @@ import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from rich.progress import track
 from torch import Tensor, nn
+from torch.onnx import ONNXProgram
 
 from ..engine.trained_model import build_trained
 from .formats import FORMATS, ExportRequest, check_request
 from .fusing import fuse_for_inference
 from .graph import OPSET
-from .quantization import split_identities
+from .quantization import Quantize, split_identities
 from .sample_images import spread
 
 CALIBRATION_IMAGES = 256
@@ -43,7 +46,7 @@ class ClassifierGraph(nn.Module):
         classifier: a fused ``ImageClassifier`` of MMPretrain.
     """
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, classifier: BaseModel) -> None:
         super().__init__()
         self.preprocessor = classifier.data_preprocessor
         self.backbone, self.neck, self.head = classifier.backbone, classifier.neck, classifier.head
@@ -78,9 +81,10 @@ def int8_accuracies(config: Config, checkpoint: str) -> dict[str, float]:
             source, target = Path(folder, 'source.onnx'), Path(folder, f'int8{entry.suffix}')
             model = ClassifierGraph(split_identities(fused) if apart else fused).eval()
             example = torch.from_numpy(np.stack(calibration[:2]))
-            torch.onnx.export(model, (example, ), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'],
-                              dynamic_shapes=({0: torch.export.Dim.DYNAMIC}, )).save(source)
-            entry.quantize(source, target, calibration, [])
+            program = torch.onnx.export(model, (example, ), dynamo=True, opset_version=OPSET, verbose=False,
+                                        input_names=['images'], dynamic_shapes=({0: torch.export.Dim.DYNAMIC}, ))
+            cast(ONNXProgram, program).save(source)
+            cast(Quantize, entry.quantize)(source, target, calibration, [])
             found[name] = top1(runner_of(target), images, labels, name)
     return found
 

@@ -2,24 +2,26 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from torch import Tensor, nn
+from torch import Tensor
 
 TIMED_ROUNDS = 10
 
 
-def as_batch(model: nn.Module, image: np.ndarray) -> Tensor:
+def as_batch(model: BaseModel, image: np.ndarray) -> Tensor:
     """An image uint8 BGR (H, W, 3) as the normalised batch (1, 3, H, W) of a model."""
     data = dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1).copy())], data_samples=[BaseDataElement()])
     return model.data_preprocessor(data, training=False)['inputs']
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, batch: Tensor) -> Tensor:
+def logits_of(model: BaseModel, batch: Tensor) -> Tensor:
     """Logits of a segmentor at the size of its input, (N, C, H, W), or of a classifier, (N, C)."""
     logits = model(batch)
     if logits.ndim == 4:
@@ -49,7 +51,7 @@ def compare(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Compute float32 as such on GPUs, which otherwise round the factors of convolutions to 10 bits (TF32)."""
-    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    backends: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = False

@@ -1,14 +1,14 @@
 """What a segmentor can be exported to: formats, precisions, what writes them, and what is recorded of a file."""
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from ..core.errors import InstallationError, UserError
 from .graph import GraphExporter
-from .quantization import quantize_onnx, quantize_openvino
+from .quantization import Quantize, quantize_onnx, quantize_openvino
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,11 @@ class Precision:
     """In what convolutions are computed.
 
     Args:
-        dtype: of an exported program; None for 8 bits.
+        dtype: of an exported program.
         logit_limit: largest difference of logits from the trained model that is let through, relative to the largest logit.
         changed_limit: largest share of pixels whose class changes.
     """
-    dtype: torch.dtype | None
+    dtype: torch.dtype
     logit_limit: float
     changed_limit: float
 
@@ -29,7 +29,7 @@ PRECISIONS = {
     'fp32': Precision(torch.float32, 1e-3, 1e-3),
     'fp16': Precision(torch.float16, 0.02, 0.01),
     'bf16': Precision(torch.bfloat16, 0.1, 0.05),
-    'int8': Precision(None, 0.5, 0.05),
+    'int8': Precision(torch.int8, 0.5, 0.05),
 }
 
 
@@ -96,6 +96,12 @@ def write_ncnn(exporter: GraphExporter, output: str, precision: str, path: Path)
     exporter.ncnn().save(path, output)
 
 
+class Writer(Protocol):
+    """Writes a file; see :func:`write_pt2`."""
+
+    def __call__(self, exporter: GraphExporter, output: str, precision: str, path: Path) -> None: ...
+
+
 @dataclass(frozen=True)
 class Format:
     """A file format.
@@ -112,9 +118,9 @@ class Format:
     """
     suffix: str
     precisions: tuple[str, ...]
-    write: Callable[[GraphExporter, str, str, Path], None] | None
+    write: Writer | None
     packages: tuple[str, ...] = ()
-    quantize: Callable[[Path, Path, Sequence, Sequence[str]], None] | None = None
+    quantize: Quantize | None = None
     quantize_packages: tuple[str, ...] = ()
     any_size: bool = True
     undilate: bool = False

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,9 @@ from torch.onnx import ONNXProgram
 
 from ..core.errors import UserError
 from .ncnn_program import NcnnProgram, convert
+
+if TYPE_CHECKING:
+    from mmseg.models import EncoderDecoder
 
 OPSET = 18
 PROBE = 256  # Height and width of an image that shows how a segmentor computes.
@@ -30,7 +34,10 @@ class SegmentorGraph(nn.Module):
         dtype: of backbone and head. Normalisation, resizing and argmax stay in float32.
     """
 
-    def __init__(self, segmentor: nn.Module, preprocessor: Mapping, channels: str = 'RGB', output: str = 'labels',
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, segmentor: 'EncoderDecoder', preprocessor: Mapping, channels: str = 'RGB', output: str = 'labels',
                  dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         trained_on_rgb = bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
@@ -73,7 +80,7 @@ class GraphExporter:
         dynamic: leave H and W open.
     """
 
-    def __init__(self, segmentor: nn.Module, preprocessor: Mapping, channels: str, size: tuple[int, int],
+    def __init__(self, segmentor: 'EncoderDecoder', preprocessor: Mapping, channels: str, size: tuple[int, int],
                  dynamic: bool) -> None:
         self.segmentor, self.preprocessor, self.channels = segmentor, preprocessor, channels
         self.size, self.dynamic = size, dynamic
@@ -104,9 +111,9 @@ class GraphExporter:
     def onnx(self, output: str) -> ONNXProgram:
         """As ONNX, in float32."""
         if output not in self.onnx_programs:
-            self.onnx_programs[output] = torch.onnx.export(
-                self.program(output), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'],
-                output_names=[output])
+            program = torch.onnx.export(self.program(output), dynamo=True, opset_version=OPSET, verbose=False,
+                                        input_names=['images'], output_names=[output])
+            self.onnx_programs[output] = cast(ONNXProgram, program)
         return self.onnx_programs[output]
 
     def ncnn(self) -> NcnnProgram:
@@ -149,7 +156,7 @@ def open_sizes() -> Iterator[None]:
             names[name] = resize
 
 
-def check_open(program: ExportedProgram, example: Tensor, segmentor: nn.Module) -> None:
+def check_open(program: ExportedProgram, example: Tensor, segmentor: 'EncoderDecoder') -> None:
     """Check that a program takes images of another size than the example's, (N, H, W, 3).
 
     Raises:
@@ -163,7 +170,7 @@ def check_open(program: ExportedProgram, example: Tensor, segmentor: nn.Module) 
                         'so it can be exported for one size only; give --size H W') from None
 
 
-def check_exportable(segmentor: nn.Module, preprocessor: Mapping) -> None:
+def check_exportable(segmentor: 'EncoderDecoder', preprocessor: Mapping) -> None:
     """Check that :class:`SegmentorGraph` computes what a segmentor and its preprocessor do.
 
     Raises:
@@ -180,7 +187,7 @@ def check_exportable(segmentor: nn.Module, preprocessor: Mapping) -> None:
 
 
 @torch.no_grad()
-def check_dynamic(segmentor: nn.Module) -> None:
+def check_dynamic(segmentor: 'EncoderDecoder') -> None:
     """Check that the head of a segmentor on the CPU can be exported for images of any size.
 
     Raises:
@@ -199,7 +206,7 @@ def check_dynamic(segmentor: nn.Module) -> None:
 
 
 @torch.no_grad()
-def min_size(segmentor: nn.Module) -> int:
+def min_size(segmentor: 'EncoderDecoder') -> int:
     """Smallest height and width, in pixels, at which every cell of the head's finest pyramid level has a place of its own.
 
     Args:

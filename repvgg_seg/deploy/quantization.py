@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ def split_identities(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model)
     for block in model.modules():
         if isinstance(block, RepVGGBlock) and block.conv.in_channels == block.conv.out_channels and block.conv.stride == (1, 1):
-            block.conv = SplitIdentity(block.conv)
+            block.add_module('conv', SplitIdentity(block.conv))
     return model
 
 
@@ -140,6 +140,12 @@ def layer_errors(model: nn.Module, images: Sequence[np.ndarray]) -> list[Layer]:
     return errors.layers
 
 
+class Quantize(Protocol):
+    """Writes a file in 8 bits; see :func:`quantize_openvino`."""
+
+    def __call__(self, source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence['onnx_ir.Node']) -> None: ...
+
+
 class Quantizer:
     """Writes a segmentor in 8 bits.
 
@@ -161,7 +167,7 @@ class Quantizer:
         """Indices of the layers: the first, then from the one that loses most to the one that loses least."""
         return [0, *sorted(range(1, len(self.layers)), key=lambda index: self.layers[index].decibels)]
 
-    def write(self, quantize: Callable, output: str, path: Path, kept: int) -> None:
+    def write(self, quantize: Quantize, output: str, path: Path, kept: int) -> None:
         """Write a file.
 
         Args:
@@ -252,7 +258,7 @@ def quantize_onnx(source: Path, target: Path, images: Sequence[np.ndarray], kept
 
     quant_pre_process(source, source, skip_symbolic_shape=True)
     convolutions = {node.name for node in onnx.load(source, load_external_data=False).graph.node if node.op_type == 'Conv'}
-    names = [node.name for node in kept]
+    names = [str(node.name) for node in kept]
     if missing := [name for name in names if name not in convolutions]:  # ONNX Runtime does not look.
         raise RuntimeError(f'ONNX Runtime has no convolution {", ".join(missing)} any more, which would be in 8 bits')
     quantize_static(source, target, Images(), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,

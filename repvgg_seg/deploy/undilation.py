@@ -6,7 +6,7 @@ of zeros between neighbours, which is their padding. A run of layers of the same
 seams, and the places that a smaller sub-grid leaves empty, are made zero again.
 """
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +55,8 @@ class Mosaic(NamedTuple):
     @property
     def cells(self) -> tuple[int, int]:
         """Height and width of the largest sub-grid with its seam."""
-        return tuple((size + self.dilation - 1) // self.dilation + 1 for size in (self.height, self.width))
+        rows, columns = ((size + self.dilation - 1) // self.dilation + 1 for size in (self.height, self.width))
+        return rows, columns
 
     def lay(self, x: Tensor) -> Tensor:
         """Map (N, C, height, width) -> mosaic (N, C, d * cells[0], d * cells[1]) with zeros in its seams."""
@@ -90,13 +91,13 @@ class UndilatedRepVGG(nn.Module):
 
     def __init__(self, backbone: RepVGG) -> None:
         super().__init__()
-        if not all(isinstance(block, RepVGGBlock) for stage in backbone.stages for block in stage):
+        if not all(isinstance(block, RepVGGBlock) for stage in backbone.stages for block in stage.children()):
             raise UserError(f'{type(backbone).__name__} is no plain stack of blocks, whose dilation could be removed')
         if any(isinstance(module, LinearPart) for module in backbone.modules()):
             raise UserError('the backbone is not fused; give undilate() what repvgg_seg.deploy.fuse() returns')
         self.stem, self.stages = backbone.stem, backbone.stages
         self.out_indices, self.out_channels = backbone.out_indices, backbone.out_channels
-        self.steps = [[_remove_dilation(block.conv) for block in stage] for stage in self.stages]
+        self.steps = [[_remove_dilation(block) for block in _blocks(stage)] for stage in self.stages]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute feature maps, as :meth:`repvgg_seg.models.RepVGG.forward`."""
@@ -104,7 +105,7 @@ class UndilatedRepVGG(nn.Module):
         mosaic = None
         outputs = []
         for index, (stage, steps) in enumerate(zip(self.stages, self.steps)):
-            for block, step in zip(stage, steps):
+            for block, step in zip(_blocks(stage), steps):
                 x, mosaic = _enter(x, mosaic, step)
                 x, mosaic = _run(block, x, mosaic, step)
             if index in self.out_indices:
@@ -112,8 +113,13 @@ class UndilatedRepVGG(nn.Module):
         return tuple(outputs)
 
 
-def _remove_dilation(conv: nn.Conv2d) -> Step:
-    """Make a convolution a plain one, and tell how it must then be used."""
+def _blocks(stage: nn.Module) -> list[RepVGGBlock]:
+    return [block for block in stage.children() if isinstance(block, RepVGGBlock)]
+
+
+def _remove_dilation(block: RepVGGBlock) -> Step:
+    """Make the convolution of a fused block a plain one, and tell how it must then be used."""
+    conv: Any = block.conv
     stride, dilation = conv.stride[0], conv.dilation[0]
     if dilation == 1:
         return Step(1, 1, 1)
@@ -138,7 +144,7 @@ def _enter(x: Tensor, mosaic: Mosaic | None, step: Step) -> tuple[Tensor, Mosaic
 def _run(block: RepVGGBlock, x: Tensor, mosaic: Mosaic | None, step: Step) -> tuple[Tensor, Mosaic | None]:
     """Compute a block. In a mosaic it leaves something in the seams."""
     x = block.conv(x)
-    if step.after > 1:
+    if mosaic and step.after > 1:
         x, mosaic = _every(mosaic.lift(x), step.after), None
     if mosaic and isinstance(block.se, SqueezeExcitation):
         mean = (x * mosaic.pixels(x)).sum((2, 3), keepdim=True) / (mosaic.height * mosaic.width)
