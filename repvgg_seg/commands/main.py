@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if verb in VERBS:
         run(verb, rest)
     elif verb in ('-h', '--help'):
-        cli.write(usage())
+        sys.stdout.write(f'{usage()}\n')
     elif verb == '--version':
-        cli.write(f'repvgg_seg {__version__}')
+        sys.stdout.write(f'repvgg_seg {__version__}\n')
     else:
         nearest = get_close_matches(verb, VERBS, n=1)
         cli.stop(f'unknown command {verb}; expected one of {", ".join(VERBS)}'

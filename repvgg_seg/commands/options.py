@@ -3,6 +3,7 @@ import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
+from typing import Any
 
 from mmengine import registry
 from mmengine.config import Config
@@ -124,13 +125,13 @@ def arguments_of(kind: object, scope: str) -> set[str] | None:
     return names | OF_BUILDERS if found else None
 
 
-def _parameters(kind: object) -> set[str] | None:
+def _parameters(kind: Any) -> set[str] | None:
     """Of a function, or of a class and, while it hands other keywords on, of its bases."""
     names: set[str] = set()
     for each in kind.__mro__ if isinstance(kind, type) else [kind]:
         if isinstance(kind, type) and '__init__' not in vars(each):
             continue
-        parameters = inspect.signature(each.__init__ if isinstance(kind, type) else each).parameters.values()
+        parameters = inspect.signature(vars(each)['__init__'] if isinstance(kind, type) else each).parameters.values()
         names |= {parameter.name for parameter in parameters} - {'self'}
         if each is object or not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return names if each is not object else None

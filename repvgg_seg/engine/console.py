@@ -1,6 +1,7 @@
 """MMEngine's runner with a short console, which leaves a config alone that is in the work dir already."""
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -15,7 +16,7 @@ from ..core.noise import is_for_users
 class ConciseRunner(_MMEngineRunner):
     """MMEngine's, which says on the console in one line what runs where, and which file has the rest."""
 
-    def build_logger(self, *args, **kwargs) -> MMLogger:
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger."""
         logger = super().build_logger(*args, **kwargs)
         files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]

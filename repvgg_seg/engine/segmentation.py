@@ -11,7 +11,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..core.configs import files_of_config
 from ..core.destinations import Output, check_outputs, ensure_writable, files_of
@@ -77,7 +77,7 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         config.model = ConfigDict(**config.tta_model, module=config.model)
     writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
                for folder in (out, submit) if folder]
-    inputs = [*files_of(checkpoint), *files_of_config(config)]
+    inputs: list[str | Path] = [*files_of(checkpoint), *files_of_config(config)]
     if submit:
         for dataset in datasets_in(config.test_dataloader.dataset):
             inputs += image_files(os.path.join(dataset.get('data_root') or '', dataset.data_prefix.get('seg_map_path') or ''))
@@ -86,7 +86,7 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
     elif writers:
         config.test_evaluator = [config.test_evaluator, *writers]
 
-    def check(model: nn.Module, dataset: Dataset, meta: Mapping) -> None:
+    def check(model: nn.Module, dataset: BaseDataset, meta: Mapping) -> None:
         check_classes(model, dataset)
         check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set',
                            dataset.metainfo.get('classes') or ())
@@ -108,7 +108,7 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
             batch, or a batch of one image meets the batch norm of the 1x1 pooled map.
         DataError: a sample of the images and labels shows a fault.
     """
-    training = loaders[0].dataset.metainfo
+    training = unwrapped(loaders[0].dataset).metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
         dataset = unwrapped(loader.dataset)
         check_classes(model, dataset)
