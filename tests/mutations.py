@@ -9,6 +9,7 @@ test that failed must pass without the breakage. The exit code is 1 if a breakag
 """
 import argparse
 import ast
+import multiprocessing
 import os
 import random
 import re
@@ -20,11 +21,14 @@ import tempfile
 import textwrap
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from copy import deepcopy
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import count, islice, zip_longest
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -42,7 +46,11 @@ NOT_NUMBERS = (ast.JoinedStr, ast.List, ast.Tuple, ast.ListComp)  # What + puts 
 # Survivors that may stay: the file, the line without its indentation, the kind of breakage; and the reason.
 ACCEPTED: dict[tuple[str, str, str], str] = {}
 
-RUNNING: set[subprocess.Popen] = set()
+FORK = multiprocessing.get_context('fork')
+RUNNING: set[BaseProcess] = set()
+FAR = 99  # Imports between files that do not reach each other.
+# Loaded once, before tests are run in forked processes.
+HEAVY = ('torch', 'cv2', 'matplotlib.pyplot', 'mmengine.runner', 'mmcv', 'mmseg.apis', 'mmpretrain.apis')
 
 
 class Breakage(NamedTuple):
@@ -211,18 +219,23 @@ def distances() -> dict[str, dict[str, int]]:
     return reached
 
 
-def test_files(file: str, graph: dict[str, dict[str, int]], reach: int) -> list[list[str]]:
-    """Test files for a broken file, nearest first: that of its name, the rest of its room, those of other rooms."""
+def test_files(file: str, graph: dict[str, dict[str, int]]) -> list[list[str]]:
+    """Groups of test files for a broken file: that of its name and the nearest of its room, the rest of it, other rooms."""
     room = room_of(file)
     home = Path('tests', *([] if room == 'package' else [room]))
+    distance = {test: found.get(file, FAR) for test, found in graph.items()}
+    nearest = min((distance[test] for test in graph if Path(test).parent == home), default=FAR)
     groups: list[list[str]] = [[], [], []]
+    mirror = home / f'test_{Path(file).stem}.py'
     # Tests of rooms further up train and export, so that they come last.
-    for test in sorted(graph, key=lambda test: (graph[test].get(file, 99), rank(test), test)):
-        if Path(test).parent == home:
-            groups[Path(test).name != f'test_{Path(file).stem}.py'].append(test)
-        elif graph[test].get(file, 99) <= reach:
+    for test in sorted(graph, key=lambda test: (Path(test) != mirror, distance[test], rank(test), test)):
+        if Path(test) == mirror or Path(test).parent == home and distance[test] == nearest:
+            groups[0].append(test)
+        elif Path(test).parent == home:
+            groups[1].append(test)
+        elif distance[test] < FAR:
             groups[2].append(test)
-    return [group for group in groups if group]
+    return groups
 
 
 def rank(test: str) -> int:
@@ -240,32 +253,42 @@ def run_tests(copy: Path, tests: Iterable[str], left_out: Iterable[str], limit: 
     """Run tests in a copy of the repository, each for at most ``limit`` seconds."""
     record = copy.with_suffix('.record')
     record.write_text('')
-    env = dict(os.environ, PYTHONPATH=f'{copy}{os.pathsep}{copy / "tests"}', OMP_NUM_THREADS='1', RECORD=str(record))
-    command = [sys.executable, '-m', 'pytest', '-p', 'mutations', '-p', 'no:cacheprovider',
-               f'--basetemp={copy.with_suffix(".tmp")}', '-o', f'faulthandler_timeout={limit}',
-               '-o', 'faulthandler_exit_on_timeout=true', *options, *(f'--deselect={test}' for test in left_out), *tests]
-    with open(copy.with_suffix('.log'), 'w+', encoding='utf-8') as log:
-        process = subprocess.Popen(command, cwd=copy, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        RUNNING.add(process)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=20 * limit)
-        stop(process)
-        log.seek(0)
-        output = log.read()
+    options = ('-p', 'mutations', '-p', 'no:cacheprovider', f'--basetemp={copy.with_suffix(".tmp")}',
+               '-o', f'faulthandler_timeout={limit}', '-o', 'faulthandler_exit_on_timeout=true', *options,
+               *(f'--deselect={test}' for test in left_out), *tests)
+    log = copy.with_suffix('.log')
+    process = FORK.Process(target=pytest_in, args=(copy, record, log, options))
+    RUNNING.add(process)
+    process.start()
+    process.join(20 * limit)
+    stop(process)
+    output = log.read_text(encoding='utf-8', errors='replace')
     events = [line.split(' ', 1) for line in record.read_text().splitlines()]
     failed = [test for event, test in events if event == 'failed']
-    if process.returncode in (0, 1, 2, 5):  # Passed, failed, an import failed, none of the tests is of the default suite.
+    if process.exitcode in (0, 1, 2, 5):  # Passed, failed, an import failed, none of the tests is of the default suite.
         return Run(failed, '')
     if events:
         return Run(failed, events[-1][1])
     return Run(failed, re.findall(r"while loading conftest '.*?(tests/.*?)'", output)[0] if 'conftest' in output else 'pytest')
 
 
-def stop(process: subprocess.Popen) -> None:
+def pytest_in(copy: Path, record: Path, log: Path, options: Sequence[str]) -> None:
+    """What a process does that was forked to run tests: the packages below ours are loaded already."""
+    os.setsid()
+    with open(log, 'w') as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(copy)
+    sys.path[:0] = [str(copy), str(copy / 'tests')]
+    os.environ.update(PYTHONPATH=os.pathsep.join(sys.path[:2]), RECORD=str(record))
+    sys.exit(int(pytest.main(list(options))))
+
+
+def stop(process: BaseProcess) -> None:
     """End a run of tests, and what it started and left running."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     RUNNING.discard(process)
 
 
@@ -295,12 +318,12 @@ class Trials:
     Args:
         folder: for the copies.
         jobs: breakages at a time.
-        reach: imports between a test and the broken file at most.
+        groups: of test files that are tried at most, of three.
         limit: seconds for a test.
     """
 
-    def __init__(self, folder: Path, jobs: int, reach: int, limit: float) -> None:
-        self.reach, self.limit = reach, limit
+    def __init__(self, folder: Path, jobs: int, groups: int, limit: float) -> None:
+        self.groups, self.limit = groups, limit
         self.graph = distances()
         self.times = count(10**9)
         self.unsound: set[str] = set()  # Tests that fail without a breakage, too.
@@ -321,7 +344,7 @@ class Trials:
         source = (copy / breakage.file).read_bytes()
         self.write(copy / breakage.file, breakage.apply(source))
         try:
-            for files in test_files(breakage.file, self.graph, self.reach):
+            for files in filter(None, test_files(breakage.file, self.graph)[:self.groups]):
                 run = run_tests(copy, files, self.unsound, self.limit, '--exitfirst')
                 if run.failed or run.unfinished:
                     return Outcome(breakage, (run.failed or [run.unfinished])[0], time.perf_counter() - start)
@@ -364,8 +387,8 @@ def main() -> None:
                         help=f'rooms to break (default: {" ".join(ROOMS)})')
     parser.add_argument('--only', nargs='+', metavar='FILE:LINE', help='only those of the chosen breakages')
     parser.add_argument('--jobs', type=int, default=1, help='breakages at a time (default: %(default)s)')
-    parser.add_argument('--reach', type=int, default=99,
-                        help='imports from a test of another room to the broken module, at most (default: any number)')
+    parser.add_argument('--groups', type=int, choices=(1, 2, 3), default=3,
+                        help='1: only the nearest tests; 2: all of the room; 3: those of other rooms, too (default: %(default)s)')
     parser.add_argument('--limit', type=float, default=300, help='seconds for a test (default: %(default)s)')
     parser.add_argument('--list', action='store_true', help='show the breakages, and try none')
     args = parser.parse_args()
@@ -376,13 +399,18 @@ def main() -> None:
         sys.stdout.writelines(row(Outcome(breakage, breakage.kind, 0)) for breakage in chosen)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    os.environ['OMP_NUM_THREADS'] = '1'
+    for name in HEAVY:
+        if find_spec(name.partition('.')[0]):
+            import_module(name)
     sys.stdout.write('| where | breakage | noticed by | seconds |\n| --- | --- | --- | --- |\n')
     outcomes: dict[Breakage, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
-        trials = Trials(Path(folder), args.jobs, args.reach, args.limit)
+        trials = Trials(Path(folder), args.jobs, args.groups, args.limit)
         while chosen:
             try:
-                for outcome in pool.map(trials, chosen):
+                for done in as_completed([pool.submit(trials, breakage) for breakage in chosen]):
+                    outcome = done.result()
                     outcomes[outcome.breakage] = outcome
                     sys.stdout.write(row(outcome))
                     sys.stdout.flush()
