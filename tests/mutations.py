@@ -257,7 +257,7 @@ def run_tests(copy: Path, tests: Iterable[str], left_out: Iterable[str], limit: 
                '-o', f'faulthandler_timeout={limit}', '-o', 'faulthandler_exit_on_timeout=true', *options,
                *(f'--deselect={test}' for test in left_out), *tests)
     log = copy.with_suffix('.log')
-    process = FORK.Process(target=pytest_in, args=(copy, record, log, options))
+    process = FORK.Process(target=work, args=(copy, record, log, options))
     RUNNING.add(process)
     process.start()
     process.join(20 * limit)
@@ -265,14 +265,16 @@ def run_tests(copy: Path, tests: Iterable[str], left_out: Iterable[str], limit: 
     output = log.read_text(encoding='utf-8', errors='replace')
     events = [line.split(' ', 1) for line in record.read_text().splitlines()]
     failed = [test for event, test in events if event == 'failed']
-    if process.exitcode in (0, 1, 2, 5):  # Passed, failed, an import failed, none of the tests is of the default suite.
+    if failed or process.exitcode in (0, 5):  # 5: none of the tests is of the default suite.
         return Run(failed, '')
     if events:
-        return Run(failed, events[-1][1])
-    return Run(failed, re.findall(r"while loading conftest '.*?(tests/.*?)'", output)[0] if 'conftest' in output else 'pytest')
+        return Run([], events[-1][1])
+    if broken := re.search(r"while loading conftest '.*?(tests/.*?)'", output):
+        return Run([broken[1]], '')
+    raise RuntimeError(f'pytest ended with {process.exitcode} and no test:\n{output[-2000:]}')
 
 
-def pytest_in(copy: Path, record: Path, log: Path, options: Sequence[str]) -> None:
+def work(copy: Path, record: Path, log: Path, options: Sequence[str]) -> None:
     """What a process does that was forked to run tests: the packages below ours are loaded already."""
     os.setsid()
     with open(log, 'w') as file:
@@ -388,7 +390,7 @@ def main() -> None:
     parser.add_argument('--only', nargs='+', metavar='FILE:LINE', help='only those of the chosen breakages')
     parser.add_argument('--jobs', type=int, default=1, help='breakages at a time (default: %(default)s)')
     parser.add_argument('--groups', type=int, choices=(1, 2, 3), default=3,
-                        help='1: only the nearest tests; 2: all of the room; 3: those of other rooms, too (default: %(default)s)')
+                        help='1: the nearest tests; 2: all of the room; 3: those of other rooms, too (default: %(default)s)')
     parser.add_argument('--limit', type=float, default=300, help='seconds for a test (default: %(default)s)')
     parser.add_argument('--list', action='store_true', help='show the breakages, and try none')
     args = parser.parse_args()
