@@ -199,8 +199,7 @@ class StubChecker(Checker):
 
     def measure(self, write, format_name, precision, path):
         self.tried.append(write.keywords['kept'])
-        return Artefact(format_name, precision, None, 'labels', 0.01, 0.001, self.miou_of(self.tried[-1]), False, [],
-                        1, 1, '')
+        return Artefact(format_name, precision, None, 'labels', 0.01, 0.001, self.miou_of(self.tried[-1]), False, [], 1, '')
 
 
 @pytest.fixture
