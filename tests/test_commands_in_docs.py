@@ -5,14 +5,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ['configs', *sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))]
+TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
 TOOL = re.compile(r'(?:\btools/([a-z_]+)\.(?:py|sh)|(?:\brepvgg-seg|-m repvgg_seg) ([a-z-]+))(?= |$)')
 COMMENT = re.compile(r' +#( .*)?$')
 # Of the shell: the output of another command, and variables. Of a usage: brackets around what may be left out, and dots.
@@ -82,10 +81,6 @@ def documents() -> list[Path]:
 COMMANDS = sorted({command[1:]: command for path in documents() for command in commands_in(path)}.values())
 
 
-class Parsing(BaseException):
-    """A tool wants to parse its arguments; what it does after that is left out."""
-
-
 def nested(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """A parser, and those of its commands."""
     yield parser
@@ -95,30 +90,9 @@ def nested(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]
                 yield from nested(inner)
 
 
-def parser_of(tool: str) -> argparse.ArgumentParser:
-    """The parser of a command, or of a tool that is no command yet."""
-    if find_spec(f'repvgg_seg.commands.{tool}'):
-        return import_module(f'repvgg_seg.commands.{tool}').parser()
-    if tool in ('configs', 'demo'):
-        pytest.skip('takes no arguments yet')
-
-    def stop(parser, *args):
-        raise Parsing(parser)
-
-    path = ROOT / 'tools' / f'{tool}.py'
-    spec = spec_from_file_location(f'tools_{tool}', path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsing) as parsing:
-        patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
-        patch.setattr(sys, 'argv', [str(path)])
-        module.main()
-    return parsing.value.args[0]
-
-
 def parse(command: Command) -> None:
     """Parse the arguments by the parser of the command; of one that is only mentioned, nothing is required."""
-    parser = parser_of(command.tool)
+    parser = import_module(f'repvgg_seg.commands.{command.tool}').parser()
     if not command.complete:
         for action in (action for each in nested(parser) for action in each._actions):
             action.required = False
@@ -137,7 +111,8 @@ def test_arguments_are_known(command, capsys):
 @pytest.mark.parametrize('tool', TOOLS)
 def test_help_tells_the_defaults(tool):
     """Wherever it tells numbers or choices; parsers that share an option share what set_defaults makes of it."""
-    for action in (action for each in nested(parser_of(tool)) for action in each._actions):
+    parser = import_module(f'repvgg_seg.commands.{tool}').parser()
+    for action in (action for each in nested(parser) for action in each._actions):
         told = re.sub(r'.*\bdefault: (.*?)\)?$', r'\1', action.help or '').split()
         given = action.default if isinstance(action.default, (list, tuple)) else [action.default]
         if told and all(word.isdecimal() or word in (action.choices or ()) for word in told):
@@ -172,7 +147,7 @@ def test_wrong_commands_fail(line, complete, capsys):
 
 def test_commands_are_found():
     """Fewer than these, and a document is not read any more."""
-    assert {command.tool for command in COMMANDS} >= set(TOOLS) - {'demo'}
+    assert {command.tool for command in COMMANDS} >= set(TOOLS)
     assert {command.place.partition(':')[0] for command in COMMANDS} >= {'README.md', 'docs/measurements.md', 'docs/scaling.md'}
     assert len(COMMANDS) > 90
 

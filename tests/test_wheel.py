@@ -6,12 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 
 from repvgg_seg import __version__
-from repvgg_seg.commands import cli
-from repvgg_seg.core import configs
-from repvgg_seg.core.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 NAME = f'repvgg_seg-{__version__}'
@@ -37,28 +33,20 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     return zipfile.ZipFile(built)
 
 
-def test_wheel_holds_the_package_and_nothing_else(wheel):
+def test_wheel_holds_the_package_with_the_configs_and_nothing_else(wheel):
     found = {name for name in wheel.namelist() if not name.startswith(f'{NAME}.dist-info/')}
-    assert found == {str(path.relative_to(ROOT)) for path in (ROOT / 'repvgg_seg').rglob('*')
-                     if path.is_file() and '__pycache__' not in path.parts}
-    assert 'repvgg_seg/py.typed' in found
+    files = [path.relative_to(ROOT).as_posix() for folder in ('repvgg_seg', 'configs') for path in (ROOT / folder).rglob('*')
+             if path.is_file() and '__pycache__' not in path.parts]
+    assert found == {f'repvgg_seg/{name}' if name.startswith('configs/') else name for name in files}
+    assert {'repvgg_seg/py.typed', 'repvgg_seg/deploy/quick_demo_model/model.pth'} <= found
+
+
+def test_wheel_brings_the_command(wheel):
+    assert wheel.read(f'{NAME}.dist-info/entry_points.txt').decode().split() == [
+        '[console_scripts]', 'repvgg-seg', '=', 'repvgg_seg.commands.main:main']
 
 
 def test_wheel_leaves_torch_and_openmmlab_to_the_extra(wheel):
     lines = wheel.read(f'{NAME}.dist-info/METADATA').decode().splitlines()
     required = [line for line in lines if line.startswith('Requires-Dist: ') and 'extra ==' not in line]
     assert sorted(line.split()[1] for line in required) == ['numpy', 'pillow', 'rich']
-
-
-def test_configs_that_are_not_installed_are_told(tmp_path, monkeypatch):
-    from repvgg_seg.ablations import runs as ablations
-    message = rf'config {tmp_path}/configs/\S+ does not exist: the installed package has no configs; clone the repository'
-    recipe = Config.fromfile(configs.CONFIGS / 'ablations/b0_cifar10.py')
-    for module in (configs, ablations, cli):
-        monkeypatch.setattr(module, 'CONFIGS', tmp_path / 'configs')
-    with pytest.raises(UserError, match=message):
-        ablations.variant_of(recipe, 'plain')
-    with pytest.raises(UserError, match=message):
-        cli.load_config(cli.config_parser('', default_config='a.py').parse_args([]), 'mmpretrain')
-    with pytest.raises(UserError, match='config configs/a.py does not exist; expected a file such as those in configs/'):
-        configs.existing_config('configs/a.py')

@@ -1,32 +1,5 @@
-"""Check images and labels before training: python tools/check_data.py CONFIG"""
-import json
-from pathlib import Path
-
-from repvgg_seg.commands import cli
-from repvgg_seg.core.destinations import ensure_writable_file
-from repvgg_seg.core.errors import DataError
-
-
-def main() -> None:
-    parser = cli.config_parser('Check every image and label of the data sets of a config: files, sizes, values, classes')
-    parser.add_argument('--sets', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val'],
-                        help='which of them (default: train val)')
-    parser.add_argument('--sample', type=cli.positive, metavar='N', help='only N pairs of each, spread evenly')
-    parser.add_argument('--out', metavar='FILE.json', help='write everything that was counted')
-    args = parser.parse_args()
-    config = cli.load_config(args, 'mmseg')
-    if args.out:
-        ensure_writable_file(args.out)
-    from repvgg_seg.engine.data_check import check_sets, pairs, show
-    reports = check_sets(config, args.sets, args.sample, args.out)
-    if args.out:
-        Path(args.out).write_text(json.dumps([report.as_dict() for report in reports], indent=2))
-    show(reports)
-    errors = sum(sum(report.errors.values()) for report in reports)
-    if errors:
-        raise DataError(f'{errors} faults in {pairs(reports)}, see above')
-    cli.say(f'No fault in {pairs(reports)}' + (f'; written to {args.out}' if args.out else ''))
-
+"""The same as repvgg-seg check-data."""
+from repvgg_seg.commands.main import run
 
 if __name__ == '__main__':
-    cli.run(main)
+    run('check-data')

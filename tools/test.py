@@ -1,26 +1,5 @@
-"""Evaluate a segmentor: python tools/test.py CONFIG CHECKPOINT"""
-from repvgg_seg.commands import cli
-from repvgg_seg.core.destinations import ensure_writable
-
-
-def main() -> None:
-    parser = cli.run_parser('Evaluate a segmentor')
-    parser.add_argument('--tta', action='store_true', help='average over the image and its mirror (as in PSPNet\'s code)')
-    parser.add_argument('--out', metavar='DIR', help='write the predictions as PNGs of class indices')
-    parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
-                        'server, without evaluating')
-    args = parser.parse_args()
-    config = cli.load_run_config(args, 'mmseg')
-    ensure_writable(config.work_dir)
-    from repvgg_seg.engine.evaluating import in_words
-    from repvgg_seg.engine.segmentation import test_segmentor
-    metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit)
-    if args.submit:
-        cli.say(f'Wrote label ids to {args.submit}')
-    else:
-        cli.say(f'{in_words(metrics)}; written to {config.work_dir}/test.json'
-                + (f', predictions to {args.out}' if args.out else ''))
-
+"""The same as repvgg-seg test."""
+from repvgg_seg.commands.main import run
 
 if __name__ == '__main__':
-    cli.run(main)
+    run('test')

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.command_names import command
 from ..core.errors import UserError
 from ..core.reading import trusted
 from ..engine.exported import refuse_program
@@ -30,7 +31,7 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
     Args:
         config: of the trained model.
         checkpoint: its training checkpoint.
-        folder: that ``tools/deploy.py`` wrote.
+        folder: that ``repvgg-seg deploy`` wrote.
         size: height and width of the image.
         threads: of every form.
 
@@ -39,7 +40,8 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
     """
     entries = read_report(folder)['artefacts']
     if not entries:
-        raise UserError(f'{folder / REPORT} lists no artefacts; export some with tools/deploy.py --formats onnx openvino pt2')
+        raise UserError(f'{folder / REPORT} lists no artefacts; export some with {command("deploy")} --formats onnx openvino '
+                        'pt2')
     found = [Subject(name, partial(make_torch, copy.deepcopy(config).to_dict(), checkpoint, fused, dtype, size, threads))
              for name, fused, dtype in ((REFERENCE, False, 'float32'), ('PyTorch, fused, fp32', True, 'float32'),
                                         ('PyTorch, fused, bf16', True, 'bfloat16'))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
+from ..core.command_names import command
 from ..core.configs import CONFIGS, existing_config
 from ..core.destinations import ensure_writable
 from ..core.environment import require_mm
@@ -27,8 +28,8 @@ USER_MISTAKE = 2
 BROKEN_CONFIG = (SyntaxError, OSError, NameError, TypeError, KeyError, AttributeError, ImportError, IndexError, ValueError,
                  AssertionError)
 # Default scope of a config, which is the import name of its package: what it builds, and the tools for it.
-SCOPES = {'mmseg': ('a segmentor', 'tools/train.py and tools/test.py'),
-          'mmpretrain': ('a classifier', 'tools/classify_train.py and tools/classify_test.py')}
+SCOPES = {'mmseg': ('a segmentor', f'{command("train")} and {command("test")}'),
+          'mmpretrain': ('a classifier', f'{command("classify-train")} and {command("classify-test")}')}
 
 AMP_HELP = 'mixed precision: bfloat16 on CPUs and newer GPUs, else float16'
 
@@ -87,14 +88,20 @@ class Parser(argparse.ArgumentParser):
         stop(f'{message}; see --help')
 
 
-def config_parser(description: str, default_config: str | None = None) -> Parser:
-    """The arguments of every tool that works by a config, as in MMSegmentation; for :func:`load_config`.
+def plain_parser(verb: str, description: str) -> Parser:
+    """A parser without arguments, which calls the command as its user did."""
+    return Parser(prog=command(verb), description=description)
+
+
+def config_parser(verb: str, description: str, default_config: str | None = None) -> Parser:
+    """The arguments of every command that works by a config, as in MMSegmentation; for :func:`load_config`.
 
     Args:
-        description: what the tool does.
+        verb: of the command.
+        description: what it does.
         default_config: name of the file in ``configs/`` that is meant when none is given.
     """
-    parser = Parser(description=description)
+    parser = plain_parser(verb, description)
     if default_config:
         parser.add_argument('config', nargs='?', default=str(CONFIGS / default_config),
                             help=f'config file (default: {default_config})')
@@ -104,27 +111,28 @@ def config_parser(description: str, default_config: str | None = None) -> Parser
     return parser
 
 
-def model_parser(description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
+def model_parser(verb: str, description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
     """The arguments of every tool that builds the config's model; for :func:`load_model_config`.
 
     Args:
-        description, default_config: see :func:`config_parser`.
+        verb, description, default_config: see :func:`config_parser`.
         checkpoint: whether it takes a checkpoint after the config.
     """
-    parser = config_parser(description, default_config)
+    parser = config_parser(verb, description, default_config)
     if checkpoint:
-        parser.add_argument('checkpoint', type=os.path.expanduser, help='training checkpoint, or what tools/deploy.py wrote')
+        parser.add_argument('checkpoint', type=os.path.expanduser,
+                            help=f'training checkpoint, or what {command("deploy")} wrote')
     add_trust(parser)
     return parser
 
 
-def run_parser(description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
+def run_parser(verb: str, description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
     """The arguments of the tools that train or test; for :func:`load_run_config`.
 
     Args:
-        description, checkpoint, default_config: see :func:`model_parser`.
+        verb, description, checkpoint, default_config: see :func:`model_parser`.
     """
-    parser = model_parser(description, checkpoint, default_config)
+    parser = model_parser(verb, description, checkpoint, default_config)
     parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/NAME-OF-CONFIG)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started')
@@ -132,9 +140,9 @@ def run_parser(description: str, checkpoint: bool = True, default_config: str | 
     return parser
 
 
-def training_parser(description: str, default_config: str | None = None) -> Parser:
+def training_parser(verb: str, description: str, default_config: str | None = None) -> Parser:
     """The arguments of the tools that train one model; for :func:`load_run_config` and :func:`prepare_training`."""
-    parser = run_parser(description, checkpoint=False, default_config=default_config)
+    parser = run_parser(verb, description, checkpoint=False, default_config=default_config)
     parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help=AMP_HELP)
     return parser
@@ -235,7 +243,12 @@ def positive(text: str) -> int:
 
 
 def say(line: str) -> None:
-    """Write the closing line of a tool, once for all processes."""
+    """Write the closing line of a command, once for all processes."""
     from mmengine.dist import is_main_process
     if is_main_process():
-        sys.stdout.write(line + '\n')
+        write(line)
+
+
+def write(text: str) -> None:
+    """Write to the terminal."""
+    sys.stdout.write(f'{text}\n')

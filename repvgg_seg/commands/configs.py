@@ -1,22 +1,19 @@
 """List the configs that come with the package, or copy one with its bases: repvgg-seg configs [NAME]"""
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.command_names import command
 from ..core.configs import CONFIGS, bases_of, existing_config, shipped_configs
+from ..core.destinations import ensure_writable
 from ..core.errors import UserError
 from . import cli
 
-NEEDS = ('mmengine', )
 
-
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=command('configs'),
-                                     description='List the configs that come with the package, or copy one with its bases')
+def parser() -> cli.Parser:
+    parser = cli.plain_parser('configs', 'List the configs that come with the package, or copy one with its bases')
     parser.add_argument('name', nargs='?', help='config to copy (default: list all of them)')
-    parser.add_argument('--out', default='configs', metavar='DIR', help='folder for the copies (default: configs)')
+    parser.add_argument('--out', default='.', metavar='DIR', help='folder for the copies (default: the current one)')
     return parser
 
 
@@ -24,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     if args.name is None:
         width = max(map(len, shipped_configs()))
-        cli.say('\n'.join(f'{name:<{width}}  {title}' for name, title in shipped_configs().items()))
+        cli.write('\n'.join(f'{name:<{width}}  {title}' for name, title in shipped_configs().items()))
         return
     config = existing_config(args.name)
     if CONFIGS not in config.parents:
@@ -33,6 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if existing := [str(target) for target in targets.values() if target.exists()]:
         raise UserError(f'{existing[0]} exists already; move it away, or choose another folder with --out')
     for source, target in targets.items():
-        cli.ensure_writable(target.parent)
+        ensure_writable(target.parent)
         shutil.copyfile(source, target)
-    cli.say(f'Wrote {targets[config]} and {len(targets) - 1} bases; start with {command("train")} {targets[config]}')
+    cli.write(f'Wrote {targets[config]} and {len(targets) - 1} bases; start with {command("train")} {targets[config]}')

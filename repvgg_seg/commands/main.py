@@ -3,26 +3,42 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from typing import NamedTuple
 
 from .. import __version__
 from . import cli
 
-# What each command does. Its module in this folder has the same name, with underscores.
+RESUME = 'go on with --resume'
+
+
+class Verb(NamedTuple):
+    """A command, which the module of its name in this folder implements.
+
+    Args:
+        what: it does.
+        needs: import names of the OpenMMLab packages without which it cannot start.
+        go_on: how its user goes on after it was stopped.
+    """
+    what: str
+    needs: tuple[str, ...] = ('mmengine', 'mmcv')
+    go_on: str = 'give the command again'
+
+
 VERBS = {
-    'train': 'train a segmentor',
-    'test': 'evaluate a segmentor',
-    'predict': 'segment images with a trained or exported model',
-    'deploy': 'fuse a trained model, export it, and check every file against the trained model',
-    'classify-train': 'train a classifier, such as a backbone for segmentation',
-    'classify-test': 'evaluate a classifier',
-    'train-ablations': "train the variants of the paper's Tables 6 and 7",
-    'check-data': 'check the images and labels of the datasets of a config',
-    'convert-weights': 'convert RepVGG weights between layouts',
-    'plot-curves': 'plot losses and metrics of training runs',
-    'benchmark': 'measure speed, memory and complexity, side by side',
-    'doctor': 'check the installation and suggest fixes',
-    'configs': 'list the configs that come with the package, or copy one',
-    'demo': 'train, evaluate, fuse and predict on drawn streets; --quick shows a trained model at once',
+    'train': Verb('train a segmentor', go_on=RESUME),
+    'test': Verb('evaluate a segmentor'),
+    'predict': Verb('segment images with a trained or exported model'),
+    'deploy': Verb('fuse a trained model, export it, and check every file against the trained model'),
+    'classify-train': Verb('train a classifier, such as a backbone for segmentation', go_on=RESUME),
+    'classify-test': Verb('evaluate a classifier'),
+    'train-ablations': Verb("train the variants of the paper's Tables 6 and 7", go_on='give the command again to go on'),
+    'check-data': Verb('check the images and labels of the datasets of a config'),
+    'convert-weights': Verb('convert RepVGG weights between layouts'),
+    'plot-curves': Verb('plot losses and metrics of training runs'),
+    'benchmark': Verb('measure speed, memory and complexity, side by side'),
+    'doctor': Verb('check the installation and suggest fixes', needs=()),
+    'configs': Verb('list the configs that come with the package, or copy one', needs=()),
+    'demo': Verb('train, evaluate, fuse and predict on drawn streets; --quick shows a trained model at once'),
 }
 
 
@@ -53,13 +69,13 @@ def run(verb: str, arguments: Sequence[str] | None = None) -> None:
         arguments: of the command; by default those of the process, as for ``tools/VERB.py``.
     """
     module = import_module(f'.{verb.replace("-", "_")}', __package__)
-    cli.run(lambda: module.main(arguments), module.NEEDS)
+    cli.run(lambda: module.main(arguments), VERBS[verb].needs, VERBS[verb].go_on)
 
 
 def usage() -> str:
     """The commands, as ``--help`` lists them."""
     width = max(map(len, VERBS))
-    lines = [f'  {verb:<{width}}  {what}' for verb, what in VERBS.items()]
+    lines = [f'  {name:<{width}}  {verb.what}' for name, verb in VERBS.items()]
     return '\n'.join([
         'usage: repvgg-seg VERB [ARGUMENTS]', '', 'RepVGG for semantic segmentation. Commands:', '', *lines, '',
         'repvgg-seg VERB --help explains a command; a CONFIG is a path, or a name from repvgg-seg configs.'])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def command(verb: str) -> str:
-    """What to type for a verb of ``repvgg-seg``: ``python tools/VERB.py`` for someone who runs the scripts of a clone."""
+    """What to type for a verb of ``repvgg-seg``: ``tools/VERB.py`` for someone who runs the scripts of a clone."""
     if Path(sys.argv[0]).absolute().parent.name == 'tools':
-        return f'python tools/{verb.replace("-", "_")}.py'
+        return f'tools/{verb.replace("-", "_")}.py'
     return f'repvgg-seg {verb}'

@@ -10,6 +10,7 @@ from mmengine.dataset import BaseDataset
 from rich.progress import track
 from torch.utils.data import DataLoader
 
+from ..core.command_names import command
 from ..core.errors import DataError, some
 from ..core.files import identity
 from ..core.labels import IGNORE
@@ -186,7 +187,7 @@ def check_sample(name: str, dataset: BaseDataset) -> None:
             check_files(leaf, name)
     report = check_dataset(dataset, name, sample=SAMPLE)
     for kind in report.errors:
-        raise DataError(f'{report.messages[kind][0]} (found in a sample of {name}; tools/check_data.py looks at all of it)',
+        raise DataError(f'{report.messages[kind][0]} (found in a sample of {name}; {command("check-data")} looks at all of it)',
                         kind)
     for leaf in leaves(dataset):
         warn_of_unused(name, unused_images(leaf))

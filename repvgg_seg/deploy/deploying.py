@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from .. import __version__
+from ..core.command_names import command
 from ..core.configs import files_of_config
 from ..core.destinations import check_replaced
 from ..core.errors import UserError
@@ -81,7 +82,7 @@ class DeployReport:
                 line += f'; in higher precision: {", ".join(artefact.higher_precision)}'
             lines.append(line)
         if self.artefacts:
-            lines.append('how fast the exported files are: tools/benchmark.py artefacts')
+            lines.append(f'how fast the exported files are: {command("benchmark")} artefacts')
         return lines
 
 
@@ -129,7 +130,7 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         raise UserError('a classifier can be fused only, its backbone is exported with the segmentor that it becomes part of; '
                         'leave --formats out')
     if evaluate and not is_segmentor:
-        raise UserError('--eval is for segmentors; test a classifier with tools/classify_test.py')
+        raise UserError(f'--eval is for segmentors; test a classifier with {command("classify-test")}')
     pictures, real = check_images(config, images)
     calibration_pictures = calibration_images(config, calibration) if 'int8' in request.precisions else []
     if request.size:

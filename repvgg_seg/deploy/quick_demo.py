@@ -17,7 +17,7 @@ TRAINED_SEEDS = 3_000_000  # The scenes of ToyStreets have seeds below this one.
 IGNORED = 255
 
 
-def quick_demo(out: Path, scenes: int = 8, seed: int | None = None) -> float:
+def quick_demo(out: Path, scenes: int = 8, seed: int | None = None) -> tuple[float, list[Path]]:
     """Draw street scenes that the model has not seen, segment them, and write pictures.
 
     Args:
@@ -26,15 +26,16 @@ def quick_demo(out: Path, scenes: int = 8, seed: int | None = None) -> float:
         seed: seed of the first scene; other scenes at every call by default.
 
     Returns:
-        mIoU over the scenes, in percent.
+        mIoU over the scenes, in percent, and the pictures.
     """
     if seed is None:
         seed = int(np.random.default_rng().integers(TRAINED_SEEDS, 2**31))
     model, _ = build_trained(Config.fromfile(MODEL / 'config.py'), str(MODEL))
     table = np.full(256, IGNORED, np.uint8)
     table[[label_id for _, label_id, _ in CLASSES]] = range(len(CLASSES))
+    pictures = [out / f'scene_{number}.png' for number in range(scenes)]
     confusion = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    for number in range(scenes):
+    for number, picture in enumerate(pictures):
         image, label_ids = draw_scene(seed + number)
         truth = table[label_ids]
         found = logits_of(model, as_batch(model, image[..., ::-1]))[0].argmax(0).to(torch.uint8).numpy()
@@ -42,7 +43,7 @@ def quick_demo(out: Path, scenes: int = 8, seed: int | None = None) -> float:
         confusion += np.bincount(truth[counted].astype(np.int64) * len(CLASSES) + found[counted],
                                  minlength=len(CLASSES)**2).reshape(confusion.shape)
         row = np.concatenate([image, colorize(truth, PALETTE), colorize(found, PALETTE)], axis=1)
-        save_labels(out / f'scene_{number}.png', np.concatenate([row, legend(NAMES, PALETTE, row.shape[1])]))
+        save_labels(picture, np.concatenate([row, legend(NAMES, PALETTE, row.shape[1])]))
     hits = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - hits
-    return 100 * float((hits[union > 0] / union[union > 0]).mean())
+    return 100 * float((hits[union > 0] / union[union > 0]).mean()), pictures

@@ -1,4 +1,4 @@
-"""Testing and predicting with what ``tools/deploy.py`` exported, through the same data sets and metrics."""
+"""Testing and predicting with what ``repvgg-seg deploy`` exported, through the same data sets and metrics."""
 from collections.abc import Sequence
 from pathlib import Path
 

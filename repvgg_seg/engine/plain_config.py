@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.command_names import command
 from ..core.errors import CheckpointError, some
 from ..models.archs import ARCHS
 
@@ -23,10 +24,10 @@ def read_plain_config(path: Path) -> dict[str, Any]:
         tree = ast.parse(path.read_text('utf-8'))
         return dict(map(_assignment, tree.body))
     except (SyntaxError, UnicodeDecodeError, RecursionError, MemoryError, OSError) as error:
-        raise CheckpointError(f'{path} cannot be read: {error}; write the folder again with tools/deploy.py') from None
+        raise CheckpointError(f'{path} cannot be read: {error}; write the folder again with {command("deploy")}') from None
     except _Code as code:
-        raise CheckpointError(f'{path} is refused: line {code} is code, where tools/deploy.py writes plain values; write the '
-                              'folder again') from None
+        raise CheckpointError(f'{path} is refused: line {code} is code, where {command("deploy")} writes plain values; write '
+                              'the folder again') from None
 
 
 def check_words(model: Mapping, wanted: Mapping, source: Path) -> None:

@@ -6,6 +6,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from ..core.command_names import command
 from ..core.errors import CheckpointError
 from ..core.reading import read_checkpoint, trusted
 from ..models.pretrained import load_model
@@ -24,7 +25,7 @@ def resolve(config: Config, checkpoint: str) -> str:
     Args:
         config: what the user gave; its ``model`` holds for a training checkpoint. Where a classifier's number of classes is
             left open (None), the weights decide.
-        checkpoint: a file or URL, or the folder that ``tools/deploy.py`` wrote, which has its own model config.
+        checkpoint: a file or URL, or the folder that ``repvgg-seg deploy`` wrote, which has its own model config.
 
     Returns:
         Path or URL of the weights.
@@ -37,10 +38,10 @@ def resolve(config: Config, checkpoint: str) -> str:
         folder = Path(checkpoint)
         if not (folder / FUSED_CONFIG).is_file() or not (folder / FUSED_WEIGHTS).is_file():
             raise CheckpointError(f'folder {folder} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
-                                  'checkpoint (.pth) or a folder that tools/deploy.py wrote')
+                                  f'checkpoint (.pth) or a folder that {command("deploy")} wrote')
         fused = read_plain_config(folder / FUSED_CONFIG).get('model')
         if not isinstance(fused, dict):
-            raise CheckpointError(f'{folder / FUSED_CONFIG} has no model; write the folder again with tools/deploy.py')
+            raise CheckpointError(f'{folder / FUSED_CONFIG} has no model; write the folder again with {command("deploy")}')
         if ('head' in fused) != ('head' in config.model):
             kinds = {True: 'classifier', False: 'segmentor'}
             found, expected = (kinds['head' in each] for each in (fused, config.model))
@@ -55,7 +56,7 @@ def resolve(config: Config, checkpoint: str) -> str:
         weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)
         if 'head.fc.bias' not in weights:
             raise CheckpointError(f'checkpoint {checkpoint} holds no classifier (head.fc); expected one that '
-                                  'tools/classify_train.py wrote')
+                                  f'{command("classify-train")} wrote')
         head.num_classes = len(weights['head.fc.bias'])
     return checkpoint
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..core.command_names import command
 from ..core.config_types import type_name
 from ..core.errors import ArgumentTypeError, CheckpointError, some
 from ..core.files import write_atomically
@@ -237,12 +238,13 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | 
         reason, remedy = '', 'use the config it was trained with'
         if layout is not None and layout.name != 'own':
             reason = f'it is in the {layout.name} layout; '
-            remedy = 'convert it with tools/convert_weights.py' if 'head.fc.weight' in wanted else (
+            remedy = f'convert it with {command("convert-weights")}' if 'head.fc.weight' in wanted else (
                 'a backbone alone is taken by model.backbone.init_cfg.checkpoint, to train from it')
         elif found and expected and found != expected:
             reason = f'it holds {found}, the model is {expected}; '
         elif re.search(r'missing \(\S*conv\.branch_3x3', parts) and 'stem.conv.bias' in parts:
-            reason, remedy = 'it is fused; ', 'give the folder that tools/deploy.py wrote, or set model.backbone.deploy=True'
+            reason = 'it is fused; '
+            remedy = f'give the folder that {command("deploy")} wrote, or set model.backbone.deploy=True'
         elif re.search(r'of another shape \(\S*(conv_seg|head\.fc)', parts):
             reason = 'it was trained for another number of classes; '
         raise CheckpointError(f'checkpoint {source} does not fit the model: {reason}tensors {parts}; {remedy}')

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.command_names import command
 from ..core.errors import CheckpointError, some
 from ..core.logs import print_log
 
@@ -51,7 +52,7 @@ def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = Non
         if key is None and (places := _places_of_tensors(checkpoint)):
             raise CheckpointError(f'checkpoint {source} has no weights under a usual key, but tensors under '
                                   f'{some(map(repr, places))}; say which, as the key of load_pretrained or of init_cfg, or '
-                                  'with tools/convert_weights.py --key')
+                                  f'with {command("convert-weights")} --key')
         arrays = any(isinstance(value, np.ndarray) for value in inside.values())
         raise CheckpointError(f'checkpoint {source} holds ' + ('NumPy arrays instead of tensors' if arrays else 'no weights')
                               + f'; its keys are {some(inside) or "none"}')
@@ -159,7 +160,7 @@ def _log_choice(checkpoint: Mapping, state: Mapping[str, Tensor], source: str | 
         print_log(f'Of {source} the weights {where} are taken, not those under {some(map(repr, others))}'
                   + (" (MMEngine's EMAHook saves the averaged weights under the former, the raw ones under the latter)"
                      if swapped else '')
-                  + '; to take others, give load_pretrained a key, or init_cfg, or tools/convert_weights.py --key',
+                  + f'; to take others, give load_pretrained a key, or init_cfg, or {command("convert-weights")} --key',
                   logger='current')
 
 

@@ -1,7 +1,7 @@
 """Running an exported segmentor with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn); no OpenMMLab package.
 
 >>> from repvgg_seg.runtime.predictor import load            # doctest: +SKIP
->>> predictor = load('exported')                          # a folder that tools/deploy.py wrote, or one file in it
+>>> predictor = load('exported')                          # a folder that repvgg-seg deploy wrote, or one file in it
 >>> labels = predictor(image)                             # uint8 (H, W, 3) -> uint8 (H, W) of class indices
 """
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from ..core.command_names import command
 from ..core.errors import InstallationError, UserError, some
 from ..core.labels import check_class_count
 from .report import OPENVINO_PRECISION, REPORT, read_report
@@ -164,7 +165,7 @@ def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
 
 
 def load(source: str | Path, threads: int | None = None, verify: bool = True) -> Predictor:
-    """Load an artifact that ``tools/deploy.py`` exported. Threads may share the predictor.
+    """Load an artifact that ``repvgg-seg deploy`` exported. Threads may share the predictor.
 
     Args:
         source: a file (``.onnx``, ``.xml``, ``.pt2`` or ``.param``), or the folder; of several in it one in fp32, and then the
@@ -188,7 +189,7 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
     wanted = [name for name in artefacts if source.is_dir() or name == source.name]
     if not wanted:
         raise UserError(f'{source} is no artefact to run; of those in {REPORT} there are {some(artefacts) or "none"}. Export '
-                        'one with tools/deploy.py --formats onnx, openvino, pt2 or ncnn')
+                        f'one with {command("deploy")} --formats onnx, openvino, pt2 or ncnn')
     if source.is_dir() and all(name.endswith(PROGRAM) for name in wanted):
         raise UserError(f'{folder} holds {some(wanted)} only, which is a program and can run any code; if you exported it '
                         f'yourself, load it by its name: {folder / wanted[0]}')

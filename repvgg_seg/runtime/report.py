@@ -3,6 +3,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..core.command_names import command
 from ..core.errors import UserError
 
 REPORT = 'deploy.json'
@@ -18,17 +19,17 @@ def read_report(folder: Path) -> dict:
         What it holds, ``artefacts`` (file name -> entry) included, which is empty where only fused weights were written.
 
     Raises:
-        UserError: there is none, or it is not what ``tools/deploy.py`` writes.
+        UserError: there is none, or it is not what ``repvgg-seg deploy`` writes.
     """
     path = folder / REPORT
     if not path.is_file():
-        raise UserError(f'{folder} has no {REPORT}; expected a folder that tools/deploy.py wrote, or a file in it')
+        raise UserError(f'{folder} has no {REPORT}; expected a folder that {command("deploy")} wrote, or a file in it')
     try:
         info = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f'{path} cannot be read ({error}); expected what tools/deploy.py writes: export again') from None
+        raise UserError(f'{path} cannot be read ({error}); expected what {command("deploy")} writes: export again') from None
     if problem := problem_of(info):
-        raise UserError(f'{path} is broken: {problem}; expected what tools/deploy.py writes: export again')
+        raise UserError(f'{path} is broken: {problem}; expected what {command("deploy")} writes: export again')
     return {**info, 'artefacts': info.get('artefacts') or {}}
 
 

@@ -2,43 +2,18 @@
 import argparse
 import ast
 import inspect
-import runpy
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 from mistakes import assert_error_line
 
 from repvgg_seg.commands import cli
+from repvgg_seg.commands.main import VERBS
 
-ROOT = Path(__file__).parents[2]
 FUSED_ONLY = ('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; --logits and '
               '--channels need --formats besides pth')
-TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
-
-
-class Declared(Exception):
-    """Raised in the place of parsing, with the parser."""
-
-
-@pytest.fixture
-def tool(monkeypatch) -> Callable[[str], tuple[dict, argparse.ArgumentParser]]:
-    """The globals of a tool, and its parser."""
-
-    def stop(parser, *_) -> None:
-        raise Declared(parser)
-
-    def load(name: str) -> tuple[dict, argparse.ArgumentParser]:
-        module = runpy.run_path(str(ROOT / f'tools/{name}.py'))
-        with monkeypatch.context() as patch:
-            patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
-            with pytest.raises(Declared) as declared:
-                module['main']()
-        return module, declared.value.args[0]
-
-    return load
 
 
 def commands(parser: argparse.ArgumentParser, names: set[str] = frozenset()) -> Iterator[tuple[set[str], dict]]:
@@ -59,7 +34,7 @@ def reads(function: Callable, seen: set[str]) -> set[str]:
     seen.add(function.__name__)
     found = set()
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == 'args':
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ('args', 'parser().parse_args(arguments)'):
             found.add(node.attr)
         elif isinstance(node, ast.Call) and 'args' in map(ast.unparse, node.args):
             path = ast.unparse(node.func)
@@ -70,12 +45,12 @@ def reads(function: Callable, seen: set[str]) -> set[str]:
 
 @pytest.mark.situation('Silently wrong', 'an argument without effect, e.g. `predict.py --launcher` or `deploy.py --dynamic`',
                        before='accepted', now='no tool declares an argument that it does not read')
-@pytest.mark.parametrize('name', TOOLS)
-def test_every_declared_argument_is_read(tool, name):
-    module, parser = tool(name)
-    for names, defaults in commands(parser):
+@pytest.mark.parametrize('verb', VERBS)
+def test_every_declared_argument_is_read(verb):
+    module = import_module(f'repvgg_seg.commands.{verb.replace("-", "_")}')
+    for names, defaults in commands(module.parser()):
         seen: set[str] = set()
-        read = reads(module['main'], seen)
+        read = reads(module.main, seen)
         if 'measure' in defaults:
             read |= reads(defaults['measure'], seen)
         assert names - read == set()
@@ -105,9 +80,8 @@ def test_arguments_of_deploy_without_effect(run_tool, config, tmp_path, options,
 
 
 @pytest.mark.situation('Tracebacks', '`demo.py --help`', before='the demo started', now='it is explained')
-@pytest.mark.parametrize('name', TOOLS)
-def test_help(name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [name, '--help'])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
-    assert stop.value.code == 0 and 'usage: ' in capsys.readouterr().out
+@pytest.mark.parametrize('verb', VERBS)
+def test_help(run_tool, verb):
+    tool = verb.replace('-', '_')
+    result = run_tool(tool, '--help')
+    assert result.code == 0 and result.out.startswith(f'usage: tools/{tool}.py ')

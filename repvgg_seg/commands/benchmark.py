@@ -1,0 +1,164 @@
+"""Measure: repvgg-seg benchmark {artefacts,complexity,speed,all} ..."""
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.command_names import command
+from ..core.destinations import Output, check_outputs, ensure_writable, ensure_writable_file, files_of
+from ..core.environment import require_mm
+from ..core.errors import UserError
+from . import cli
+
+if TYPE_CHECKING:
+    from ..benchmark.networks import Setting
+
+
+def parser() -> cli.Parser:
+    from ..benchmark.networks import DTYPES, FORMS
+    from ..benchmark.suites import SUITES
+    parser = cli.plain_parser('benchmark', 'Measure models; each prints a Markdown table, and leaves JSON with --out')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    timing = timing_parser(rounds=30, warm_up=5)
+    output = cli.Parser(add_help=False)
+    output.add_argument('--out', metavar='FILE.json', help='write what was measured, with machine and versions')
+
+    artefacts = commands.add_parser(
+        'artefacts', parents=[cli.model_parser('benchmark', ''), timing, output], add_help=False,
+        help='the forms in which a segmentor can be deployed, in turns, each in a process of its own')
+    artefacts.add_argument('folder', metavar='DIR', help=f'what {command("deploy")} wrote from the checkpoint')
+    artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='of the image')
+    artefacts.set_defaults(measure=measure_artefacts)
+
+    complexity = commands.add_parser('complexity', parents=[output], help='parameters, FLOPs and Winograd multiplications')
+    complexity.add_argument('models', nargs='*', metavar='MODEL', help='config, or name of a classifier in the paper, e.g. '
+                            'RepVGG-A0 (default: those of the paper\'s Tables 4 and 5)')
+    complexity.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
+                            help='of the image (default: 224 224)')
+    complexity.set_defaults(measure=measure_complexity)
+
+    speed = commands.add_parser('speed', parents=[timing, output], help='networks side by side', epilog=f"""
+        A MODEL is a config, the name of a classifier in the paper (RepVGG-A0, ResNet-50, ...), conv1x1 to conv7x7 (Table 1),
+        plain-blocks or residual-blocks (Figure 3), with any of these before it:
+        {'; '.join(f'{name}: {meaning}' for name, meaning in FORMS.items())}.""")
+    speed.add_argument('models', nargs='+', metavar='[FORM:]MODEL', help='the first is the reference of the ratios')
+    speed.add_argument('--batch', type=cli.positive, default=1, help='images at once (default: 1)')
+    speed.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
+                       help='of the images (default: 224 224)')
+    speed.add_argument('--precision', choices=list(DTYPES), default='fp32')
+    speed.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
+    speed.add_argument('--compile', action='store_true', help='by torch.compile')
+    cli.add_options(speed)
+    speed.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
+    speed.add_argument('--figure', metavar='FILE.png', help='draw accuracy (the paper\'s) over speed (this run\'s) of its '
+                       'classifiers, in the manner of its Figure 1')
+    speed.set_defaults(measure=measure_speed)
+
+    everything = commands.add_parser('all', parents=[timing_parser(rounds=50, warm_up=50)],
+                                     help='every table of the paper, and the peers')
+    everything.add_argument('--out', required=True, metavar='DIR', help='folder for the tables')
+    everything.add_argument('--suites', nargs='+', choices=list(SUITES), default=list(SUITES), help='default: all of them')
+    everything.add_argument('--precision', nargs='+', choices=list(DTYPES), default=['fp32'], help='default: fp32')
+    everything.add_argument('--batch', type=cli.positive, help='in the place of those of the paper')
+    everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), help='likewise')
+    everything.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
+    everything.add_argument('--compile', action='store_true', help='by torch.compile')
+    everything.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
+    everything.set_defaults(measure=measure_all)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
+    if args.command == 'all':
+        ensure_writable(args.out)
+    else:
+        options = vars(args)
+        outputs = [Output(Path(options[name]), f'--{name}') for name in ('out', 'figure') if options.get(name)]
+        inputs = [options[name] for name in ('config', 'checkpoint') if options.get(name)]
+        inputs += [model.rpartition(':')[2] for model in options.get('models', ())]
+        if 'folder' in options:
+            inputs += files_of(args.folder)
+        check_outputs(outputs, inputs)
+        for output in outputs:
+            ensure_writable_file(output.path)
+    args.measure(args)
+
+
+def timing_parser(rounds: int, warm_up: int) -> cli.Parser:
+    """The options of all that takes time, with these defaults."""
+    parser = cli.Parser(add_help=False)
+    parser.add_argument('--rounds', type=cli.positive, default=rounds, help=f'timed runs of each (default: {rounds})')
+    parser.add_argument('--warm-up', type=cli.positive, default=warm_up, help=f'runs of each before that (default: {warm_up})')
+    parser.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='of the CPU (default: all cores)')
+    return parser
+
+
+def measure_artefacts(args: argparse.Namespace) -> None:
+    from ..benchmark import deployed_forms as artefacts
+    from ..benchmark import rounds
+    from ..runtime.report import read_report
+    config = cli.load_model_config(args, 'mmseg')
+    folder = Path(args.folder)
+    report = read_report(folder)
+    subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)
+    measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
+    show(args, artefacts.table(measurements, report), measurements)
+
+
+def measure_complexity(args: argparse.Namespace) -> None:
+    require_mm('mmpretrain', 'mmseg')
+    from ..benchmark.complexity import table
+    show(args, table(args.models, tuple(args.size)))
+
+
+def measure_speed(args: argparse.Namespace) -> None:
+    from ..benchmark import rounds
+    from ..benchmark.speed import subjects, table
+    setting = replace(common_setting(args), batch=args.batch, size=tuple(args.size), precision=args.precision,
+                      options=args.cfg_options)
+    if args.figure:
+        from ..benchmark.figure import check_figure, draw
+        check_figure(args.models, Path(args.figure))
+    measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads)
+    show(args, table(measurements), measurements)
+    if args.figure:
+        draw(measurements, Path(args.figure), f'images a second ({setting.device}, {setting.precision}, batch {args.batch}, '
+             f'{args.size[0]}x{args.size[1]})')
+        cli.say(f'Wrote {args.figure}')
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    from ..benchmark.suites import run_suites
+    failed = 0
+    size = args.size and tuple(args.size)
+    for name, reason in run_suites(args.suites, args.precision, common_setting(args), Path(args.out), args.rounds, args.warm_up,
+                                   args.batch, size):
+        cli.say(f'{name} failed: {reason}' if reason else Path(args.out, f'{name}.md').read_text())
+        failed += reason is not None
+    if failed:
+        raise UserError(f'{failed} of the tables failed, see above; the others are in {args.out}')
+    cli.say(f'Wrote the tables to {args.out}')
+
+
+def common_setting(args: argparse.Namespace) -> 'Setting':
+    """What the arguments say of the machine."""
+    require_mm('mmpretrain', 'mmseg')
+    import torch
+
+    from ..benchmark.networks import Setting
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda, but there is no GPU here')
+    return Setting(channels_last=args.channels_last, compiled=args.compile, threads=args.threads, device=device)
+
+
+def show(args: argparse.Namespace, rows: list[dict], measurements: Sequence = ()) -> None:
+    """Print a table, and write it where that is wanted."""
+    from ..benchmark import tables
+    cli.say(tables.markdown(rows))
+    if args.out:
+        tables.write(Path(args.out), rows=rows, measurements=[vars(measurement) for measurement in measurements])
+        cli.say(f'Wrote {args.out}')

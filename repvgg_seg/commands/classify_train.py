@@ -1,0 +1,19 @@
+"""Pretrain a backbone by classification: repvgg-seg classify-train [CONFIG]"""
+from collections.abc import Sequence
+
+from . import cli
+
+COMPANION = 'repvgg_b2_imagenet.py'  # Of pspnet_repvgg_b2_cityscapes.py
+
+
+def parser() -> cli.Parser:
+    return cli.training_parser('classify-train', 'Pretrain a backbone by classification', default_config=COMPANION)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
+    config = cli.load_run_config(args, 'mmpretrain')
+    cli.prepare_training(config, args)
+    from ..engine.classification import train_classifier
+    from ..engine.training import outcome
+    cli.say(outcome(train_classifier(config)))

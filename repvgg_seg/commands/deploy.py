@@ -1,0 +1,43 @@
+"""Fuse a trained model for deployment, and export it: repvgg-seg deploy CONFIG CHECKPOINT --out DIR"""
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.destinations import ensure_writable
+from . import cli
+
+UNDILATE = {'on': True, 'off': False, 'auto': None}
+
+def parser() -> cli.Parser:
+    parser = cli.model_parser('deploy', 'Fuse a trained segmentor or classifier, check it against the trained one, write it')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
+    parser.add_argument('--images', help='image, folder or quoted glob pattern for the check (default: the test set, else a '
+                        'random image)')
+    parser.add_argument('--formats', nargs='+', default=['pth'], choices=['pth', 'onnx', 'openvino', 'pt2', 'ncnn'],
+                        help='pth: fused weights and config for MMSegmentation (default); the others run without it')
+    parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
+                        help='each format is written in those of them that it has (default: fp32)')
+    parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
+    parser.add_argument('--eval', action='store_true', help='compute the mIoU of everything on the test set, and refuse what '
+                        'loses more than 0.5; for int8 always, where there are labels')
+    parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
+                        help='the one size of images that exported files take, in pixels (default: any size)')
+    parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB', help='their order in the images (default: RGB)')
+    parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
+    parser.add_argument('--undilate', choices=list(UNDILATE), default='auto', help='write RepVGG without dilated convolutions, '
+                        'with equal results (default: for ncnn, which is faster by it)')
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
+    config = cli.load_model_config(args, 'mmseg', 'mmpretrain')
+    out = Path(args.out)
+    ensure_writable(out.absolute().parent)
+    from ..deploy.deploying import deploy
+    from ..deploy.formats import ExportRequest
+    request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,
+                            args.logits, UNDILATE[args.undilate])
+    report = deploy(config, args.checkpoint, out, args.images, request, args.calibration, args.eval)
+    for line in report.lines():
+        cli.say(line)
+    cli.say(f'Wrote {", ".join(sorted(path.name for path in out.iterdir()))} to {out}')

@@ -1,0 +1,23 @@
+"""Examine the installation: repvgg-seg doctor"""
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.doctor import ERROR, examine
+from ..core.errors import InstallationError
+from . import cli
+
+
+def parser() -> cli.Parser:
+    return cli.plain_parser('doctor', 'Check what repvgg_seg needs: versions, origins, GPU, CPU and disk; suggest fixes')
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser().parse_args(arguments)
+    problems = 0
+    for finding in examine(Path.cwd()):
+        sys.stdout.write(f'{finding}\n')
+        sys.stdout.flush()
+        problems += finding.state == ERROR
+    if problems:
+        raise InstallationError(f'{problems} problem(s), see above')
