@@ -1,4 +1,5 @@
 """What a segmentor can be exported to: formats, precisions, what writes them, and what is recorded of a file."""
+import io
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Protocol
 import torch
 
 from ..core.errors import InstallationError, UserError
+from ..core.files import telling_full_disk
+from ..runtime.predictor import pair
 from .graph import GraphExporter
 from .quantization import Quantize, quantize_onnx, quantize_openvino
 
@@ -45,6 +48,9 @@ class ExportRequest:
         logits: return logits, float32 (N, C, H, W), instead of class indices, uint8 (N, H, W).
         undilate: whether RepVGG is written without dilated convolutions, see :func:`repvgg_seg.deploy.undilate`; None: for the
             formats that gain from it.
+
+    Raises:
+        UserError: ``size`` is something other than two integers or None.
     """
     formats: tuple[str, ...] = ('pth', )
     precisions: tuple[str, ...] = ('fp32', )
@@ -52,6 +58,10 @@ class ExportRequest:
     channels: str = 'RGB'
     logits: bool = False
     undilate: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            object.__setattr__(self, 'size', pair(self.size, 'size must be height and width, or None'))
 
 
 @dataclass
@@ -72,7 +82,9 @@ class Artefact:
 
 def write_pt2(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
     """Write a file for ``torch.export.load``."""
-    torch.export.save(exporter.program(output, PRECISIONS[precision].dtype), path)
+    buffer = io.BytesIO()  # PyTorch ends the process where it finds the disk full itself.
+    torch.export.save(exporter.program(output, PRECISIONS[precision].dtype), buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def write_onnx(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
@@ -86,14 +98,15 @@ def write_openvino(exporter: GraphExporter, output: str, precision: str, path: P
     onnx_path = path.with_name(f'{path.name}.onnx')
     try:
         exporter.onnx(output).save(onnx_path)
-        openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=precision != 'fp32')
+        with telling_full_disk(path, onnx_path.stat().st_size):
+            openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=precision != 'fp32')
     finally:
         onnx_path.unlink(missing_ok=True)
 
 
 def write_ncnn(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
     """Write ncnn's ``.param`` and ``.bin``, which are the same for all precisions."""
-    exporter.ncnn().save(path, output)
+    exporter.ncnn(output).save(path, output)
 
 
 class Writer(Protocol):
@@ -141,10 +154,15 @@ def check_request(request: ExportRequest) -> None:
     """Check that everything that is asked for can be written here.
 
     Raises:
-        UserError: no format has a precision or can be rewritten, a format has none of the precisions or needs a size, the CPU
-            cannot compute in a precision, so that it could not be checked, or this PyTorch cannot export.
+        UserError: a format, a precision or an order of channels does not exist, no format has a precision or can be rewritten,
+            a format has none of the precisions or needs a size, the CPU cannot compute in a precision, so that it could not be
+            checked, or this PyTorch cannot export.
         InstallationError: a package is missing.
     """
+    for name, given, known in (('formats', request.formats, FORMATS), ('precisions', request.precisions, PRECISIONS),
+                               ('channels', [request.channels], ('RGB', 'BGR'))):
+        if isinstance(given, str) or not given or not set(given) <= set(known):
+            raise UserError(f'{name} must be among {", ".join(known)}, got {given!r}')
     if request.undilate and set(request.formats) == {'pth'}:
         raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
                         'besides pth')

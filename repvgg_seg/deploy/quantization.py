@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..core.files import telling_full_disk
 from ..models.blocks import RepVGGBlock
 from .graph import GraphExporter
 
@@ -214,7 +215,8 @@ def quantize_openvino(source: Path, target: Path, images: Sequence[np.ndarray], 
     nncf.set_log_level('ERROR')
     quantized = nncf.quantize(model, nncf.Dataset(images, lambda image: image[None]), subset_size=len(images),
                               preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
-    openvino.save_model(quantized, target)
+    with telling_full_disk(target, source.stat().st_size):
+        openvino.save_model(quantized, target)
 
 
 def openvino_convolution(model: 'openvino.Model', node: 'onnx_ir.Node') -> 'openvino.Node':

@@ -35,14 +35,15 @@ class Predictor:
     """A loaded artefact.
 
     Args:
-        run: images uint8 (N, H, W, 3) -> label maps uint8 (N, H, W), or logits float32 (N, C, H, W).
+        run: images uint8 (N, H, W, in_channels) -> label maps uint8 (N, H, W), or logits float32 (N, C, H, W).
         info: the folder's ``deploy.json``.
         artefact: the entry of the file in it.
 
     Attributes:
         classes: names of the classes, by index.
         palette: RGB color of each class.
-        channels: 'RGB' or 'BGR', the order of the channels that images must have.
+        channels: 'RGB' or 'BGR', the order of the channels that images must have; None for other than three channels.
+        in_channels: how many channels images must have.
         size: height and width of the images, or None for any size.
     """
 
@@ -52,6 +53,7 @@ class Predictor:
         if artefact.get('output') != 'logits':
             check_class_count(len(self.classes), 'the exported segmentor')
         self.channels = info['channels']
+        self.in_channels = info.get('in_channels', 3)
         self.size = tuple(artefact['size']) if artefact['size'] else None
         self.min_size = info['min_size']
 
@@ -68,7 +70,7 @@ class Predictor:
         """Segment an image, or some.
 
         Args:
-            images: uint8 (H, W, 3), or a list of such, of any sizes.
+            images: uint8 (H, W, in_channels), or a list of such, of any sizes.
             tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
                 to that, one of any size does not cut.
             overlap: of neighbouring windows, in pixels, or one for each axis; by default 64, but at most half a window. Each
@@ -84,12 +86,12 @@ class Predictor:
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
         if tile is not None:
-            tile = _pair(tile, f'tile must be height and width, {self.min_size} or more each')
+            tile = pair(tile, f'tile must be height and width, {self.min_size} or more each')
         tile = tile or self.size
         if overlap is None:
             overlap = tuple(min(OVERLAP, length // 2) for length in tile or (0, 0))
-        shared = _pair((overlap, overlap) if isinstance(overlap, Integral) else overlap,
-                       'overlap must be a number of pixels, or one for each axis')
+        shared = pair((overlap, overlap) if isinstance(overlap, Integral) else overlap,
+                      'overlap must be a number of pixels, or one for each axis')
         if isinstance(images, np.ndarray):
             return self._segment(images, tile, shared, batch_size)
         return [self._segment(image, tile, shared, batch_size) for image in images]
@@ -112,9 +114,11 @@ class Predictor:
         return whole
 
     def _check(self, image: np.ndarray, tile: tuple[int, int] | None) -> None:
-        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+                and image.shape[2] == self.in_channels):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
-            raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
+            order = f', {self.channels}' if self.channels else ''
+            raise UserError(f'an image must be a NumPy array, uint8 (height, width, {self.in_channels}){order}; got {found}')
         if tile is not None and min(tile) < self.min_size:
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
         if self.size and tile is not None and tile != self.size:
@@ -126,7 +130,7 @@ class Predictor:
                             f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
 
 
-def _pair(value: object, expected: str) -> tuple[int, int]:
+def pair(value: object, expected: str) -> tuple[int, int]:
     """Two integers, of NumPy or Python, as those of Python.
 
     Raises:
@@ -305,7 +309,7 @@ def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None)
     """Load the two files of an ncnn network into an ``ncnn.Net``.
 
     Raises:
-        UserError: it cannot be read.
+        OSError: one cannot be read.
     """
     net = ncnn.Net()
     # By default it computes in 16 bits wherever the processor can, also what was exported and checked in fp32.
@@ -313,9 +317,9 @@ def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None)
     net.opt.use_bf16_storage = precision == 'bf16'
     if threads:
         net.opt.num_threads = threads
-    weights = path.with_suffix('.bin')
-    if net.load_param(str(path)) or net.load_model(str(weights)):
-        raise UserError(f'ncnn cannot read {path} and {weights.name}; export them again')
+    for read, part in ((net.load_param, path), (net.load_model, path.with_suffix('.bin'))):
+        if read(str(part)):
+            raise OSError(f'{part.name} is damaged, or has layers that this version does not know')
     return net
 
 
