@@ -34,7 +34,8 @@ def threshold_of(model: Any) -> float | None:
     if getattr(model, 'out_channels', None) != 1:
         return None
     head = model.decode_head
-    return float((head[-1] if isinstance(head, nn.ModuleList) else head).threshold)
+    last: Any = head[-1] if isinstance(head, nn.ModuleList) else head
+    return float(last.threshold)
 
 
 def classes_of(logits: Tensor, threshold: float | None = None) -> Tensor:
