@@ -1,6 +1,5 @@
 """What is read from a file of torch.save, and what is refused: nothing in it is run."""
 import argparse
-import os
 import pickle
 import re
 import subprocess
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import TINY_ARCH, assert_same_state, randomize
+from mistakes import Malicious
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
@@ -87,16 +87,6 @@ for path in map(Path, sys.argv[1:]):
             assert '\\n' not in str(error), error
 print(refused)
 """
-
-
-class Malicious:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path, )
 
 
 FORMS = {

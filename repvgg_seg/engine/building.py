@@ -14,6 +14,7 @@ from ..reading import read_checkpoint, trusted
 from ..weights import state_dict_of
 from .model_check import check_model
 from .plain_config import check_words, read_plain_config
+from .safe_loading import load_safely
 
 FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
 
@@ -85,5 +86,6 @@ def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:
     init_default_scope(config.get('default_scope', 'mmseg'))
     weights = resolve(config, checkpoint)
     check_model(config)
+    load_safely()
     model = revert_sync_batchnorm(MODELS.build(config.model))
     return model.eval(), load_model(model, weights)

@@ -6,10 +6,12 @@ import torch
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner as _MMEngineRunner
+from torch import nn
 
 from ..configs import files_of_config
 from ..files import identity
 from ..noise import is_for_users
+from .safe_loading import load_safely
 
 
 class ConciseRunner(_MMEngineRunner):
@@ -27,6 +29,11 @@ class ConciseRunner(_MMEngineRunner):
         details = f'; environment, config and hooks: {files[0].baseFilename}' if files else ''
         logger.info(f'{Path(self.cfg.filename or "config").name} with PyTorch {torch.__version__} on {device}{details}')
         return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model; what it, or a hook, loads by MMEngine is read safely."""
+        load_safely()
+        return super().build_model(model)
 
     def dump_config(self) -> None:
         """Write the config into the work dir, but over no file that it was read from."""
