@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mistakes import assert_mistake
+from mistakes import assert_error_line, assert_mistake
+
+from repvgg_seg.benchmark import classifiers, networks
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +21,8 @@ def test_complexity(run_tool, tmp_path):
 
 
 def test_neither_a_name_nor_a_config(run_tool):
-    assert_mistake(run_tool('benchmark', 'complexity', 'RepVGG-A9'), 'RepVGG-A9 is neither the config of a model nor one of')
+    assert_error_line(run_tool('benchmark', 'complexity', 'RepVGG-A9'),
+                      f'error: RepVGG-A9 is neither the config of a model nor one of {", ".join(classifiers.NAMES)}')
 
 
 def test_speed(run_tool, config, tmp_path):
@@ -37,13 +40,17 @@ def test_speed(run_tool, config, tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['RepVGG-A9'], 'RepVGG-A9 is neither a config nor one of RepVGG-A0'),
-    (['stock:configs/pspnet_repvgg_b1g2_fast_cityscapes.py', '--rounds', '2'], "cannot express dilation='fast'"),
-    (['configs/_base_/datasets/camvid.py', '--rounds', '2'], 'camvid.py is neither the config of a model nor one of RepVGG-A0'),
-    (['RepVGG-A0', '--rounds', '1'], 'two rounds or more are needed')])
+    (['RepVGG-A9'], 'RepVGG-A9 is neither a config nor one of '
+     + ', '.join((*networks.NAMES, *networks.OPERATIONS, networks.MATRIX_PRODUCT))),
+    (['stock:configs/pspnet_repvgg_b1g2_fast_cityscapes.py', '--rounds', '2'],
+     "MMPretrain's RepVGG has one dilation a stage, which cannot express dilation='fast'; leave stock: out, or give a config "
+     'with another'),
+    (['configs/_base_/datasets/camvid.py', '--rounds', '2'],
+     'configs/_base_/datasets/camvid.py is neither the config of a model nor one of ' + ', '.join(classifiers.NAMES)),
+    (['RepVGG-A0', '--rounds', '1'], 'two rounds or more are needed to tell the spread, got 1')])
 def test_speed_of_what_is_not(run_tool, arguments, message, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert_mistake(run_tool('benchmark', 'speed', *arguments), message)
+    assert_error_line(run_tool('benchmark', 'speed', *arguments), f'error: {message}')
 
 
 def test_all(run_tool, tmp_path):
