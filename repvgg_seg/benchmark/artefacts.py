@@ -34,7 +34,8 @@ def subjects(config: 'mmengine.config.Config', checkpoint: str, folder: Path, si
     Raises:
         UserError: the folder has no artefacts, or one that does not take the size.
     """
-    entries = read_report(folder)['artefacts']
+    report = read_report(folder)
+    entries, channels = report['artefacts'], report.get('in_channels', 3)
     if not entries:
         raise UserError(f'{folder / REPORT} lists no artefacts; export some with tools/deploy.py --formats onnx openvino pt2')
     found = [Subject(name, partial(make_torch, copy.deepcopy(config).to_dict(), checkpoint, fused, dtype, size, threads))
@@ -48,7 +49,7 @@ def subjects(config: 'mmengine.config.Config', checkpoint: str, folder: Path, si
             raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
                             f'{entry["size"][1]}')
         found.append(Subject(f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}',
-                             partial(make_exported, folder / file, entry['precision'], size, threads),
+                             partial(make_exported, folder / file, entry['precision'], size, channels, threads),
                              without=TRAINING_PACKAGES + (() if entry['format'] == 'pt2' else ('torch', ))))
     return found
 
@@ -61,25 +62,28 @@ def make_torch(config: dict, checkpoint: str, fused: bool, dtype: str, size: tup
 
     from ..deploy.fusing import fuse_for_inference
     from ..deploy.graph import SegmentorGraph
+    from ..deploy.normalization import normalization_of
     from ..engine.building import build_trained
+    from ..engine.model_check import channels_of
     torch.set_num_threads(threads)
     config = Config(config)
     model, _ = build_trained(config, checkpoint)
     model = fuse_for_inference(model) if fused else model
-    graph = SegmentorGraph(model, config.model.get('data_preprocessor') or {}, dtype=getattr(torch, dtype)).eval()
-    images = torch.from_numpy(picture(size))
+    graph = SegmentorGraph(model, normalization_of(config), dtype=getattr(torch, dtype)).eval()
+    images = torch.from_numpy(picture(size, channels_of(config.model)))
     return lambda: torch.no_grad()(graph)(images)
 
 
-def make_exported(path: Path, precision: str, size: tuple[int, int], threads: int) -> Callable[[], object]:
+def make_exported(path: Path, precision: str, size: tuple[int, int], channels: int,
+                  threads: int) -> Callable[[], object]:
     """An exported file in its backend."""
-    run, images = load_file(path, precision, threads), picture(size)
+    run, images = load_file(path, precision, threads), picture(size, channels)
     return lambda: run(images)
 
 
-def picture(size: tuple[int, int]) -> np.ndarray:
-    """A random image, uint8 (1, H, W, 3)."""
-    return np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+def picture(size: tuple[int, int], channels: int) -> np.ndarray:
+    """A random image, uint8 (1, H, W, channels)."""
+    return np.random.default_rng(0).integers(0, 256, (1, *size, channels), np.uint8)
 
 
 def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ TIMED_ROUNDS = 10
 
 
 def as_batch(model: nn.Module, image: np.ndarray) -> Tensor:
-    """An image uint8 BGR (H, W, 3) as the normalised batch (1, 3, H, W) of a model."""
+    """An image BGR (H, W, C) as the normalized batch (1, C, H, W) of a model."""
     data = dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1).copy())], data_samples=[BaseDataElement()])
     return model.data_preprocessor(data, training=False)['inputs']
 
@@ -27,11 +27,30 @@ def logits_of(model: nn.Module, batch: Tensor) -> Tensor:
     return logits
 
 
-def compare(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+def threshold_of(model: nn.Module) -> float | None:
+    """Above which sigmoid the only channel of a segmentor with ``out_channels=1`` means class 1; None for other models."""
+    if getattr(model, 'out_channels', None) != 1:
+        return None
+    head = model.decode_head
+    return float((head[-1] if isinstance(head, nn.ModuleList) else head).threshold)
+
+
+def classes_of(logits: Tensor, threshold: float | None = None) -> Tensor:
+    """Class indices (N, ...) of logits (N, C, ...).
+
+    Args:
+        logits: of a channel a class, or of one channel.
+        threshold: of the sigmoid of one channel, see :func:`threshold_of`.
+    """
+    return logits.argmax(1) if threshold is None else (logits[:, 0].sigmoid() > threshold).long()
+
+
+def compare(pairs: Iterable[tuple[Tensor, Tensor]], threshold: float | None = None) -> tuple[float, float]:
     """How far logits differ from those of the reference.
 
     Args:
         pairs: for each image the reference's logits, and those to judge, (N, C, ...).
+        threshold: see :func:`classes_of`.
 
     Returns:
         The largest difference divided by the largest logit, and the share of pixels (of a classifier: of images) whose class
@@ -40,8 +59,8 @@ def compare(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     differences, changed, total = [], 0, 0
     for expected, actual in pairs:
         differences.append((expected - actual).abs().max() / expected.abs().max())
-        classes = expected.argmax(1)
-        changed += int((classes != actual.argmax(1)).sum())
+        classes = classes_of(expected, threshold)
+        changed += int((classes != classes_of(actual, threshold)).sum())
         total += classes.numel()
     return torch.stack(differences).max().item(), changed / total  # Of tensors the maximum is NaN where one of them is.
 

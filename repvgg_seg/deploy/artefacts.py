@@ -93,7 +93,7 @@ def write_openvino(exporter: GraphExporter, output: str, precision: str, path: P
 
 def write_ncnn(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
     """Write ncnn's ``.param`` and ``.bin``, which are the same for all precisions."""
-    exporter.ncnn().save(path, output)
+    exporter.ncnn(output).save(path, output)
 
 
 @dataclass(frozen=True)

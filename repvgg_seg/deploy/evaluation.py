@@ -12,10 +12,12 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.progress import track
+from torch.utils.data import DataLoader
 
 from ..engine.batches import by_size
-from ..engine.dataset_configs import datasets_in
-from ..engine.exported import ExportedSegmentor, window_of
+from ..engine.dataset_configs import datasets_in, test_pipeline
+from ..engine.exported import ExportedSegmentor, normalize_no_more, window_of
+from ..engine.pipelines import without_normalize
 from ..errors import UserError
 from .runtime import Predictor
 from .sample_images import is_here
@@ -38,9 +40,11 @@ class Evaluation:
     def __init__(self, config: Config) -> None:
         init_default_scope(config.get('default_scope', 'mmseg'))
         self.windows = window_of(config)
-        # In this process: with workers that were forked before OpenVINO was loaded, Python crashes when it ends.
-        settings = dict(copy.deepcopy(config.test_dataloader), num_workers=0, persistent_workers=False)
-        self.loader = Runner.build_dataloader(settings)
+        self.loader = self.raw_loader = loader_of(config)
+        if without_normalize(test_pipeline(config))[1]:
+            config = copy.deepcopy(config)
+            normalize_no_more(config)
+            self.raw_loader = loader_of(config)
         self.evaluator = Evaluator(copy.deepcopy(config.test_evaluator))
         self.evaluator.dataset_meta = self.loader.dataset.metainfo
         self.images = len(self.loader.dataset)
@@ -51,16 +55,19 @@ class Evaluation:
 
     def of_predictor(self, predictor: Predictor, name: str) -> float:
         """mIoU in per cent of what was exported; images are cut as the config's segmentor does."""
-        return self.of_model(ExportedSegmentor(predictor, *self.windows), name)
+        return self._evaluate(ExportedSegmentor(predictor, *self.windows), self.raw_loader, name)
 
-    @torch.no_grad()
     def of_model(self, model: BaseModel, name: str) -> float:
         """mIoU in per cent of a segmentor.
 
         Raises:
             UserError: the config's metric gives none.
         """
-        for data in track(self.loader, description=f'Evaluating {name}'):
+        return self._evaluate(model, self.loader, name)
+
+    @torch.no_grad()
+    def _evaluate(self, model: BaseModel, loader: DataLoader, name: str) -> float:
+        for data in track(loader, description=f'Evaluating {name}'):
             for part in by_size(data):
                 self.evaluator.process(data_samples=model.test_step(part), data_batch=part)
         with silent():
@@ -69,6 +76,12 @@ class Evaluation:
         if not found:
             raise UserError(f'test_evaluator of the config gives {", ".join(metrics)}; expected mIoU among them')
         return float(found[0])
+
+
+def loader_of(config: Config) -> DataLoader:
+    """A loader of the config's test set."""
+    # In this process: with workers that were forked before OpenVINO was loaded, Python crashes when it ends.
+    return Runner.build_dataloader(dict(copy.deepcopy(config.test_dataloader), num_workers=0, persistent_workers=False))
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from ..config_types import type_name
 from ..engine.dataset_configs import dataset_metainfo
 from ..errors import UserError
 from ..models.repvgg import RepVGG
-from .agreement import as_batch, compare, logits_of
+from .agreement import as_batch, classes_of, compare, logits_of, threshold_of
 from .artefacts import FORMATS, PRECISIONS, Artefact, ExportRequest, Format
 from .evaluation import Evaluation
 from .graph import GraphExporter, check_dynamic, check_exportable, min_size
+from .normalization import normalization_of, normalizer
 from .quantization import Quantizer, split_identities
 from .runtime import Predictor, Run, load_file, sha256_of
 from .sample_images import crop_or_enlarge
@@ -35,7 +36,7 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
         trained: the reference, in training form.
         fused: what is exported.
         config: of the trained model.
-        pictures: for the check, uint8 BGR (H, W, 3), of the size that is asked for.
+        pictures: for the check, uint8 BGR (H, W, C), not normalized, of the size that is asked for.
         request: what to write.
         folder: where.
         calibration: images for int8, like ``pictures``.
@@ -49,27 +50,30 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
         UserError: the segmentor cannot be exported, the size is too small for the pyramid, or an artefact differs from the
             trained model by more than the limits.
     """
-    preprocessor = config.model.get('data_preprocessor') or {}
-    check_exportable(fused, preprocessor)
-    smallest = min_size(fused)
+    check_exportable(fused, config.model.get('data_preprocessor') or {})
+    normalization = normalization_of(config)
+    channels = request.channels if normalization.channels == 3 else None
+    if channels is None and request.channels != 'RGB':
+        raise UserError(f'--channels is for images of 3 channels, this segmentor takes {normalization.channels}; leave it out')
+    smallest = min_size(fused, normalization.channels)
     if request.size and min(request.size) < smallest:
         raise UserError(f'--size {request.size[0]} {request.size[1]} is too small for the head\'s pyramid; expected at least '
                         f'{smallest} {smallest}')
     pictures, calibration = ([crop_or_enlarge(picture, smallest_of(picture, smallest)) for picture in group]
                              for group in (pictures, calibration))
     if request.size is None:
-        check_dynamic(fused)
+        check_dynamic(fused, normalization.channels)
         # A second size, which divides by nothing.
         height, width = pictures[0].shape[:2]
         pictures.append(crop_or_enlarge(pictures[0], (max(smallest, 2 * height // 3) | 1, max(smallest, width // 2) | 1)))
     backbone = config.model.backbone
     info = dict(
-        channels=request.channels, min_size=smallest, mean=preprocessor.get('mean'),
-        std=preprocessor.get('std'), backbone=type_name(backbone), arch=backbone.get('arch'), dilation=backbone.get('dilation'),
-        align_corners=fused.align_corners)
-    checker = Checker(trained, pictures, request, {**dataset_metainfo(config), **info}, evaluation, miou)
+        channels=channels, in_channels=normalization.channels, min_size=smallest, mean=normalization.mean,
+        std=normalization.std, threshold=threshold_of(fused), backbone=type_name(backbone), arch=backbone.get('arch'),
+        dilation=backbone.get('dilation'), align_corners=fused.align_corners)
+    checker = Checker(trained, pictures, normalizer(config), request, {**dataset_metainfo(config), **info}, evaluation, miou)
     size = pictures[0].shape[:2]
-    exporter_of = partial(GraphExporter, preprocessor=preprocessor, channels=request.channels, size=size,
+    exporter_of = partial(GraphExporter, normalization=normalization, channels=request.channels, size=size,
                           dynamic=request.size is None)
     undilated = {name: is_undilated(FORMATS[name], request, fused) for name in request.formats}
     exporters = {rewritten: exporter_of(undilate(fused) if rewritten else fused) for rewritten in set(undilated.values())}
@@ -123,13 +127,15 @@ class Checker:
 
     Args:
         trained, pictures, request, evaluation, miou: see :func:`export`.
+        normalize: what the test pipeline does to pictures before the trained model gets them.
         info: what a :class:`Predictor` needs to know.
     """
 
-    def __init__(self, trained: nn.Module, pictures: Sequence[np.ndarray], request: ExportRequest, info: dict,
-                 evaluation: Evaluation | None, miou: float | None) -> None:
+    def __init__(self, trained: nn.Module, pictures: Sequence[np.ndarray], normalize: Callable[[np.ndarray], np.ndarray],
+                 request: ExportRequest, info: dict, evaluation: Evaluation | None, miou: float | None) -> None:
         self.request, self.info, self.evaluation, self.miou = request, info, evaluation, miou
-        self.expected = [logits_of(trained, as_batch(trained, picture)) for picture in pictures]
+        self.expected = [logits_of(trained, as_batch(trained, normalize(picture))) for picture in pictures]
+        self.threshold = threshold_of(trained)
         self.images = [in_order(picture, request.channels) for picture in pictures]
 
     def measure(self, write: Write, format_name: str, precision: str, path: Path) -> Artefact:
@@ -138,13 +144,13 @@ class Checker:
         write('logits', path=path)
         run = load_file(path, precision)
         logits = [torch.from_numpy(run(image[None])) for image in self.images]
-        difference, changed = compare(zip(self.expected, logits))
+        difference, changed = compare(zip(self.expected, logits), self.threshold)
         if not self.request.logits:
             write('labels', path=path)
             run = load_file(path, precision)
             labels = [torch.from_numpy(run(image[None])).long() for image in self.images]
-            changed = float(torch.cat([(one != each.argmax(1)).flatten() for one, each in zip(labels, self.expected)])
-                            .double().mean())
+            classes = [classes_of(each, self.threshold) for each in self.expected]
+            changed = float(torch.cat([(one != each).flatten() for one, each in zip(labels, classes)]).double().mean())
         parts = [path, *(weights for weights in [path.with_suffix('.bin')] if weights.is_file())]
         return Artefact(
             format_name, precision, self.request.size, 'logits' if self.request.logits else 'labels', difference, changed,
@@ -155,7 +161,8 @@ class Checker:
         """mIoU of an artefact in per cent; None without an evaluation."""
         if self.evaluation is None:
             return None
-        labels = (lambda images: run(images).argmax(1).astype(np.uint8)) if self.request.logits else run
+        labels = (lambda images: classes_of(torch.from_numpy(run(images)), self.threshold).numpy().astype(np.uint8)
+                  ) if self.request.logits else run
         predictor = Predictor(labels, self.info, dict(size=self.request.size, output='labels'))
         return self.evaluation.of_predictor(predictor, name)
 
@@ -180,8 +187,8 @@ class Checker:
 
 
 def in_order(picture: np.ndarray, channels: str) -> np.ndarray:
-    """A BGR picture with its channels in the order 'RGB' or 'BGR'."""
-    return picture if channels == 'BGR' else np.ascontiguousarray(picture[..., ::-1])
+    """A BGR picture with its channels in the order 'RGB' or 'BGR'; one of other than three channels as it is."""
+    return picture if channels == 'BGR' or picture.shape[2] != 3 else np.ascontiguousarray(picture[..., ::-1])
 
 
 def smallest_of(picture: np.ndarray, smallest: int) -> tuple[int, int]:

@@ -2,11 +2,12 @@
 import json
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mmengine.device
+import numpy as np
 import torch
 from mmengine.config import Config
 from torch import nn
@@ -17,14 +18,16 @@ from ..destinations import check_replaced
 from ..engine.building import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
 from ..engine.classes import check_same_classes, trained_classes
 from ..engine.dataset_configs import dataset_metainfo, datasets_in, named_classes
+from ..engine.model_check import channels_of
 from ..errors import UserError
 from ..images import list_images
 from ..reading import local_file
-from .agreement import as_batch, compare, full_float32, logits_of, timing
+from .agreement import as_batch, compare, full_float32, logits_of, threshold_of, timing
 from .artefacts import Artefact, ExportRequest, check_request
 from .evaluation import Evaluation, has_labels
 from .exporting import export
 from .fusing import fuse_for_inference, fused_model_config
+from .normalization import left_out, normalizer
 from .replacing import check_replaceable, replacement
 from .runtime import REPORT, sha256_of
 from .sample_images import calibration_images, check_images, crop_or_enlarge
@@ -55,6 +58,7 @@ class DeployReport:
     input_size: tuple[int, int]
     device: str
     artefacts: dict[str, Artefact]
+    steps_left_out: list[str]  # Of the test pipeline, which exported files do not do.
 
     def lines(self) -> list[str]:
         """The report for a terminal."""
@@ -80,6 +84,9 @@ class DeployReport:
             if artefact.higher_precision:
                 line += f'; in higher precision: {", ".join(artefact.higher_precision)}'
             lines.append(line)
+        if self.steps_left_out:
+            lines.append(f'not in the exported files: {", ".join(self.steps_left_out)} of the test pipeline; give them images '
+                         'after that')
         if self.artefacts:
             lines.append('how fast the exported files are: tools/benchmark.py artefacts')
         return lines
@@ -130,15 +137,21 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
                         'leave --formats out')
     if evaluate and not is_segmentor:
         raise UserError('--eval is for segmentors; test a classifier with tools/classify_test.py')
-    pictures, real = check_images(config, images)
+    exports = set(request.formats) != {'pth'}
+    channels = channels_of(config.model)
+    pictures, real = check_images(config, images, channels, normalized=not exports)
+    if exports:
+        check_pixels(pictures, channels)
     calibration_pictures = calibration_images(config, calibration) if 'int8' in request.precisions else []
     if request.size:
         pictures, calibration_pictures = ([crop_or_enlarge(picture, request.size) for picture in group]
                                           for group in (pictures, calibration_pictures))
     fused = fuse_for_inference(trained.to(device))
-    batches = [as_batch(trained, picture) for picture in pictures]
+    normalize = normalizer(config) if exports else lambda picture: picture
+    batches = [as_batch(trained, normalize(picture)) for picture in pictures]
     with full_float32():
-        logit_difference, changed = compare((logits_of(trained, batch), logits_of(fused, batch)) for batch in batches)
+        logit_difference, changed = compare(((logits_of(trained, batch), logits_of(fused, batch)) for batch in batches),
+                                            threshold_of(trained))
     unit = 'pixels' if is_segmentor else 'images'
     if not (logit_difference <= FUSING_LIMITS[0] and changed <= FUSING_LIMITS[1]):
         raise UserError(f'the fused model differs from the trained one: logits by {logit_difference:.1e} of the largest '
@@ -157,7 +170,7 @@ def deploy(config: Config, checkpoint: str, out: Path, images: str | None = None
         milliseconds_after=statistics.median(after), speedup=tuple(ratios), in_channels=batches[0].shape[1],
         input_size=tuple(batches[0].shape[2:]),
         device=torch.cuda.get_device_name() if device == 'cuda' else f'{device}, {torch.get_num_threads()} threads',
-        artefacts={})
+        artefacts={}, steps_left_out=left_out(config) if exports else [])
     info = dict(repvgg_seg_version=__version__, torch_version=str(torch.__version__), source=Path(checkpoint).name,
                 source_sha256=sha256_of(weights))
 
@@ -220,6 +233,19 @@ def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict) -> N
     reloaded = build_trained(config, str(folder))[0].state_dict()
     if list(reloaded) != list(state) or not all(torch.equal(value, reloaded[key]) for key, value in state.items()):
         raise UserError('the written model differs from the fused one when it is read back; nothing was written')
+
+
+def check_pixels(pictures: Sequence[np.ndarray], channels: int) -> None:
+    """Check that images are such as exported files take.
+
+    Raises:
+        UserError: they have more than 8 bits, or other channels than the network takes.
+    """
+    for picture in pictures:
+        if picture.dtype != np.uint8 or picture.shape[2] != channels:
+            raise UserError(f'the test pipeline gives images of {picture.dtype} with {picture.shape[2]} channel(s), but '
+                            f'exported files take uint8 with {channels} (model.backbone.in_channels); convert the images, or '
+                            'leave --formats out')
 
 
 def count(model: nn.Module) -> int:

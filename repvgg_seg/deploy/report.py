@@ -64,8 +64,12 @@ def _problem_of_model(info: Mapping) -> str | None:
         return f'classes is {_kind(classes)}, not a list of names'
     if not isinstance(palette, list) or len(palette) != len(classes) or not all(map(_is_color, palette)):
         return f'palette is not a list of {len(classes)} colors, [red, green, blue] each from 0 to 255'
-    if info.get('channels') not in ('RGB', 'BGR'):
-        return f'channels is {info.get("channels")!r}, neither RGB nor BGR'
+    count = info.get('in_channels', 3)
+    if not _is_positive(count):
+        return f'in_channels is {count!r}, not a positive integer'
+    if info.get('channels') not in (('RGB', 'BGR') if count == 3 else (None, )):
+        expected = 'neither RGB nor BGR' if count == 3 else f'not null, which images of {count} channel(s) have'
+        return f'channels is {info.get("channels")!r}, {expected}'
     if not _is_positive(info.get('min_size')):
         return f'min_size is {info.get("min_size")!r}, not a positive integer'
     return None

@@ -34,14 +34,15 @@ class Predictor:
     """A loaded artefact.
 
     Args:
-        run: images uint8 (N, H, W, 3) -> label maps uint8 (N, H, W), or logits float32 (N, C, H, W).
+        run: images uint8 (N, H, W, in_channels) -> label maps uint8 (N, H, W), or logits float32 (N, C, H, W).
         info: the folder's ``deploy.json``.
         artefact: the entry of the file in it.
 
     Attributes:
         classes: names of the classes, by index.
         palette: RGB color of each class.
-        channels: 'RGB' or 'BGR', the order of the channels that images must have.
+        channels: 'RGB' or 'BGR', the order of the channels that images must have; None for other than three channels.
+        in_channels: how many channels images must have.
         size: height and width of the images, or None for any size.
     """
 
@@ -51,6 +52,7 @@ class Predictor:
         if artefact.get('output') != 'logits':
             check_class_count(len(self.classes), 'the exported segmentor')
         self.channels = info['channels']
+        self.in_channels = info.get('in_channels', 3)
         self.size = tuple(artefact['size']) if artefact['size'] else None
         self.min_size = info['min_size']
 
@@ -67,7 +69,7 @@ class Predictor:
         """Segment an image, or some.
 
         Args:
-            images: uint8 (H, W, 3), or a list of such, of any sizes.
+            images: uint8 (H, W, in_channels), or a list of such, of any sizes.
             tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
                 to that, one of any size does not cut.
             overlap: of neighbouring windows, in pixels, or one for each axis; by default 64, but at most half a window. Each
@@ -111,9 +113,11 @@ class Predictor:
         return whole
 
     def _check(self, image: np.ndarray, tile: tuple[int, int] | None) -> None:
-        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+                and image.shape[2] == self.in_channels):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
-            raise UserError(f'an image must be a NumPy array, uint8 (height, width, 3), {self.channels}; got {found}')
+            order = f', {self.channels}' if self.channels else ''
+            raise UserError(f'an image must be a NumPy array, uint8 (height, width, {self.in_channels}){order}; got {found}')
         if tile is not None and min(tile) < self.min_size:
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
         if self.size and tile is not None and tile != self.size:

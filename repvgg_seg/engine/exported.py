@@ -15,6 +15,8 @@ from ..reading import trusted
 from ..registry import MODELS
 from .building import FUSED_CONFIG
 from .classes import check_same_classes
+from .dataset_configs import datasets_in
+from .pipelines import without_normalize
 
 
 def is_exported(checkpoint: str) -> bool:
@@ -52,9 +54,19 @@ def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] |
 
 
 def exported_config(config: Config, checkpoint: str) -> dict:
-    """The model config of an :class:`ExportedSegmentor` that cuts images as the config's segmentor does."""
+    """The model config of an :class:`ExportedSegmentor` that cuts images as the config's segmentor does.
+
+    The config's test pipelines lose their ``Normalize`` steps, which are part of what was exported.
+    """
+    normalize_no_more(config)
     window, stride = window_of(config)
     return dict(type='repvgg_seg.ExportedSegmentor', source=checkpoint, window=window, stride=stride)
+
+
+def normalize_no_more(config: Config) -> None:
+    """Remove the ``Normalize`` steps from the test pipelines of a config."""
+    for dataset in datasets_in(config.test_dataloader.dataset):
+        dataset.pipeline = without_normalize(dataset.pipeline)[0]
 
 
 @MODELS.register_module()
@@ -83,7 +95,7 @@ class ExportedSegmentor(BaseModel):
         """Segment images.
 
         Args:
-            inputs: uint8 BGR (3, H, W) each, as the test pipeline packs them.
+            inputs: uint8 BGR (C, H, W) each, as the test pipeline packs them.
             data_samples: of MMSegmentation, one for each image.
             mode: 'predict'; there is nothing to train.
 

@@ -1,0 +1,70 @@
+"""What is computed of the pixels of an image before a segmentor's network sees them."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import Compose
+
+from ..config_types import type_name
+from ..datasets.loading import image_pipeline
+from ..engine.dataset_configs import test_pipeline
+from ..engine.model_check import channels_of
+from ..engine.pipelines import without_normalize
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What becomes part of an exported graph.
+
+    Args:
+        channels: number of channels of the images.
+        mean, std: on the scale 0 to 255, a value for each channel in the network's order, or one for all; None for none.
+        to_rgb: whether the network takes RGB, rather than BGR as MMSegmentation reads images.
+    """
+    channels: int = 3
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    to_rgb: bool = False
+
+
+def normalization_of(config: Config) -> Normalization:
+    """The normalization by a config's ``data_preprocessor``, or by the ``Normalize`` step of its test pipeline.
+
+    Raises:
+        UserError: there are several.
+    """
+    preprocessor = config.model.get('data_preprocessor') or {}
+    channels = channels_of(config.model)
+    # MMSegmentation changes the order of three channels only.
+    flips = channels == 3 and bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
+    mean, std = preprocessor.get('mean'), preprocessor.get('std')
+    steps = without_normalize(test_pipeline(config))[1]
+    if len(steps) + (mean is not None) > 1:
+        raise UserError('images are normalized several times, by Normalize in the test pipeline and model.data_preprocessor or '
+                        'by several Normalize steps, which cannot be exported; leave one of them and train again')
+    if steps:
+        mean, std = steps[0]['mean'], steps[0]['std']
+        if flips:  # After the step, whose values are in the order before.
+            mean, std = mean[::-1], std[::-1]
+        flips = flips != (channels == 3 and steps[0].get('to_rgb', True))
+    return Normalization(channels, *(None if values is None else tuple(values) for values in (mean, std)), flips)
+
+
+def normalizer(config: Config) -> Callable[[np.ndarray], np.ndarray]:
+    """What the ``Normalize`` step of a config's test pipeline does, for images uint8 (H, W, C); nothing without one."""
+    steps = without_normalize(test_pipeline(config))[1]
+    compose = Compose(steps)
+
+    def normalize(picture: np.ndarray) -> np.ndarray:
+        image = picture[..., 0] if picture.shape[2] == 1 else picture  # As images of one channel are loaded.
+        return compose(dict(img=image))['img'].reshape(picture.shape)
+
+    return normalize if steps else lambda picture: picture
+
+
+def left_out(config: Config) -> list[str]:
+    """Names of the steps of the test pipeline that change images, and are not part of what is exported."""
+    names = map(type_name, image_pipeline(test_pipeline(config)))
+    return [name for name in names if not name.startswith(('Load', 'Pack')) and name != 'Normalize']
