@@ -20,7 +20,6 @@ from .building import build_trained
 from .classes import check_same_classes, trained_classes
 from .dataset_configs import dataset_metainfo, test_pipeline
 from .exported import check_classes_of_export, exported_config, is_exported
-from .pipelines import without_normalize
 
 
 def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Path]:
@@ -52,10 +51,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         model, meta = build_trained(config, checkpoint)
         check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', metainfo['classes'])
         model = model.to(get_device())
-    steps = image_pipeline(test_pipeline(config))
-    if is_exported(checkpoint):
-        steps, _ = without_normalize(steps)  # Which is part of what was exported.
-    pipeline = Compose(steps)
+    pipeline = Compose(image_pipeline(test_pipeline(config)))
     for path, label_map, blended in track(images, description='Predicting'):
         labels, image = segment(model, pipeline, path)
         save_labels(label_map, labels, metainfo['palette'])
