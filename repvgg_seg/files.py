@@ -2,6 +2,9 @@
 import errno
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
@@ -26,6 +29,25 @@ def write_atomically(data: bytes | memoryview, path: Path) -> None:
     except OSError as error:
         raise UserError(f'{path} ({len(data) / MEGABYTE:.1f} MB) cannot be written: {_reason(error, path.parent)}; files '
                         'written before it are unharmed. Make room or choose another folder') from None
+
+
+@contextmanager
+def telling_full_disk(path: Path, size: int) -> Iterator[None]:
+    """Let a full disk raise OSError where what writes a file raises a RuntimeError that does not say why.
+
+    Args:
+        path: of the file.
+        size: what it needs, in bytes.
+
+    Raises:
+        OSError: the block failed, and there is no room for the file.
+    """
+    try:
+        yield
+    except RuntimeError:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(bytes(size))
+        raise
 
 
 def remove_temporaries(folder: Path, pattern: str) -> None:

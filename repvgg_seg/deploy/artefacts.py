@@ -1,4 +1,5 @@
 """What a segmentor can be exported to: formats, precisions, what writes them, and what is recorded of a file."""
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InstallationError, UserError
+from ..files import telling_full_disk
 from .graph import GraphExporter
 from .quantization import quantize_onnx, quantize_openvino
 
@@ -72,7 +74,9 @@ class Artefact:
 
 def write_pt2(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
     """Write a file for ``torch.export.load``."""
-    torch.export.save(exporter.program(output, PRECISIONS[precision].dtype), path)
+    buffer = io.BytesIO()  # PyTorch ends the process where it finds the disk full itself.
+    torch.export.save(exporter.program(output, PRECISIONS[precision].dtype), buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def write_onnx(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
@@ -86,7 +90,8 @@ def write_openvino(exporter: GraphExporter, output: str, precision: str, path: P
     onnx_path = path.with_name(f'{path.name}.onnx')
     try:
         exporter.onnx(output).save(onnx_path)
-        openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=precision != 'fp32')
+        with telling_full_disk(path, onnx_path.stat().st_size):
+            openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=precision != 'fp32')
     finally:
         onnx_path.unlink(missing_ok=True)
 

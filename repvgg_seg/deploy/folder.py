@@ -1,4 +1,5 @@
 """Fuse a trained model, export it, prove that it gives the same answer, and only then write it as a folder."""
+import io
 import json
 import os
 import statistics
@@ -229,7 +230,9 @@ def write_fused(folder: Path, fused: nn.Module, config: Config, meta: dict) -> N
     """
     config.dump(folder / FUSED_CONFIG)
     state = {key: value.cpu() for key, value in fused.state_dict().items()}
-    torch.save(dict(meta=meta, state_dict=state), folder / FUSED_WEIGHTS)
+    buffer = io.BytesIO()  # PyTorch does not say that a disk is full.
+    torch.save(dict(meta=meta, state_dict=state), buffer)
+    (folder / FUSED_WEIGHTS).write_bytes(buffer.getbuffer())
     reloaded = build_trained(config, str(folder))[0].state_dict()
     if list(reloaded) != list(state) or not all(torch.equal(value, reloaded[key]) for key, value in state.items()):
         raise UserError('the written model differs from the fused one when it is read back; nothing was written')

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..files import telling_full_disk
 from ..models.blocks import RepVGGBlock
 from .graph import GraphExporter
 
@@ -188,7 +189,8 @@ def quantize_openvino(source: Path, target: Path, images: Sequence[np.ndarray], 
     nncf.set_log_level('ERROR')
     quantized = nncf.quantize(model, nncf.Dataset(images, lambda image: image[None]), subset_size=len(images),
                               preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
-    openvino.save_model(quantized, target)
+    with telling_full_disk(target, source.stat().st_size):
+        openvino.save_model(quantized, target)
 
 
 def quantize_onnx(source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence[str]) -> None:

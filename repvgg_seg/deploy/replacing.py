@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import UserError, some
-from ..files import flush
+from ..files import FULL, flush
 from .runtime import REPORT
 
 TEMPORARY = '.deploying-'  # Names of unfinished folders begin so, beside the folder that they will replace.
@@ -49,7 +49,7 @@ def replacement(out: Path) -> Iterator[Path]:
     their folder.
 
     Raises:
-        UserError: ``out`` cannot be replaced; it is what it was before.
+        UserError: the disk is full, or ``out`` cannot be replaced; it is what it was before.
     """
     bring_back(out)
     for abandoned in out.parent.glob(f'{TEMPORARY}*'):
@@ -67,6 +67,11 @@ def replacement(out: Path) -> Iterator[Path]:
             except OSError as error:
                 raise UserError(f'{out} cannot be replaced ({error.strerror}), it is what it was before; choose another '
                                 'folder') from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f'{out} cannot be written: the disk is full or the quota spent; what was there before is unharmed. '
+                        'Make room, or choose another folder') from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -1,5 +1,7 @@
 """Exported segmentors give the trained model's answer, at any size, without the packages that they were trained with."""
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -233,6 +235,22 @@ def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, ra
     monkeypatch.setattr(exporting, 'load_file', lambda path, precision: zeros)
     result = run_tool('deploy', config, random_checkpoint, '--out', out, '--formats', 'pt2', '--size', '48', '64')
     assert_mistake(result, r'model.fp32.pt2 differs from the trained model: logits by .*nothing was written')
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize('method', ['write_bytes', 'write_text'])
+def test_a_full_disk_leaves_the_older_folder(run_tool, config, random_checkpoint, tmp_path, monkeypatch, method):
+    out = tmp_path / 'out'
+    assert run_tool('deploy', config, random_checkpoint, '--out', out).code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fail(path, content, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, method, fail)
+    assert_error_line(run_tool('deploy', config, random_checkpoint, '--out', out), (
+        f'error: {out} cannot be written: the disk is full or the quota spent; what was there before is unharmed. Make room, '
+        'or choose another folder'))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
 
 

@@ -1,0 +1,62 @@
+"""A disk that fills while a model is deployed is told in one line, whatever writes; nothing is left, the older folder stays."""
+import errno
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+import torch
+from exports import skip_without
+from torch import nn
+from torch.export import ExportedProgram
+from torch.onnx import ONNXProgram
+
+from repvgg_seg.deploy.artefacts import FORMATS
+from repvgg_seg.deploy.ncnn_program import NcnnProgram
+from repvgg_seg.deploy.replacing import replacement
+from repvgg_seg.errors import UserError
+
+ROOM = 200_000  # Bytes; every file below needs more.
+
+
+class OneConvolution:
+    """Stands in for a ``GraphExporter``."""
+
+    @cached_property
+    def converted(self) -> ExportedProgram:
+        return torch.export.export(nn.Conv2d(100, 100, 3).eval(), (torch.zeros(1, 100, 8, 8), ))
+
+    def program(self, output: str, dtype: torch.dtype) -> ExportedProgram:
+        return self.converted
+
+    def onnx(self, output: str) -> ONNXProgram:
+        return torch.onnx.export(self.converted, dynamo=True, verbose=False)
+
+    def ncnn(self, output: str) -> NcnnProgram:
+        return NcnnProgram('layers', bytes(2 * ROOM))
+
+
+def message(out: Path) -> str:
+    return (f'{out} cannot be written: the disk is full or the quota spent; what was there before is unharmed. Make room, or '
+            'choose another folder')
+
+
+@pytest.mark.situation('Tracebacks', 'the disk fills while deploy.py writes', before='a traceback, or the process was aborted',
+                       now='one line; the older folder stays, nothing else is left')
+@pytest.mark.parametrize('name', [name for name in FORMATS if FORMATS[name].write])
+def test_every_format(small_disk, name):
+    skip_without(*FORMATS[name].packages)
+    (small_disk / 'out').mkdir()
+    (small_disk / 'out/deploy.json').write_text('older')
+    (small_disk / 'other').write_bytes(bytes(shutil.disk_usage(small_disk).free - ROOM))
+    with pytest.raises(UserError) as raised, replacement(small_disk / 'out') as folder:
+        FORMATS[name].write(OneConvolution(), 'labels', 'fp32', folder / f'model.fp32{FORMATS[name].suffix}')
+    assert str(raised.value) == message(small_disk / 'out')
+    assert sorted(os.listdir(small_disk)) == ['other', 'out'] and (small_disk / 'out/deploy.json').read_text() == 'older'
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(OSError, match='Input/output error'), replacement(tmp_path / 'out'):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert not os.listdir(tmp_path)
