@@ -308,7 +308,7 @@ def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None)
     """Load the two files of an ncnn network into an ``ncnn.Net``.
 
     Raises:
-        UserError: it cannot be read.
+        OSError: one cannot be read.
     """
     net = ncnn.Net()
     # By default it computes in 16 bits wherever the processor can, also what was exported and checked in fp32.
@@ -316,9 +316,9 @@ def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None)
     net.opt.use_bf16_storage = precision == 'bf16'
     if threads:
         net.opt.num_threads = threads
-    weights = path.with_suffix('.bin')
-    if net.load_param(str(path)) or net.load_model(str(weights)):
-        raise UserError(f'ncnn cannot read {path} and {weights.name}; export them again')
+    for read, part in ((net.load_param, path), (net.load_model, path.with_suffix('.bin'))):
+        if read(str(part)):
+            raise OSError(f'{part.name} is damaged, or has layers that this version does not know')
     return net
 
 

@@ -1,5 +1,6 @@
 """Files for ncnn, and files without dilated convolutions."""
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,9 +121,47 @@ def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_file(exported, tmp_path):
-    for path in exported.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / 'model.fp32.ncnn.param').write_text('7767517\n1 1\nNothing here 0 1 out\n')
-    with pytest.raises(UserError, match=r'ncnn cannot read \S+\.ncnn\.param and model.fp32.ncnn.bin; export them again'):
-        load(tmp_path / 'model.fp32.ncnn.param', verify=False)
+@pytest.mark.situation('Hostile or broken files', 'ncnn files that are cut short or have unknown layers, without sha256',
+                       before='one line that did not say which file', now='one line that names the file')
+@pytest.mark.parametrize(('suffix', 'damage'), [
+    *((suffix, lambda content, share=share: content[:int(share * len(content))])
+      for suffix in ('.param', '.bin') for share in (0, 0.01, 0.3, 0.9, 0.99)),
+    ('.param', lambda content: content.replace(b'Convolution ', b'Intruder '))])
+def test_damaged_files(exported, tmp_path, suffix, damage):
+    for path in exported.glob('model.fp32.*'):
+        shutil.copy(path, tmp_path)
+    info = json.loads((exported / 'deploy.json').read_text())
+    for entry in info['artefacts'].values():
+        del entry['sha256']
+    (tmp_path / 'deploy.json').write_text(json.dumps(info))
+    path = tmp_path / f'model.fp32.ncnn{suffix}'
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError) as raised:
+        load(path.with_suffix('.param'))
+    assert str(raised.value) == (
+        f'{path.with_suffix(".param")} cannot be loaded by ncnn ({path.name} is damaged, or has layers that this version does '
+        'not know); copy or export it again')
+
+
+def test_a_forked_process_loads_its_own(exported):
+    script = '''
+import multiprocessing, sys
+import numpy as np
+from repvgg_seg.deploy.runtime import load
+predictor = load(sys.argv[1])
+image = np.zeros((49, 66, 3), np.uint8)
+predictor(image)
+def answer(index):
+    try:
+        return predictor(image)
+    except ValueError as error:
+        return str(error)
+with multiprocessing.get_context('fork').Pool(1) as pool:
+    print(pool.map(answer, [0])[0])
+'''
+    path = exported / 'model.fp32.ncnn.param'
+    result = subprocess.run([sys.executable, '-c', script, path], cwd=Path(__file__).parents[2], capture_output=True,
+                            text=True, timeout=90)
+    assert result.stdout.strip() == (
+        f'{path} was loaded before this process was forked, in which ncnn would wait forever; load it in each process'
+    ), result.stderr[-2000:]
