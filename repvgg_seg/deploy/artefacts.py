@@ -11,6 +11,7 @@ from ..errors import InstallationError, UserError
 from ..files import telling_full_disk
 from .graph import GraphExporter
 from .quantization import quantize_onnx, quantize_openvino
+from .runtime import pair
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class ExportRequest:
         logits: return logits, float32 (N, C, H, W), instead of class indices, uint8 (N, H, W).
         undilate: whether RepVGG is written without dilated convolutions, see :func:`repvgg_seg.deploy.undilate`; None: for the
             formats that gain from it.
+
+    Raises:
+        UserError: ``size`` is something other than two integers or None.
     """
     formats: tuple[str, ...] = ('pth', )
     precisions: tuple[str, ...] = ('fp32', )
@@ -54,6 +58,10 @@ class ExportRequest:
     channels: str = 'RGB'
     logits: bool = False
     undilate: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            object.__setattr__(self, 'size', pair(self.size, 'size must be height and width, or None'))
 
 
 @dataclass
@@ -140,10 +148,15 @@ def check_request(request: ExportRequest) -> None:
     """Check that everything that is asked for can be written here.
 
     Raises:
-        UserError: no format has a precision or can be rewritten, a format has none of the precisions or needs a size, the CPU
-            cannot compute in a precision, so that it could not be checked, or this PyTorch cannot export.
+        UserError: a format, a precision or an order of channels does not exist, no format has a precision or can be rewritten,
+            a format has none of the precisions or needs a size, the CPU cannot compute in a precision, so that it could not be
+            checked, or this PyTorch cannot export.
         InstallationError: a package is missing.
     """
+    for name, given, known in (('formats', request.formats, FORMATS), ('precisions', request.precisions, PRECISIONS),
+                               ('channels', [request.channels], ('RGB', 'BGR'))):
+        if isinstance(given, str) or not given or not set(given) <= set(known):
+            raise UserError(f'{name} must be among {", ".join(known)}, got {given!r}')
     if request.undilate and set(request.formats) == {'pth'}:
         raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
                         'besides pth')

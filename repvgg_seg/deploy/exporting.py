@@ -99,7 +99,7 @@ def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Seque
 def is_undilated(entry: Format, request: ExportRequest, fused: nn.Module) -> bool:
     """Whether a format is written without dilated convolutions; without being asked only where there are some."""
     if request.undilate is not None:
-        return request.undilate
+        return bool(request.undilate)
     return entry.undilate and type(fused.backbone) is RepVGG and any(
         isinstance(module, nn.Conv2d) and module.dilation != (1, 1) for module in fused.backbone.modules())
 

@@ -85,12 +85,12 @@ class Predictor:
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
         if tile is not None:
-            tile = _pair(tile, f'tile must be height and width, {self.min_size} or more each')
+            tile = pair(tile, f'tile must be height and width, {self.min_size} or more each')
         tile = tile or self.size
         if overlap is None:
             overlap = tuple(min(OVERLAP, length // 2) for length in tile or (0, 0))
-        shared = _pair((overlap, overlap) if isinstance(overlap, Integral) else overlap,
-                       'overlap must be a number of pixels, or one for each axis')
+        shared = pair((overlap, overlap) if isinstance(overlap, Integral) else overlap,
+                      'overlap must be a number of pixels, or one for each axis')
         if isinstance(images, np.ndarray):
             return self._segment(images, tile, shared, batch_size)
         return [self._segment(image, tile, shared, batch_size) for image in images]
@@ -129,7 +129,7 @@ class Predictor:
                             f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
 
 
-def _pair(value: object, expected: str) -> tuple[int, int]:
+def pair(value: object, expected: str) -> tuple[int, int]:
     """Two integers, of NumPy or Python, as those of Python.
 
     Raises:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from repvgg_seg.datasets.loading import image_pipeline
 from repvgg_seg.deploy.agreement import logits_of
-from repvgg_seg.deploy.graph import SegmentorGraph
+from repvgg_seg.deploy.fusing import fuse_for_inference
+from repvgg_seg.deploy.graph import GraphExporter, SegmentorGraph
 from repvgg_seg.deploy.normalization import normalization_of
 from repvgg_seg.deploy.runtime import load
 from repvgg_seg.engine.building import build_trained
@@ -137,6 +138,19 @@ def test_files_for_other_images(run_tool, config, tmp_path):
     with pytest.raises(UserError) as raised:
         load(tmp_path / 'out')(np.zeros((48, 64, 3), np.uint8))
     assert str(raised.value) == 'an image must be a NumPy array, uint8 (height, width, 4); got uint8 (48, 64, 3)'
+
+
+@pytest.mark.situation('Tracebacks', 'models that recompute in the backward pass (`with_cp`) are exported',
+                       before='shown by no test', now='the same answers')
+@pytest.mark.parametrize('with_cp', [True, '1x1'])
+def test_models_that_recompute(config, with_cp):
+    loaded = Config.fromfile(config)
+    loaded.model.backbone.with_cp = with_cp
+    init_default_scope('mmseg')
+    fused = fuse_for_inference(randomize(MODELS.build(loaded.model)).eval())
+    exporter = GraphExporter(fused, normalization_of(loaded), 'RGB', (48, 64), dynamic=False)
+    images = torch.randint(256, (2, 48, 64, 3), dtype=torch.uint8)
+    torch.testing.assert_close(exporter.program('logits').module()(images), exporter.graph('logits')(images))
 
 
 def test_an_order_of_other_than_three_channels(run_tool, config, tmp_path):

@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from repvgg_seg.datasets.checking import check_dataset, check_sample
+from repvgg_seg.deploy.artefacts import ExportRequest
 from repvgg_seg.deploy.folder import deploy
 from repvgg_seg.deploy.sample_images import check_images
 from repvgg_seg.engine import segmentor
@@ -66,7 +67,10 @@ def test_all_commands(trained, tmp_path):
         tested, predicted = (np.array(Image.open(tmp_path / folder / f'{image.stem}.png'))
                              for folder in ('labels', 'predicted'))
         assert predicted.shape == stock.SIZE and (tested == predicted).mean() > 0.99
-    report = deploy(copy.deepcopy(config), str(checkpoint), tmp_path / 'deployed')
+    request = ExportRequest(('pth', 'pt2'), size=stock.SIZE, logits=True)
+    report = deploy(copy.deepcopy(config), str(checkpoint), tmp_path / 'deployed', request=request, evaluate=True)
     assert report.real_images and report.changed < 1e-3
+    for miou in (report.miou_before, report.miou_after, report.artefacts['model.fp32.pt2'].miou):
+        assert miou == pytest.approx(metrics['mIoU'], abs=0.05)
     fused = segmentor.test_segmentor(copy.deepcopy(config), str(tmp_path / 'deployed'))
     assert fused['mIoU'] == pytest.approx(metrics['mIoU'], abs=0.05)

@@ -1,0 +1,36 @@
+"""What can be asked of an export, in Python."""
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from repvgg_seg.deploy.artefacts import FORMATS, PRECISIONS, ExportRequest, check_request
+from repvgg_seg.errors import UserError
+
+
+@pytest.mark.situation('Smaller', 'integers of NumPy as the size of an export', before='deploy.json could not be written',
+                       now='they are integers')
+@pytest.mark.parametrize('size', [(48, 64), [48, 64], np.array([48, 64]), (np.int64(48), np.uint8(64))], ids=repr)
+def test_sizes(size):
+    request = ExportRequest(size=size)
+    assert request.size == (48, 64) and json.loads(json.dumps(asdict(request)))['size'] == [48, 64]
+
+
+@pytest.mark.parametrize('size', [48, (48, ), (48, 64, 3), (48., 64), '48'], ids=repr)
+def test_other_sizes(size):
+    with pytest.raises(UserError) as raised:
+        ExportRequest(size=size)
+    assert str(raised.value) == f'size must be height and width, or None, got {size}'
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(formats='onnx'), f"formats must be among {', '.join(FORMATS)}, got 'onnx'"),
+    (dict(formats=('onxx', )), f"formats must be among {', '.join(FORMATS)}, got ('onxx',)"),
+    (dict(precisions=()), f"precisions must be among {', '.join(PRECISIONS)}, got ()"),
+    (dict(channels='rgb'), "channels must be among RGB, BGR, got ['rgb']"),
+])
+def test_what_does_not_exist(changes, message):
+    with pytest.raises(UserError) as raised:
+        check_request(ExportRequest(**changes))
+    assert str(raised.value) == message
