@@ -101,7 +101,7 @@ def closed(monkeypatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.situation('Tracebacks', 'stdout is closed by a pipe (`| head`), in every tool',
+@pytest.mark.situation('Tracebacks', 'stdout is closed by a pipe, as with `head`, in every tool',
                        before='a traceback of BrokenPipeError, in training one for each line of the log',
                        now='the work is done, what is said after that is discarded')
 @pytest.mark.parametrize(('error', 'code'), [(None, 0), (UserError('a mistake'), cli.USER_MISTAKE)])

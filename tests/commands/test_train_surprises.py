@@ -15,7 +15,7 @@ from repvgg_seg.models.pretrained import read_checkpoint
 ONE_EPOCH = 'train_cfg.max_epochs=1'
 
 
-@pytest.mark.situation('Tracebacks', '`test.py` with `mDice`, a prefix, or `format_only`',
+@pytest.mark.situation('Tracebacks', 'test.py with `mDice`, a prefix, or `format_only`',
                        before="KeyError: 'mIoU' after the whole test set",
                        now='what the evaluator gives is printed and written')
 @pytest.mark.parametrize(('options', 'line', 'names'), [
