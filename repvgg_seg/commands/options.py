@@ -44,8 +44,20 @@ def check_options(config: Config, options: Mapping[str, object]) -> None:
             another kind than the one that it replaces.
     """
     for key, value in options.items():
+        _check_is_read(config, key)
         _check_key(config, key, options)
         _check_value(config, key, value)
+
+
+def _check_is_read(config: Config, key: str) -> None:
+    """Check that a key is no variable that only helps to write a config, such as ``max_epochs``."""
+    variable, read = key.split('.')[0], {*inspect.signature(Runner.__init__).parameters, *OF_RUNS}
+    if variable not in config or variable in read:
+        return
+    places = [path for path in paths(config) if path.split('.')[0] in read and value_at(config, path) == config[variable]]
+    if places:
+        raise UserError(f'--cfg-options {key}: {variable} only helps to write the config, so changing it here has no effect; '
+                        f'set {", ".join(places)}')
 
 
 def _check_key(config: Config, key: str, options: Mapping[str, object]) -> None:

@@ -34,6 +34,10 @@ def check(*options: str) -> None:
      'itself'),
     ('param_scheduler.7.power=1',
      'param_scheduler.7.power: param_scheduler is a list of 2; expected an index from 0 to 1 after it, got 7'),
+    ('max_epochs=3', 'max_epochs: max_epochs only helps to write the config, so changing it here has no effect; set '
+     'train_cfg.max_epochs, param_scheduler.1.end'),
+    ('crop_size=3', 'crop_size: crop_size only helps to write the config, so changing it here has no effect; set '
+     'model.data_preprocessor.size, train_dataloader.dataset.pipeline.4.crop_size'),
     ('env_cfg.cudnn_benchmark=yes', 'env_cfg.cudnn_benchmark=yes: expected True or False'),
     ('model.backbone=A1',
      'model.backbone=A1: model.backbone has keys (type, dilation, out_indices, arch); set one of them'),

@@ -78,7 +78,11 @@ else:
     tool('train', config, '--work-dir', f'{out}/run', *small)
     tool('test', config, checkpoint, '--work-dir', f'{out}/test')
     tool('predict', config, checkpoint, images, '--out', f'{out}/pictures')
+    tool('deploy', config, checkpoint, '--out', f'{out}/fused')
     tool('check_data', config)
+    tool('doctor')
+    tool('configs')
+    tool('demo', '--quick')
     tool('plot_curves', f'{out}/run', '--out', f'{out}/curves.png')
     tool('classify_train', classifier_config, '--work-dir', f'{out}/classifier', *small)
     tool('classify_test', classifier_config, classifier, '--work-dir', f'{out}/classified')
@@ -91,7 +95,7 @@ else:
 @pytest.mark.situation('Hostile or broken files', 'usage data of OpenVINO, NNCF and ONNX Runtime',
                        before='sent by default, with a client id and a counter in the home folder',
                        now='no command opens a connection; `REPVGG_SEG_TELEMETRY=1` allows it')
-@pytest.mark.parametrize('export', ['no'])
+@pytest.mark.parametrize('export', ['no', pytest.param('yes', marks=pytest.mark.slow)])
 def test_no_command_connects(watched, config, checkpoint, streets, classifier_config, classifier_checkpoint, tmp_path, export):
     if export == 'yes':
         skip_without('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
