@@ -37,7 +37,7 @@ def check(*options: str) -> None:
     ('max_epochs=3', 'max_epochs: max_epochs only helps to write the config, so changing it here has no effect; set '
      'train_cfg.max_epochs, param_scheduler.1.end'),
     ('crop_size=3', 'crop_size: crop_size only helps to write the config, so changing it here has no effect; set '
-     'model.data_preprocessor.size, train_dataloader.dataset.pipeline.4.crop_size'),
+     'model.data_preprocessor.size'),
     ('env_cfg.cudnn_benchmark=yes', 'env_cfg.cudnn_benchmark=yes: expected True or False'),
     ('model.backbone=A1',
      'model.backbone=A1: model.backbone has keys (type, dilation, out_indices, arch); set one of them'),
@@ -73,10 +73,10 @@ def test_what_is_no_assignment(run_tool, option):
                        now='one line, with the nearest name')
 @pytest.mark.parametrize(('name', 'end'), [
     ('configs/pspnet_repvgg_a0_camvd.py', 'does not exist; did you mean configs/pspnet_repvgg_a0_camvid.py?'),
-    ('confgs/pspnet_repvgg_a0_camvid.py', 'does not exist; did you mean configs/pspnet_repvgg_a0_camvid.py?'),
+    ('confgs/pspnet_repvgg_a0_camvid.py', 'does not exist; did you mean pspnet_repvgg_a0_camvid?'),
     ('configs/pspnet_repvgg_a0_camvid', 'does not exist; did you mean configs/pspnet_repvgg_a0_camvid.py?'),
-    ('configs/other.py', 'does not exist; expected a file such as those in configs/'),
-    ('configs', 'is a folder; expected a file such as those in configs/')])
+    ('configs/other.py', 'does not exist; expected a file, or a name that tools/configs.py lists'),
+    ('configs', 'is a folder; expected a file, or a name that tools/configs.py lists')])
 def test_a_config_that_is_not_there(run_tool, monkeypatch, name, end):
     monkeypatch.chdir(ROOT)
     assert_error_line(run_tool('check_data', name), f'error: config {name} {end}')
