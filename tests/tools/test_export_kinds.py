@@ -16,11 +16,12 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from repvgg_seg.datasets.loading import image_pipeline
-from repvgg_seg.deploy.agreement import logits_of
+from repvgg_seg.deploy.agreement import compare, logits_of
 from repvgg_seg.deploy.fusing import fuse_for_inference
 from repvgg_seg.deploy.graph import GraphExporter, SegmentorGraph
 from repvgg_seg.deploy.normalization import normalization_of
-from repvgg_seg.deploy.runtime import load
+from repvgg_seg.deploy.quantization import Quantizer, quantize_onnx, split_identities
+from repvgg_seg.deploy.runtime import load, load_file
 from repvgg_seg.engine.building import build_trained
 from repvgg_seg.engine.dataset_configs import test_pipeline as pipeline_of
 from repvgg_seg.engine.exported import exported_config
@@ -138,6 +139,20 @@ def test_files_for_other_images(run_tool, config, tmp_path):
     with pytest.raises(UserError) as raised:
         load(tmp_path / 'out')(np.zeros((48, 64, 3), np.uint8))
     assert str(raised.value) == 'an image must be a NumPy array, uint8 (height, width, 4); got uint8 (48, 64, 3)'
+
+
+@pytest.mark.parametrize('kind', ['grayscale', 'alpha'])
+def test_int8(config, tmp_path, kind):
+    skip_without('onnx', 'onnxscript', 'onnxruntime')
+    changed = write_config(kind, config, tmp_path)
+    loaded, channels = Config.fromfile(changed), KINDS[kind][0]
+    fused = fuse_for_inference(build_trained(loaded, str(write_weights(changed)))[0])
+    exporter = GraphExporter(split_identities(fused), normalization_of(loaded), 'RGB', (48, 64), dynamic=False)
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 64, channels), np.uint8)
+    Quantizer(exporter, images).write(quantize_onnx, 'logits', tmp_path / 'model.int8.onnx', kept=1)
+    found = torch.from_numpy(load_file(tmp_path / 'model.int8.onnx', 'int8')(images))
+    difference, changed_pixels = compare([(exporter.graph('logits')(torch.from_numpy(images)).detach(), found)])
+    assert 0 < difference < 0.5 and changed_pixels < 0.2
 
 
 @pytest.mark.situation('Tracebacks', 'models that recompute in the backward pass (`with_cp`) are exported',
