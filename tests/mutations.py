@@ -22,15 +22,12 @@ import textwrap
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count, islice, zip_longest
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import pytest
@@ -47,7 +44,6 @@ NOT_NUMBERS = (ast.JoinedStr, ast.List, ast.Tuple, ast.ListComp)  # What + puts 
 ACCEPTED: dict[tuple[str, str, str], str] = {}
 
 FORK = multiprocessing.get_context('fork')
-RUNNING: set[BaseProcess] = set()
 FAR = 99  # Imports between files that do not reach each other.
 # Loaded once, before tests are run in forked processes.
 HEAVY = ('torch', 'cv2', 'matplotlib.pyplot', 'mmengine.runner', 'mmcv', 'mmseg.apis', 'mmpretrain.apis')
@@ -163,8 +159,9 @@ def choose(rooms: Iterable[str], number: int, seed: int) -> list[Breakage]:
     """
     found: dict[str, dict[str, list[Breakage]]] = {room: defaultdict(list) for room in ROOMS}
     for path in sorted([*ROOT.glob('repvgg_seg/**/*.py'), *ROOT.glob('tools/*.py')]):
-        for breakage in breakages(path):
-            found[room_of(breakage.file)][breakage.kind].append(breakage)
+        if (path.parent / '__init__.py').is_file() or path.parent.name == 'tools':  # Others are configs.
+            for breakage in breakages(path):
+                found[room_of(breakage.file)][breakage.kind].append(breakage)
 
     def place(*facts: str) -> float:
         return random.Random(' '.join([str(seed), *facts])).random()
@@ -258,17 +255,20 @@ def run_tests(copy: Path, tests: Iterable[str], left_out: Iterable[str], limit: 
                *(f'--deselect={test}' for test in left_out), *tests)
     log = copy.with_suffix('.log')
     process = FORK.Process(target=work, args=(copy, record, log, options))
-    RUNNING.add(process)
     process.start()
-    process.join(20 * limit)
-    stop(process)
-    output = log.read_text(encoding='utf-8', errors='replace')
+    try:
+        process.join(20 * limit)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # Also what tests started and left running.
+        process.join()
     events = [line.split(' ', 1) for line in record.read_text().splitlines()]
     failed = [test for event, test in events if event == 'failed']
     if failed or process.exitcode in (0, 5):  # 5: none of the tests is of the default suite.
         return Run(failed, '')
     if events:
         return Run([], events[-1][1])
+    output = log.read_text(encoding='utf-8', errors='replace')
     if broken := re.search(r"while loading conftest '.*?(tests/.*?)'", output):
         return Run([broken[1]], '')
     raise RuntimeError(f'pytest ended with {process.exitcode} and no test:\n{output[-2000:]}')
@@ -283,15 +283,7 @@ def work(copy: Path, record: Path, log: Path, options: Sequence[str]) -> None:
     os.chdir(copy)
     sys.path[:0] = [str(copy), str(copy / 'tests')]
     os.environ.update(PYTHONPATH=os.pathsep.join(sys.path[:2]), RECORD=str(record))
-    sys.exit(int(pytest.main(list(options))))
-
-
-def stop(process: BaseProcess) -> None:
-    """End a run of tests, and what it started and left running."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.join()
-    RUNNING.discard(process)
+    os._exit(int(pytest.main(list(options))))
 
 
 def record(event: str, test: str) -> None:
@@ -315,61 +307,53 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 class Trials:
-    """Breaks copies of the repository.
+    """Breaks a copy of the repository.
 
     Args:
-        folder: for the copies.
-        jobs: breakages at a time.
+        folder: where to make the copy.
         groups: of test files that are tried at most, of three.
         limit: seconds for a test.
     """
 
-    def __init__(self, folder: Path, jobs: int, groups: int, limit: float) -> None:
-        self.groups, self.limit = groups, limit
+    def __init__(self, folder: Path, groups: int, limit: float) -> None:
+        self.copy, self.groups, self.limit = folder / 'copy', groups, limit
         self.graph = distances()
         self.times = count(10**9)
         self.unsound: set[str] = set()  # Tests that fail without a breakage, too.
-        self.copies: SimpleQueue[Path] = SimpleQueue()
         names = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, check=True,
                                capture_output=True, text=True).stdout.split('\0')
-        for number in range(jobs):
-            copy = folder / str(number)
-            for name in filter(None, names):
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, copy / name)
-            self.copies.put(copy)
+        for name in filter(None, names):
+            (self.copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, self.copy / name)
 
     def __call__(self, breakage: Breakage) -> Outcome:
         """Try a breakage with one group of test files after the other until a test fails."""
         start = time.perf_counter()
-        copy = self.copies.get()
-        source = (copy / breakage.file).read_bytes()
-        self.write(copy / breakage.file, breakage.apply(source))
-        try:
-            for files in filter(None, test_files(breakage.file, self.graph)[:self.groups]):
-                run = run_tests(copy, files, self.unsound, self.limit, '--exitfirst')
-                if run.failed or run.unfinished:
-                    return Outcome(breakage, (run.failed or [run.unfinished])[0], time.perf_counter() - start)
-            return Outcome(breakage, '', time.perf_counter() - start)
-        finally:
-            self.write(copy / breakage.file, source)
-            self.copies.put(copy)
+        source = (ROOT / breakage.file).read_bytes()
+        self.write(breakage.file, breakage.apply(source))
+        noticed = ''
+        for files in filter(None, test_files(breakage.file, self.graph)[:self.groups]):
+            run = run_tests(self.copy, files, self.unsound, self.limit, '--exitfirst')
+            if noticed := (run.failed or [run.unfinished])[0]:
+                break
+        self.write(breakage.file, source)
+        return Outcome(breakage, noticed, time.perf_counter() - start)
 
-    def write(self, file: Path, source: bytes) -> None:
+    def write(self, file: str, source: bytes) -> None:
         """Write a module with a time that it never had: Python takes compiled files of the same time and size for its."""
-        file.write_bytes(source)
-        os.utime(file, (when := next(self.times), when))
+        (self.copy / file).write_bytes(source)
+        os.utime(self.copy / file, (when := next(self.times), when))
 
-    def find_unsound(self, tests: set[str]) -> set[str]:
+    def fail_anyway(self, tests: set[str]) -> set[str]:
         """Which of these tests fail without a breakage, or take more than a third of the limit."""
-        if not tests:
+        functions = sorted({test.partition('[')[0] for test in tests})  # A case can be there by a breakage only.
+        if not functions:
             return set()
-        copy = self.copies.get()
-        run = run_tests(copy, sorted(tests), (), self.limit / 3)
-        self.copies.put(copy)
+        run = run_tests(self.copy, functions, (), self.limit / 3)
         if run.unfinished:
-            return {*run.failed, run.unfinished} | self.find_unsound(tests - {*run.failed, run.unfinished})
-        return set(run.failed)
+            return {*run.failed, run.unfinished} | self.fail_anyway(
+                {test for test in tests if test.partition('[')[0] != run.unfinished.partition('[')[0]})
+        return set(run.failed) & tests
 
 
 def row(outcome: Outcome) -> str:
@@ -388,7 +372,6 @@ def main() -> None:
     parser.add_argument('--rooms', nargs='+', choices=ROOMS, default=ROOMS, metavar='ROOM',
                         help=f'rooms to break (default: {" ".join(ROOMS)})')
     parser.add_argument('--only', nargs='+', metavar='FILE:LINE', help='only those of the chosen breakages')
-    parser.add_argument('--jobs', type=int, default=1, help='breakages at a time (default: %(default)s)')
     parser.add_argument('--groups', type=int, choices=(1, 2, 3), default=3,
                         help='1: the nearest tests; 2: all of the room; 3: those of other rooms, too (default: %(default)s)')
     parser.add_argument('--limit', type=float, default=300, help='seconds for a test (default: %(default)s)')
@@ -407,21 +390,14 @@ def main() -> None:
             import_module(name)
     sys.stdout.write('| where | breakage | noticed by | seconds |\n| --- | --- | --- | --- |\n')
     outcomes: dict[Breakage, Outcome] = {}
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.jobs) as pool:
-        trials = Trials(Path(folder), args.jobs, args.groups, args.limit)
+    with tempfile.TemporaryDirectory() as folder:
+        trials = Trials(Path(folder), args.groups, args.limit)
         while chosen:
-            try:
-                for done in as_completed([pool.submit(trials, breakage) for breakage in chosen]):
-                    outcome = done.result()
-                    outcomes[outcome.breakage] = outcome
-                    sys.stdout.write(row(outcome))
-                    sys.stdout.flush()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in list(RUNNING):
-                    stop(process)
-                raise
-            unsound = trials.find_unsound({outcome.test for outcome in outcomes.values()} - {''} - trials.unsound)
+            for breakage in chosen:
+                outcomes[breakage] = trials(breakage)
+                sys.stdout.write(row(outcomes[breakage]))
+                sys.stdout.flush()
+            unsound = trials.fail_anyway({outcome.test for outcome in outcomes.values()} - {''} - trials.unsound)
             trials.unsound |= unsound
             chosen = [breakage for breakage, outcome in outcomes.items() if outcome.test in unsound]
             if unsound:
