@@ -274,3 +274,10 @@ def test_a_link_to_a_sound_file_is_read(pair, tmp_path):
     path.symlink_to(tmp_path / 'elsewhere.jpg')
     opened = DATASETS.build(dataset(tmp_path))
     assert len(opened) == 1 and not found(dataset(tmp_path)) and Image.open(path).size == (32, 24)
+
+
+@pytest.mark.parametrize('options, shown', [({}, False), (dict(progress=False), False), (dict(progress=True), True)], ids=str)
+def test_a_bar_is_shown_only_when_asked_for(pair, tmp_path, capsys, options, shown):
+    pair()
+    check_dataset(DATASETS.build(dataset(tmp_path)), 'the set', **options)
+    assert ('the set' in capsys.readouterr().out) == shown

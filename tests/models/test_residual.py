@@ -34,6 +34,10 @@ def test_structure_of_b0(deploy):
     assert count[0] - count[1] == added
 
 
+def test_projection_has_a_norm_unless_told_otherwise():
+    assert type(Projection(2, 4).norm) is nn.BatchNorm2d
+
+
 def test_formula():
     model = make(arch=EVEN_SE_ARCH).eval()
     x = torch.randn(1, 16, 9, 11).double()
