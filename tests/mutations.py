@@ -311,11 +311,11 @@ class Trials:
 
     Args:
         folder: where to make the copy.
-        groups: of test files that are tried at most, of three.
+        groups: of test files that are tried: 1, 2 and 3 of :func:`test_files`.
         limit: seconds for a test.
     """
 
-    def __init__(self, folder: Path, groups: int, limit: float) -> None:
+    def __init__(self, folder: Path, groups: Sequence[int], limit: float) -> None:
         self.copy, self.groups, self.limit = folder / 'copy', groups, limit
         self.graph = distances()
         self.times = count(10**9)
@@ -332,7 +332,8 @@ class Trials:
         source = (ROOT / breakage.file).read_bytes()
         self.write(breakage.file, breakage.apply(source))
         noticed = ''
-        for files in filter(None, test_files(breakage.file, self.graph)[:self.groups]):
+        files_of = test_files(breakage.file, self.graph)
+        for files in filter(None, (files_of[group - 1] for group in self.groups)):
             run = run_tests(self.copy, files, self.unsound, self.limit, '--exitfirst')
             if noticed := (run.failed or [run.unfinished])[0]:
                 break
@@ -372,8 +373,8 @@ def main() -> None:
     parser.add_argument('--rooms', nargs='+', choices=ROOMS, default=ROOMS, metavar='ROOM',
                         help=f'rooms to break (default: {" ".join(ROOMS)})')
     parser.add_argument('--only', nargs='+', metavar='FILE:LINE', help='only those of the chosen breakages')
-    parser.add_argument('--groups', type=int, choices=(1, 2, 3), default=3,
-                        help='1: the nearest tests; 2: all of the room; 3: those of other rooms, too (default: %(default)s)')
+    parser.add_argument('--groups', nargs='+', type=int, choices=(1, 2, 3), default=(1, 2, 3), metavar='GROUP',
+                        help='1: the nearest tests; 2: others of the room; 3: those of other rooms (default: 1 2 3)')
     parser.add_argument('--limit', type=float, default=300, help='seconds for a test (default: %(default)s)')
     parser.add_argument('--list', action='store_true', help='show the breakages, and try none')
     args = parser.parse_args()
