@@ -180,7 +180,7 @@ def take_turns(sequences: Iterable[Iterable[Breakage]]) -> Iterator[Breakage]:
 
 
 def files_named_in(path: Path, files: set[str]) -> set[str]:
-    """Files of the repository that a file imports, or names in a string: as a path, a module or its neighbor, or a tool."""
+    """Files of the repository that a file imports, or names in a string: a path, a module, a neighbor, or a command."""
     here = path.relative_to(ROOT).parts
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
@@ -189,9 +189,9 @@ def files_named_in(path: Path, files: set[str]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = '/'.join([*(here[:-node.level] if node.level else ()), *filter(None, (node.module or '').split('.'))])
             names.update([base, *(f'{base}/{alias.name}' for alias in node.names)])
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r'[\w./]+', node.value):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r'[\w./-]+', node.value):
             names.update([node.value.removesuffix('.py'), node.value.replace('.', '/'),
-                          '/'.join([*here[:-1], node.value]), f'tools/{node.value}'])
+                          '/'.join([*here[:-1], node.value]), f'repvgg_seg/commands/{node.value.replace("-", "_")}'])
     names |= {f'tests/{name}' for name in names}
     return {file for name in names for file in (f'{name}.py', f'{name}/__init__.py') if file in files} - {'/'.join(here)}
 
