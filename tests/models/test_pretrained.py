@@ -179,7 +179,7 @@ def test_any_difference_is_refused(change, message, prefix, source, target, save
 
 
 UNUSUAL = ("checkpoint FILE has no weights under a usual key, but tensors under '{}'; say which, as the key of load_pretrained "
-           'or of init_cfg, or with tools/convert_weights.py --key')
+           'or of init_cfg, or with repvgg-seg convert-weights --key')
 
 
 @pytest.mark.situation("Other people's checkpoints", 'weights under a key that nobody else uses',
@@ -213,7 +213,7 @@ def test_a_second_set_of_weights_is_named(wrap, where, others, source, target, s
     load_pretrained(target, path)
     assert lines == ([] if where is None else [
         f'Of {path} the weights {where} are taken, not those under {others}; to take others, give load_pretrained a key, or '
-        'init_cfg, or tools/convert_weights.py --key'])
+        'init_cfg, or repvgg-seg convert-weights --key'])
 
 
 VARIANCE = 'stem.conv.branch_3x3.norm.running_var'

@@ -110,7 +110,7 @@ def test_refuses(size, image, arguments, message):
 
 
 @pytest.mark.parametrize(('files', 'source', 'error', 'message'), [
-    (None, '', UserError, r'has no deploy.json; expected a folder that tools/deploy.py wrote'),
+    (None, '', UserError, r'has no deploy.json; expected a folder that repvgg-seg deploy wrote'),
     ([], '', UserError, r'is no artefact to run; of those in deploy.json there are none. Export one with'),
     (['model.xml'], 'other.xml', UserError, r'other.xml is no artefact to run; of those in deploy.json there are model.xml'),
     (['model.xml'], '', InstallationError, r'model.xml needs openvino, which is not installed; run: pip install openvino'),
