@@ -195,6 +195,19 @@ def test_unusual_key(key, wrap, source, target, save):
     assert_same_state(target, source.state_dict())
 
 
+def test_a_single_tensor_under_an_unusual_key(target, save):
+    path = save(dict(teacher=dict(weight=torch.ones(2)), epoch=3))
+    assert_refused(target, path, UNUSUAL.format('teacher'))
+
+
+def test_two_backbones_need_a_prefix(source, target, save):
+    states = dict(student=target.state_dict(), teacher=source.state_dict())
+    path = save({f'{name}.{key}': value for name, state in states.items() for key, value in state.items()})
+    assert_refused(target, path, "checkpoint FILE holds more than one RepVGG; choose one by prefix: 'student.', 'teacher.'")
+    load_pretrained(target, path, prefix='teacher.')
+    assert_same_state(target, source.state_dict())
+
+
 @pytest.mark.situation("Other people's checkpoints", 'weights of a teacher, or averaged ones, beside those of the model',
                        before='passed over without a word', now='both are named in the log, with the way to take the others')
 @pytest.mark.parametrize('wrap, where, others', [
