@@ -62,6 +62,19 @@ except OSError as error:
 """)
 
 
+def test_what_an_installed_mmengine_lacks_is_named(tmp_path):
+    (tmp_path / 'mmengine').mkdir()
+    (tmp_path / 'mmengine/__init__.py').write_text('import no_such_module')
+    run(f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+try:
+    import repvgg_seg.registry
+except ModuleNotFoundError as error:
+    assert error.name == 'no_such_module'
+""")
+
+
 @pytest.mark.parametrize('first', ['import repvgg_seg', 'import mmengine, repvgg_seg', 'import repvgg_seg.datasets.loading',
                                    'import importlib.util, repvgg_seg; importlib.util.find_spec("mmengine")',
                                    'from repvgg_seg.models import RepVGG', 'import repvgg_seg.registry',

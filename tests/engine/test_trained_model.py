@@ -56,7 +56,7 @@ def test_load_model_says_what_to_do_with_another_layout(save):
     assert_refused(model := make_segmentor(), source, refused(
         found, model, state, 'a backbone alone is taken by model.backbone.init_cfg.checkpoint, to train from it'))
     classifier = nn.ModuleDict(dict(backbone=RepVGG(TINY_ARCH), head=nn.ModuleDict(dict(fc=nn.Linear(48, 3)))))
-    assert_refused(classifier, source, refused(found, classifier, state, 'convert it with tools/convert_weights.py'))
+    assert_refused(classifier, source, refused(found, classifier, state, 'convert it with repvgg-seg convert-weights'))
 
 
 def test_load_model_says_what_to_do_with_fused_weights(save):
@@ -64,7 +64,7 @@ def test_load_model_says_what_to_do_with_fused_weights(save):
     source['backbone'].switch_to_deploy()
     assert_refused(model := make_segmentor(), save(source.state_dict()), refused(
         'it is fused; ', model, source.state_dict(),
-        'give the folder that tools/deploy.py wrote, or set model.backbone.deploy=True'))
+        'give the folder that repvgg-seg deploy wrote, or set model.backbone.deploy=True'))
 
 
 @pytest.mark.parametrize('init_cfg, expected', [

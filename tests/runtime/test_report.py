@@ -31,7 +31,8 @@ def write(folder, artefacts, **changes) -> None:
 def test_broken_reports_are_one_line(text, problem, tmp_path):
     (tmp_path / 'deploy.json').write_text(text)
     message = re.escape(f'{tmp_path / "deploy.json"} {problem}') if problem else 'cannot be read'
-    with pytest.raises(UserError, match=message + ('; expected what tools/deploy.py writes: export again$' if problem else '')):
+    ending = '; expected what repvgg-seg deploy writes: export again$' if problem else ''
+    with pytest.raises(UserError, match=message + ending):
         load(tmp_path)
 
 
