@@ -76,17 +76,24 @@ class CheckpointHook(_MMEngineCheckpointHook):
     - Gradients that wait for a step (``accumulative_counts``) and what ``EarlyStoppingHook`` has counted are saved too.
 
     Args:
-        **kwargs: of MMEngine's hook. Where ``out_dir`` is no local folder, or ``backend_args`` are given, files are written as
-            MMEngine does it.
+        **kwargs: of MMEngine's hook. Where ``out_dir`` is no local folder, or ``backend_args`` or ``file_client_args`` are
+            given, files are written as MMEngine does it.
+
+    Raises:
+        UserError: both of these are given, or ``rule`` is needed and absent.
     """
 
     _default_greater_keys = [*_MMEngineCheckpointHook._default_greater_keys, 'mFscore', 'recall', 'f1-score']
 
     def __init__(self, **kwargs) -> None:
+        if None not in (kwargs.get('file_client_args'), kwargs.get('backend_args')):
+            raise UserError('"file_client_args" and "backend_args" cannot be set at the same time; keep only '
+                            'default_hooks.checkpoint.backend_args')
         super().__init__(**kwargs)
-        self.is_local = self.backend_args is None and '://' not in str(self.out_dir)
+        self.is_local = self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir)
         if self.is_local:
             self.backend_args = dict(backend=ATOMIC)
+        self.is_training = False  # Validations without a training, as in Runner.val(), save nothing.
         self.resumed_states: list[dict] | None = None  # Until training goes on.
         self.random_states: list[dict] | None = None  # While a checkpoint to resume from is written.
         self.saved: int | None = None  # Iterations of the last checkpoint to resume from that this run wrote.
@@ -103,7 +110,9 @@ class CheckpointHook(_MMEngineCheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Take up the random state of a resumed run, and its validation if that was cut off."""
         super().before_train(runner)
-        self._find_best_here(runner)
+        self.is_training = True
+        if self.resumed_states is not None:
+            self._find_best_here(runner)
         if self.is_local:
             self.file_backend = PatientBackend()
             if is_main_process():
@@ -124,7 +133,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
         """
         if broken := not_finite(checkpoint['state_dict']):
             raise TrainingError(f'after iteration {checkpoint["meta"]["iter"]} weights are not finite ({some(broken)}); they '
-                                f'were not saved. {advice(Path(self.out_dir))}')
+                                f'were not saved. {advice(Path(self.out_dir or runner.work_dir))}')
         if self.random_states:
             checkpoint[RANDOM_STATES] = self.random_states
         if 'optimizer' in checkpoint:
@@ -135,20 +144,26 @@ class CheckpointHook(_MMEngineCheckpointHook):
             checkpoint['param_schedulers'] = without_functions(checkpoint['param_schedulers'])
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint."""
-        runner.message_hub.update_info('last_validation', steps_done(runner))
-        if metrics:
-            check_save_best(self.save_best, metrics)
-        super().after_val_epoch(runner, metrics)
+        """Save the best checkpoint of a training."""
+        if self.is_training:
+            runner.message_hub.update_info('last_validation', steps_done(runner))
+            if metrics:
+                check_save_best(self.save_best, metrics)
+        if self.is_training or not metrics:  # Of which MMEngine warns.
+            super().after_val_epoch(runner, metrics)
 
     def before_validation(self, runner: Runner) -> None:
         """Hold what a checkpoint of this moment would be, before any hook changes the model for the validation."""
+        if not self.is_training:
+            return
         if self.saved != runner.iter:
-            self._save_interrupted(runner, runner.iter, dict(backend=MEMORY, files=self.held))
+            self._save_interrupted(runner, runner.iter, backend_args=dict(backend=MEMORY, files=self.held))
         self.validating = True
 
     def after_validation(self, runner: Runner) -> None:
         """Write what was postponed, after all hooks have taken back what they changed."""
+        if not self.validating:
+            return
         self.validating = False
         self.held.clear()
         if self.postponed is not None:
@@ -169,17 +184,16 @@ class CheckpointHook(_MMEngineCheckpointHook):
         """
         path = self.file_backend.join_path(self.out_dir, INTERRUPTED)
         if not self.validating:
-            self._save_interrupted(runner, iterations, self.backend_args)
+            self._save_interrupted(runner, iterations, backend_args=self.backend_args, file_client_args=self.file_client_args)
         elif not self.held:
             return str(self.last_ckpt)
         elif is_main_process():
             self.file_backend.put(next(iter(self.held.values())), path)
         return str(path)
 
-    def _save_interrupted(self, runner: Runner, iterations: int, backend_args: dict | None) -> None:
+    def _save_interrupted(self, runner: Runner, iterations: int, **where: dict | None) -> None:
         self.random_states = all_gather_object(random_state())
-        runner.save_checkpoint(self.out_dir, INTERRUPTED, backend_args=backend_args,
-                               meta=dict(epoch=runner.epoch, iter=iterations))
+        runner.save_checkpoint(self.out_dir, INTERRUPTED, meta=dict(epoch=runner.epoch, iter=iterations), **where)
         self.random_states = None
 
     def _find_best_here(self, runner: Runner) -> None:

@@ -5,6 +5,7 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
 from mmengine.runner import IterBasedTrainLoop as _MMEngineIterLoop
 from mmengine.runner.loops import _InfiniteDataloaderIterator
@@ -97,9 +98,10 @@ class Runner(ConciseRunner):
 
     def load_or_resume(self) -> None:
         """Note what the config says about the optimization, then go on from a checkpoint, if there is one."""
-        if (idle := idle_end(self)) and not self._resume:
-            self.logger.warning(idle)
-        self.record = {**self.record, 'optimization': describe(self)}
+        if isinstance(self.optim_wrapper, OptimWrapper):  # It is not built for a validation or test alone.
+            if (idle := idle_end(self)) and not self._resume:
+                self.logger.warning(idle)
+            self.record = {**self.record, 'optimization': describe(self)}
         super().load_or_resume()
 
     def resume(self, filename: str, *_, **__) -> None:
