@@ -1,5 +1,6 @@
 """Checkpoints that are whole, that say where exactly a run stood, and of which none is deleted before its successor is safe."""
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mmengine.dist import all_gather_object, all_reduce, get_rank, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -20,6 +21,7 @@ from .resuming import INTERRUPTED, advice
 
 ATOMIC, MEMORY = 'repvgg_seg.atomic', 'repvgg_seg.memory'
 RANDOM_STATES, EARLY_STOPPING = 'random_states', 'early_stopping'
+States = TypeVar('States', list[dict], dict[str, list[dict]])
 
 
 @register_backend(ATOMIC)
@@ -83,9 +85,10 @@ class CheckpointHook(_MMEngineCheckpointHook):
         UserError: both of these are given, or ``rule`` is needed and absent.
     """
 
+    backend_args: dict | None
     _default_greater_keys = [*_MMEngineCheckpointHook._default_greater_keys, 'mFscore', 'recall', 'f1-score']
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         if None not in (kwargs.get('file_client_args'), kwargs.get('backend_args')):
             raise UserError('"file_client_args" and "backend_args" cannot be set at the same time; keep only '
                             'default_hooks.checkpoint.backend_args')
@@ -236,7 +239,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
             self.file_backend.flush()
 
 
-def without_functions(states: list[dict] | dict[str, list[dict]]) -> list[dict] | dict[str, list[dict]]:
+def without_functions(states: States) -> States:
     """State dicts of schedulers (by optimizer) without the functions that some hold (OneCycleLR), which are code in a file."""
     if isinstance(states, dict):
         return {key: without_functions(each) for key, each in states.items()}
@@ -267,8 +270,10 @@ def early_stopping(runner: Runner) -> dict:
 
 def restore_early_stopping(runner: Runner, state: dict | None) -> None:
     """Go on counting, with the settings of the config; a training that ended by the same settings has ended."""
+    if state is None:
+        return
     hooks = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
-    for hook, before in zip(hooks, state['hooks'] if state else []):
+    for hook, before in zip(hooks, state['hooks']):
         if (hook.monitor, hook.rule) == (before['monitor'], before['rule']):
             settings = dict(vars(hook))
             hook.wait_count, hook.best_score = before['wait_count'], before['best_score']

@@ -81,7 +81,9 @@ def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
     Raises:
         CheckpointError: there are some, but all are damaged, or were only kept for being the best.
     """
-    found, damaged, best = None, [], []
+    found: Path | None = None
+    damaged: list[str] = []
+    best: list[str] = []
     if is_main_process():
         for path in candidates(folder):
             reason = damage(path)
@@ -90,9 +92,9 @@ def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
                 break
             damaged.append(reason)
         best = sorted(path.name for path in folder.glob(f'{BEST}*.pth'))
-    answer = [found, damaged, best]
+    answer = [(found, damaged, best)]
     broadcast_object_list(answer)
-    found, damaged, best = answer
+    found, damaged, best = answer[0]
     if damaged and found is None:
         raise CheckpointError(f'none of the {len(damaged)} checkpoints in {folder} is whole; restore one, or train without '
                               f'--resume: {damaged[0]}')

@@ -1,5 +1,6 @@
 """MMEngine's runner and loop, with which a run can be stopped anywhere and go on as if it had not been."""
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
@@ -57,7 +58,7 @@ class EpochBasedTrainLoop(_MMEngineLoop):
         super().run_epoch()
         self.epoch_begin = self.iter
 
-    def run_iter(self, idx: int, data_batch) -> None:
+    def run_iter(self, idx: int, data_batch: Any) -> None:
         """Do an iteration, counted from the beginning of the epoch."""
         super().run_iter(self.iter - self.epoch_begin, data_batch)
 
@@ -78,7 +79,7 @@ class Batches(_InfiniteDataloaderIterator):
 class IterBasedTrainLoop(_MMEngineIterLoop):
     """MMEngine's, with :class:`Batches`."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.dataloader_iterator = Batches(self.dataloader)
 
@@ -104,7 +105,7 @@ class Runner(ConciseRunner):
             self.record = {**self.record, 'optimization': describe(self)}
         super().load_or_resume()
 
-    def resume(self, filename: str, *_, **__) -> None:
+    def resume(self, filename: str, *_: Any, **__: Any) -> None:
         """Go on from a checkpoint, as the config says; see :func:`~repvgg_seg.engine.optimization.resume_optimization`.
 
         Args:
@@ -139,7 +140,7 @@ class Runner(ConciseRunner):
         self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}')
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
-                        revise_keys: list = ()) -> dict:
+                        revise_keys: Sequence = ()) -> dict:
         """Load weights to go on from, or (``load_from`` without ``resume``) to start from.
 
         MMEngine reads a file that is refused here all the same, with whatever code is in it, and loads what happens to fit.
@@ -154,7 +155,7 @@ class Runner(ConciseRunner):
         Raises:
             CheckpointError: unreadable, or it does not fit the model.
         """
-        checkpoint = read_checkpoint(filename)
+        checkpoint = dict(read_checkpoint(filename))
         if self._resume and not any(isinstance(hook, EMAHook) for hook in self.hooks):
             # MMEngine's hook puts the averages in the place of the weights that are trained, and these among the averages.
             trained = {key: checkpoint['ema_state_dict'][f'module.{key}'] for key in checkpoint['state_dict']
@@ -167,14 +168,14 @@ class Runner(ConciseRunner):
         self.logger.info(f'Loaded {filename}')
         return checkpoint
 
-    def save_checkpoint(self, *args, meta: dict | None = None, by_epoch: bool = True, **kwargs) -> None:
+    def save_checkpoint(self, *args: Any, meta: dict | None = None, by_epoch: bool = True, **kwargs: Any) -> None:
         """Save a checkpoint as MMEngine does; its ``meta`` has the run's ``record``, and how far into an epoch that was."""
         meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **self.record, **(meta or {})}
         begin = getattr(self.train_loop, 'epoch_begin', None)
         meta['into_epoch'] = 0 if begin is None or meta['epoch'] > self.epoch else meta['iter'] - begin
         super().save_checkpoint(*args, meta=meta, by_epoch=by_epoch, **kwargs)
 
-    def call_hook(self, fn_name: str, **kwargs) -> None:
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call hooks; before and after all those of a validation the savers, while the model has the weights in training."""
         savers = [hook for hook in self.hooks if isinstance(hook, CheckpointHook)]
         if fn_name == 'before_val':

@@ -3,6 +3,8 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -24,7 +26,7 @@ class FiniteLossHook(Hook):
     """Stop when the loss is infinite or no number, before such weights are saved."""
     priority = 'ABOVE_NORMAL'
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Look at the loss of an iteration.
 
         Raises:
@@ -61,12 +63,12 @@ class StopHook(Hook):
         """Listen no more."""
         self.restore_handlers()
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Let PyTorch notice between iterations that a loader's worker has died; its handler would break into one."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.in_iteration = True
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Stop if a signal asked for it.
 
         Raises:
@@ -76,7 +78,7 @@ class StopHook(Hook):
         if anywhere(self.received is not None):
             self.stop(runner, runner.iter + 1)
 
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: list | None = None) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: list | None = None) -> None:
         """As after an iteration of training."""
         if anywhere(self.received is not None):
             self.stop(runner, runner.iter)
@@ -109,7 +111,7 @@ class StopHook(Hook):
             signal.signal(number, handler)
         self.handlers = {}
 
-    def _receive(self, number: int, frame) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self.restore_handlers()
         # The workers of a loader may get the signal too; that they end must not break into the iteration.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size
@@ -166,7 +167,8 @@ def run(runner: Runner) -> None:
 
 def data_of(loader: DataLoader) -> dict[str, int]:
     """What must stay as it was when a run is resumed: images of the training set, images and iterations over all processes."""
-    return dict(images=len(loader.dataset), batch=loader.batch_size * get_world_size(), iterations=len(loader))
+    dataset: Any = loader.dataset
+    return dict(images=len(dataset), batch=loader.batch_size * get_world_size(), iterations=len(loader))
 
 
 def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> None:
