@@ -44,10 +44,14 @@ def train_classifier(config: Config) -> Path | None:
         UserError: data, weights and classes do not fit together; nothing was trained.
     """
     init_default_scope(config.default_scope)
+    return train(config, check_classifier, fill_in_num_classes)
+
+
+def fill_in_num_classes(config: Config) -> None:
+    """Fill in an open ``model.head.num_classes`` (None), and tell it to those who need it."""
     if config.model.head.get('num_classes') is None:
         config.model.head.num_classes = len(DATASETS.build(config.train_dataloader.dataset).metainfo['classes'])
     spread_num_classes(config)
-    return train(config, check_classifier)
 
 
 def test_classifier(config: Config, checkpoint: str, size: int | None = None,

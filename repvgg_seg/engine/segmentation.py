@@ -37,8 +37,7 @@ from .training import train
 def train_segmentor(config: Config) -> Path | None:
     """Train a segmentor; see :func:`repvgg_seg.engine.training.train`."""
     check_model(config)
-    evaluate_by_size(config)
-    return train(config, check_segmentor)
+    return train(config, check_segmentor, evaluate_by_size)
 
 
 def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,

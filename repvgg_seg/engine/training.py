@@ -18,24 +18,26 @@ from ..core.files import identity
 from ..core.run_checkpoints import BEST, find_checkpoint
 from .checkpointing import CheckpointHook
 from .classes import check_same_classes, trained_classes
-from .hardware import fit_amp, fit_to_hardware
 from .locking import locked
 from .metrics import check_save_best, given_by
+from .resolved_config import base_batch, changes, passes_of, resolve_training
 from .resuming import INTERRUPTED, advice, checkpoint_folder, find_what_to_resume, fresh_start
-from .runner import Runner, make_durable
+from .runner import Runner
 from .stopping import StopHook
-from .workers import limit_workers, lost_worker
+from .workers import lost_worker
 
 RESUMPTION_TOLERANCE = 0.01  # Of batch and iterations an epoch: shares of 256 images need not be whole.
 
 
-def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Config], None]) -> Path | None:
+def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Config], None],
+          adapt: Callable[[Config], None] = lambda config: None) -> Path | None:
     """Train a model.
 
     Args:
-        config: the whole config, ``work_dir`` included.
+        given: the whole config, ``work_dir`` included; it stays as it is.
         check: called before training with the model, the loaders of the training and (if there is one) the validation
             set, and the config; raises UserError where they do not fit together.
+        adapt: changes in a copy of the config what depends on the task.
 
     Returns:
         The best checkpoint, or the last one if none was evaluated. None in a process that cannot see the main one's files.
@@ -45,18 +47,15 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
         TrainingError: the loss or the weights are not finite any more; the checkpoints before that are kept.
         Interruption: a signal asked to stop; a checkpoint was written.
     """
-    fit_to_hardware(config)
-    base = fit_batch(config)
-    make_durable(config)
+    config, warnings = resolve_training(given, adapt)
     folder = checkpoint_folder(config)
     with ExitStack() as locks:
         for place in {place.resolve(): place for place in (Path(config.work_dir), folder)}.values():
             locks.enter_context(locked(place))
         resumed, number, notes = find_what_to_resume(config)
         check_starting_points(config, folder)
-        notes += [*fit_amp(config), *limit_workers(config)]
         runner = Runner.from_cfg(config)
-        if base:
+        if base := base_batch(config):
             # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
             runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -69,8 +68,9 @@ def train(config: Config, check: Callable[[nn.Module, Sequence[DataLoader], Conf
             raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
                             f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
         check(model, loaders, config)
-        for note in notes:
+        for note in [*notes, *warnings]:
             runner.logger.warning(note)
+        runner.logger.info(f'Settings that were changed for this run: {"; ".join(changes(given, config))}')
         runner.record = dict(run=number, data=data_of(loaders[0]))
         if resumed:
             check_resumption(config.load_from, resumed, runner.record['data'])
@@ -119,32 +119,6 @@ def outcome(checkpoint: Path | None) -> str:
     if checkpoint is None:
         return 'Trained; no checkpoint was saved'
     return f'Trained; the {"best" if checkpoint.name.startswith(BEST) else "last"} checkpoint is {checkpoint}'
-
-
-def passes_of(config: Config) -> int:
-    """Passes whose gradients add up before a step."""
-    return config.optim_wrapper.get('accumulative_counts', 1)
-
-
-def fit_batch(config: Config) -> int | None:
-    """Fill in an open ``train_dataloader.batch_size`` (None).
-
-    It becomes an equal share of the batch that the learning rate is for, over the processes and, with
-    ``optim_wrapper.accumulative_counts``, over the passes before a step.
-
-    Returns:
-        The batch that the learning rate is for, in images a step; None where the config does not say.
-
-    Raises:
-        UserError: the batch size is open and there is nothing to share out.
-    """
-    base = (config.get('auto_scale_lr') or {}).get('base_batch_size')
-    if config.train_dataloader.get('batch_size') is None:
-        if not base:
-            raise UserError('the config has neither train_dataloader.batch_size nor auto_scale_lr.base_batch_size, which would '
-                            'be shared out; set one of them')
-        config.train_dataloader.batch_size = max(1, base // (passes_of(config) * get_world_size()))
-    return base
 
 
 def run(runner: Runner) -> None:
