@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the verb and its own arguments; by default those of the process.
     """
-    verb, *rest = sys.argv[1:] if arguments is None else arguments or ['--help']
+    verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ['--help']
     if verb in VERBS:
         run(verb, rest)
     elif verb in ('-h', '--help'):

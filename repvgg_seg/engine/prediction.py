@@ -42,7 +42,6 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
     images = [(path, out / f'{name}.png', out / f'{name}_overlay.png') for name, path in name_images(source)]
     check_outputs((Output(picture, str(path)) for path, *pictures in images for picture in pictures),
                   [*(path for path, *_ in images), *files_of(checkpoint), *files_of_config(config)])
-    ensure_writable(out)
     metainfo = dataset_metainfo(config)
     if is_exported(checkpoint):
         init_default_scope(config.get('default_scope', 'mmseg'))
