@@ -9,7 +9,6 @@ import numpy as np
 
 from ..core.command_names import command
 from ..core.errors import UserError
-from ..core.reading import trusted
 from ..engine.exported import refuse_program
 from ..runtime.predictor import check_hash, load_file
 from ..runtime.report import REPORT, read_report
@@ -38,6 +37,7 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
     Raises:
         UserError: the folder has no artefacts, or one that does not take the size.
     """
+    from ..core.reading import trusted  # It needs PyTorch, which the processes of some forms do without.
     report = read_report(folder)
     entries, channels = report['artefacts'], report.get('in_channels', 3)
     if not entries:

@@ -27,9 +27,8 @@ USER_MISTAKE = 2
 # What reading a config, which is Python, and merging options into it raises.
 BROKEN_CONFIG = (SyntaxError, OSError, NameError, TypeError, KeyError, AttributeError, ImportError, IndexError, ValueError,
                  AssertionError)
-# Default scope of a config, which is the import name of its package: what it builds, and the tools for it.
-SCOPES = {'mmseg': ('a segmentor', f'{command("train")} and {command("test")}'),
-          'mmpretrain': ('a classifier', f'{command("classify-train")} and {command("classify-test")}')}
+# Default scope of a config, which is the import name of its package: what it builds, and the commands for it.
+SCOPES = {'mmseg': ('a segmentor', ('train', 'test')), 'mmpretrain': ('a classifier', ('classify-train', 'classify-test'))}
 
 AMP_HELP = 'mixed precision: bfloat16 on CPUs and newer GPUs, else float16'
 
@@ -197,7 +196,10 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
             raise UserError(f'config {args.config} has no {key}; expected a file such as those in configs/')
     scope = config.get('default_scope', 'mmseg')
     if scope not in scopes:
-        found, hint = (SCOPES[scope][0], f'; use {SCOPES[scope][1]}') if scope in SCOPES else (f'default_scope={scope!r}', '')
+        found, hint = f'default_scope={scope!r}', ''
+        if scope in SCOPES:
+            found, verbs = SCOPES[scope]
+            hint = f'; use {" and ".join(map(command, verbs))}'
         raise UserError(f'config {args.config} is for {found}, this tool needs one for {SCOPES[scopes[0]][0]}{hint}')
     require_mm(scope)
     import_quietly(('mmseg', scope))

@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ..core.configs import files_of_config
-from ..core.destinations import Output, check_outputs, ensure_writable, files_of
+from ..core.destinations import Output, check_outputs, files_of
 from ..core.errors import UserError
 from ..core.images import name_images
 from ..core.visualization import overlay, save_labels, viewable

@@ -1,4 +1,5 @@
 """Tiny data sets, a tiny segmentor and classifier for them, and a way to run the tools without a new process."""
+import logging
 import runpy
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ def run_tool(capsys, monkeypatch) -> Callable[..., Result]:
     def run(name: str, *arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, arguments)])
         monkeypatch.setenv('LOCAL_RANK', '0')
+        monkeypatch.setattr(logging, 'raiseExceptions', False)  # MMEngine's loggers have the closed output of earlier tests.
         capsys.readouterr()
         code = 0
         try:

@@ -1,5 +1,4 @@
 """How the tools treat what goes wrong outside the package."""
-import ast
 import errno
 import os
 import re
@@ -8,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from urllib.error import URLError
 
@@ -17,6 +17,7 @@ from mistakes import assert_error_line
 from torch import OutOfMemoryError
 
 from repvgg_seg.commands import cli
+from repvgg_seg.commands.main import VERBS, run
 from repvgg_seg.core.errors import DataError, Interruption, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -50,18 +51,18 @@ def test_mistakes_end_in_one_line(capsys, error, line):
 
 @pytest.mark.situation('Smaller', 'the advice to go on with `--resume`', before='from every tool, also those without it',
                        now='from those that have it; the others say to give the command again')
-@pytest.mark.parametrize(('name', 'go_on'), [
-    ('train', 'go on with --resume'), ('classify_train', 'go on with --resume'),
-    ('train_ablations', 'give the command again to go on'), ('predict', 'give the command again')])
-def test_how_to_go_on(capsys, name, go_on):
-    """As each tool that is stopped by a full disk, or by a signal, says it."""
-    call = ast.parse((ROOT / f'tools/{name}.py').read_text()).body[-1].body[0].value
-    given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+@pytest.mark.parametrize(('verb', 'go_on'), [
+    ('train', 'go on with --resume'), ('classify-train', 'go on with --resume'),
+    ('train-ablations', 'give the command again to go on'), ('predict', 'give the command again')])
+def test_how_to_go_on(capsys, monkeypatch, verb, go_on):
+    """As each command that is stopped by a full disk, or by a signal, says it."""
+    module = import_module(f'repvgg_seg.commands.{verb.replace("-", "_")}')
     for error, told in ((OSError(errno.ENOSPC, 'No space', 'run.log'), f'Make room, then {go_on}\n'),
                         (Interruption('stopped', signal.SIGTERM), f'stopped; {go_on}\n'),
                         (Interruption('stopped', signal.SIGTERM, resumable=False), 'stopped\n')):
+        monkeypatch.setattr(module, 'main', lambda _, error=error: failing(error)())
         with pytest.raises(SystemExit):
-            cli.run(failing(error), **given)
+            run(verb)
         assert ''.join(capsys.readouterr()).endswith(told)
 
 
@@ -144,9 +145,11 @@ def test_a_process_with_closed_output(arguments):
     assert (without.stderr, without.returncode) == ('', 0)
 
 
-@pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'tools').glob('*.py')))
-def test_every_tool_is_run_by_the_same_function(name):
-    assert (ROOT / f'tools/{name}.py').read_text().partition("if __name__ == '__main__':\n")[2].startswith('    cli.run(main')
+@pytest.mark.parametrize('verb', VERBS)
+def test_every_tool_is_run_by_the_same_function(verb):
+    lines = (ROOT / 'tools' / f'{verb.replace("-", "_")}.py').read_text().splitlines()
+    assert lines == [f'"""The same as repvgg-seg {verb}."""', 'from repvgg_seg.commands.main import run', '',
+                     "if __name__ == '__main__':", f"    run('{verb}')"]
 
 
 @pytest.mark.situation('Smaller', 'what a training says before its first iteration',

@@ -87,7 +87,7 @@ def test_runs_at_another_size_and_in_a_batch(exported, name):
      'int8 is calibrated on real images'),
     (['--formats', 'onnx', '--precision', 'int8', '--calibration', 'absent'], 'absent'),
     (['--eval', '--cfg-options', 'test_dataloader.dataset.data_root=absent',
-      'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'], 'absent'),
+      'test_dataloader.dataset.type=repvgg_seg.CityscapesDataset'], 'only in the second; give the config'),
     (['--formats', 'pt2', '--eval', '--size', '56', '72'],
      '--eval compares with the trained model, which gets 48x64 pixels of the test set; use --size 48 64, or leave it out'),
 ])
