@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ..core.configs import files_of_config
-from ..core.destinations import Output, check_outputs, files_of
+from ..core.destinations import Output, check_outputs, ensure_writable, files_of
 from ..core.errors import UserError
 from ..core.images import name_images
 from ..core.visualization import overlay, save_labels, viewable
@@ -52,6 +52,7 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', metainfo['classes'])
         model = model.to(get_device())
     pipeline = Compose(image_pipeline(test_pipeline(config)))
+    ensure_writable(out)
     for path, label_map, blended in track(images, description='Predicting'):
         labels, image = segment(model, pipeline, path)
         save_labels(label_map, labels, metainfo['palette'])
