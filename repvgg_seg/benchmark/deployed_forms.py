@@ -9,7 +9,6 @@ import numpy as np
 
 from ..core.command_names import command
 from ..core.errors import UserError
-from ..engine.exported import refuse_program
 from ..runtime.predictor import check_hash, load_file
 from ..runtime.report import REPORT, read_report
 from .rounds import Measurement, Subject
@@ -37,7 +36,9 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
     Raises:
         UserError: the folder has no artefacts, or one that does not take the size.
     """
-    from ..core.reading import trusted  # It needs PyTorch, which the processes of some forms do without.
+    # These need PyTorch, without which the processes of some forms read this module.
+    from ..core.reading import trusted
+    from ..engine.exported import refuse_program
     report = read_report(folder)
     entries, channels = report['artefacts'], report.get('in_channels', 3)
     if not entries:

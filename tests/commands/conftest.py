@@ -29,13 +29,18 @@ class Result:
 
 
 @pytest.fixture
+def quiet_logging(monkeypatch) -> None:
+    """Nothing is said of MMEngine's loggers, which have the closed output of earlier tests."""
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
+
+
+@pytest.fixture
 def run_tool(capsys, monkeypatch) -> Callable[..., Result]:
     """Run ``tools/NAME.py`` with arguments, in this process, as if from a shell."""
 
     def run(name: str, *arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, arguments)])
         monkeypatch.setenv('LOCAL_RANK', '0')
-        monkeypatch.setattr(logging, 'raiseExceptions', False)  # MMEngine's loggers have the closed output of earlier tests.
         capsys.readouterr()
         code = 0
         try:
