@@ -30,7 +30,7 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
 from mmengine.config import Config
-from repvgg_seg import files
+from repvgg_seg.core import files
 from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.engine.resuming import find_resumable
 from repvgg_seg.engine.segmentation import train_segmentor
