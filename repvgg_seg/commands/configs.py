@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.command_names import command
-from ..core.configs import CONFIGS, bases_of, existing_config, shipped_configs
+from ..core.configs import CONFIGS, bases_of, existing_config, shipped_names, title
 from ..core.destinations import ensure_writable
 from ..core.errors import UserError
 from . import cli
@@ -20,8 +20,9 @@ def parser() -> cli.Parser:
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     if args.name is None:
-        width = max(map(len, shipped_configs()))
-        cli.write('\n'.join(f'{name:<{width}}  {title}' for name, title in shipped_configs().items()))
+        names = shipped_names()
+        width = max(map(len, names))
+        cli.write('\n'.join(f'{name:<{width}}  {title(name)}' for name in names))
         return
     config = existing_config(args.name)
     if CONFIGS not in config.parents:

@@ -1,6 +1,5 @@
 """Train, evaluate, fuse and predict on drawn streets, or look at a trained model at once: repvgg-seg demo [--quick]"""
 import json
-import os
 import subprocess
 import sys
 import time
@@ -65,7 +64,7 @@ def call(verb: str, *arguments: str | Path) -> None:
     line = [verb, CONFIG, *map(str, arguments)]
     cli.write(f'\n$ repvgg-seg {" ".join(line)}')
     sys.stdout.flush()
-    code = subprocess.run([sys.executable, '-m', 'repvgg_seg', *line], env=os.environ).returncode
+    code = subprocess.run([sys.executable, '-m', 'repvgg_seg', *line]).returncode
     if code != 0:
         sys.exit(code)
 

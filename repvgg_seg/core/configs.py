@@ -14,14 +14,15 @@ PACKAGE = Path(__file__).parents[1]
 CONFIGS = next(folder for folder in (PACKAGE / 'configs', PACKAGE.parent / 'configs') if folder.is_dir())
 
 
-def shipped_configs() -> dict[str, str]:
-    """Names of the configs that come with the package, with the first sentence of the comment at the top of each."""
-    paths = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
-    return {path.relative_to(CONFIGS).with_suffix('').as_posix(): _title(path) for path in paths}
+def shipped_names() -> list[str]:
+    """Names of the configs that come with the package, sorted."""
+    paths = (path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py'))
+    return sorted(path.with_suffix('').as_posix() for path in paths if '_base_' not in path.parts)
 
 
-def _title(path: Path) -> str:
-    lines = path.read_text(encoding='utf-8').splitlines()
+def title(name: str) -> str:
+    """The first sentence of the comment at the top of a config that comes with the package."""
+    lines = (CONFIGS / f'{name}.py').read_text(encoding='utf-8').splitlines()
     comment = ' '.join(line.removeprefix('#').strip() for line in lines if line.startswith('#'))
     return comment.partition('. ')[0].rstrip('.')
 
@@ -38,7 +39,7 @@ def existing_config(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if path.as_posix() in shipped_configs():
+    if path.as_posix() in shipped_names():
         return CONFIGS / path.with_name(f'{path.name}.py')
     if path.is_dir():
         raise UserError(f'config {path} is a folder; expected a file, or a name that {command("configs")} lists')
@@ -49,7 +50,7 @@ def existing_config(name: str | Path) -> Path:
 
 def nearest_config(path: Path) -> str | None:
     """The config beside a path that does not exist, or of the package, whose name is most like its name; None if none is."""
-    choices = {name.rpartition('/')[2]: name for name in shipped_configs()}
+    choices = {name.rpartition('/')[2]: name for name in shipped_names()}
     choices |= {other.stem: str(other) for other in path.parent.glob('*.py')}
     found = difflib.get_close_matches(path.name.removesuffix('.py'), choices, n=1, cutoff=0.8)
     return choices[found[0]] if found else None

@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from ..core.errors import CheckpointError, UserError
 from .resuming import fresh_start
 
-# Hyperparameters that versions of PyTorch added, and that do not tell kinds of optimizers apart.
 GRADIENTS = 'gradients'  # What a checkpoint between two passes of gradient accumulation holds beside the weights.
+# Hyperparameters that versions of PyTorch added, and that do not tell kinds of optimizers apart.
 COMMON = {'maximize', 'foreach', 'fused', 'capturable', 'differentiable', 'decoupled_weight_decay'}
 # State that an optimizer makes in its first step if a hyperparameter is set; SGD makes it whenever it is missing.
 LATER = {'amsgrad': 'max_exp_avg_sq', 'centered': 'grad_avg', 'momentum': 'momentum_buffer'}

@@ -1,4 +1,5 @@
 """Segmenting image files."""
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,23 +52,37 @@ def predict(config: Config, checkpoint: str, source: str, out: Path) -> list[Pat
         model, meta = build_trained(config, checkpoint)
         check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', metainfo['classes'])
         model = model.to(get_device())
-    pipeline = Compose(image_pipeline(test_pipeline(config)))
+    load, *others = Compose(image_pipeline(test_pipeline(config))).transforms
+    pipeline = Compose(others)
     ensure_writable(out)
     for path, label_map, blended in track(images, description='Predicting'):
-        labels, image = segment(model, pipeline, path)
+        labels, image = segment(model, load, pipeline, path)
         save_labels(label_map, labels, metainfo['palette'])
         save_labels(blended, overlay(image, labels, metainfo['classes'], metainfo['palette']))
     return [blended for *_, blended in images]
 
 
 @torch.no_grad()
-def segment(model: BaseModel, pipeline: Compose, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The class indices, uint8 (H, W), of an image file, and the image, uint8 RGB (H, W, 3)."""
-    load, *others = pipeline.transforms
+def segment(model: BaseModel, load: Callable[[dict], dict], pipeline: Compose,
+            path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Segment an image file.
+
+    Args:
+        model: a segmentor.
+        load: the step of the test pipeline that reads the file.
+        pipeline: the steps after it.
+        path: of the file.
+
+    Returns:
+        The class indices, uint8 (H, W), and the image as it was read, uint8 RGB (H, W, 3).
+
+    Raises:
+        UserError: the pipeline makes several images of one.
+    """
     data = load(dict(img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False))
     image = viewable(data['img'])  # Before it is resized, padded or normalized; labels have the size that it has here.
-    data = Compose(others)(data)
+    data = pipeline(data)
     if not isinstance(data['inputs'], Tensor):
-        raise UserError('the test pipeline makes several images of one (TestTimeAug); leave that to tta_pipeline')
+        raise UserError('the test pipeline makes several images of one (TestTimeAug); move that step to tta_pipeline')
     sample = model.test_step(pseudo_collate([data]))[0]
     return sample.pred_sem_seg.data.squeeze(0).cpu().numpy().astype(np.uint8), image

@@ -1,6 +1,6 @@
 """Running an exported segmentor with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn); no OpenMMLab package.
 
->>> from repvgg_seg.runtime.predictor import load            # doctest: +SKIP
+>>> from repvgg_seg.deploy.runtime import load            # doctest: +SKIP
 >>> predictor = load('exported')                          # a folder that repvgg-seg deploy wrote, or one file in it
 >>> labels = predictor(image)                             # uint8 (H, W, 3) -> uint8 (H, W) of class indices
 """

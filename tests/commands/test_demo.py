@@ -17,7 +17,7 @@ def test_demo_ends_with_what_it_measured(run_tool, config, streets, tmp_path, mo
                             FUSED=tmp_path / 'fused', PICTURES=tmp_path / 'pictures').items():
         monkeypatch.setattr(demo, name, value)
 
-    def run(command: list[str], env: dict) -> subprocess.CompletedProcess:
+    def run(command: list[str]) -> subprocess.CompletedProcess:
         assert command[:3] == [sys.executable, '-m', 'repvgg_seg']
         result = run_tool(*command[3:])
         return subprocess.CompletedProcess(command, result.code)

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 import repvgg_seg
 from repvgg_seg.commands.main import VERBS, main
-from repvgg_seg.core.configs import CONFIGS, existing_config, shipped_configs
+from repvgg_seg.core.configs import CONFIGS, existing_config, shipped_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def test_module_is_the_command(tmp_path):
 def test_configs_are_listed(capsys):
     code, out, _ = call(capsys, 'configs')
     listed = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert code == 0 and set(listed) == set(shipped_configs()) and 'ablations/b0_cifar10' in listed
+    assert code == 0 and set(listed) == set(shipped_names()) and 'ablations/b0_cifar10' in listed
     assert listed['pspnet_repvgg_a0_camvid'].startswith('PSPNet-RepVGG-A0 on CamVid from scratch')
 
 
