@@ -22,15 +22,16 @@ class Diagnosis:
     mend: str
 
 
-BINARY = Diagnosis('only 0 and 255', 'these look like masks of 0 and 255, but 255 means ignored: write 1 in its place, e.g. '
-                   'np.minimum(label, 1)')
+BINARY = Diagnosis('only 0 and 255', 'these look like masks of 0 and 255, but 255 means ignored: use '
+                   'repvgg_seg.PairedSegDataset with label_values={0: CLASS, 255: CLASS}, or write 1 in its place')
 SHIFTED = Diagnosis('off by one', 'the values look like classes that are counted from 1: subtract 1 from each, and write 255 '
                     'where 0 meant nothing')
 LABEL_IDS = Diagnosis('label ids', 'these look like Cityscapes\' label ids, not train ids: keep them under the names '
                       '*_gtFine_labelIds.png, which repvgg_seg.CityscapesDataset maps, or run '
                       'cityscapesscripts/preparation/createTrainIdLabelImgs.py')
 UNKNOWN = Diagnosis('unknown values', 'mend the label or the classes of the data set')
-COLORS = Diagnosis('colors', 'convert the colors to indices, e.g. with a table from color to class')
+COLORS = Diagnosis('colors', 'use repvgg_seg.PairedSegDataset with label_colors={(RED, GREEN, BLUE): CLASS, ...}, or '
+                   'convert the colors to indices')
 GRAY = Diagnosis('three equal channels', 'convert it: its channels are equal, one of them is the map, e.g. label[..., 0]')
 
 

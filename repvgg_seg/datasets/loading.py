@@ -1,8 +1,7 @@
 """Loading images and labels, with an error that names the file when something is wrong with it."""
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -14,8 +13,8 @@ from ..core.environment import require_mm
 from ..core.errors import DataError, UserError
 from ..core.images import MAX_PIXELS
 from ..registry import TRANSFORMS
-from .diagnosis import UNKNOWN, diagnose_channels, diagnose_values
 from .files import refuse_special
+from .indices import class_indices, color_indices
 
 require_mm('mmengine', 'mmcv')
 
@@ -23,7 +22,6 @@ import mmcv  # noqa: E402
 import mmengine.fileio  # noqa: E402
 from mmcv.transforms import BaseTransform, LoadImageFromFile  # noqa: E402
 
-LISTED_VALUES = 8  # Values shown in an error.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error)
 # Steps as MMSegmentation's and MMPretrain's own tools look for them in a pipeline -> ours, which check what they read.
 CHECKED = {'LoadImageFromFile': 'repvgg_seg.LoadImage', 'LoadAnnotations': 'repvgg_seg.LoadLabels'}
@@ -123,14 +121,14 @@ class LoadImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadLabels(BaseTransform):
-    """Read a label map and turn its values into class indices.
+    """Read a label map and turn its values or colors into class indices.
 
     Unlike MMSegmentation's ``LoadAnnotations`` a value that ``label_map`` does not know is an error, and the map is
     applied in one pass whatever the number of classes.
 
     Raises:
-        DataError: the file is damaged, is a color image, differs in size from the image, or holds a value outside the
-            classes.
+        DataError: the file is damaged, is a color image where values are expected, differs in size from the image, or holds a
+            value or color outside the classes.
     """
 
     def transform(self, results: dict) -> dict:
@@ -138,54 +136,23 @@ class LoadLabels(BaseTransform):
         if 'seg_map_path' not in results:  # An image without labels, to be predicted.
             return results
         path = results['seg_map_path']
-        results['gt_seg_map'] = class_indices(path, read_labels(path), results['label_map'], results['ori_shape'])
+        label_map, tolerance = results['label_map'], results.get('label_tolerance', 0)
+        if any(isinstance(raw, tuple) for raw in label_map):
+            labels = color_indices(path, read_labels(path, colors=True), label_map, results['ori_shape'], tolerance)
+        else:
+            labels = class_indices(path, read_labels(path), label_map, results['ori_shape'], tolerance)
+        results['gt_seg_map'] = labels
         results['seg_fields'].append('gt_seg_map')
         return results
 
 
-def class_indices(path: str, labels: np.ndarray, label_map: Mapping[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Turn the values of a label file into class indices.
-
-    Args:
-        path: of the file, for messages.
-        labels: what it holds, (H, W).
-        label_map: for each legal value its class index, or 255.
-        shape: height and width of the image.
-
-    Returns:
-        uint8 (H, W) of class indices and 255.
-
-    Raises:
-        DataError: the labels are colors, differ in size from the image, have more than 8 bits, or hold an illegal value.
-    """
-    if labels.ndim != 2:
-        diagnosis = diagnose_channels(labels)
-        raise DataError(f'label {path} is a color image of shape {labels.shape}; expected one channel of class '
-                        f'indices: {diagnosis.mend}', diagnosis.kind)
-    if labels.shape != shape:
-        raise DataError(f'label {path} has height and width {labels.shape}, its image {shape}; they must be equal',
-                        'other size')
-    if labels.dtype != np.uint8:
-        raise DataError(f'label {path} has {8 * labels.itemsize} bits per pixel; expected 8: convert it', 'more than 8 bits')
-    table = np.full(256, -1, np.int16)
-    table[list(label_map)] = list(label_map.values())
-    indices = table[labels]
-    if indices.min() < 0:
-        wrong = [int(value) for value in np.unique(labels[indices < 0])]
-        diagnosis = diagnose_values(np.unique(labels).tolist(), label_map) or UNKNOWN
-        raise DataError(
-            f'label {path} has values outside the classes: {", ".join(map(str, wrong[:LISTED_VALUES]))}'
-            f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {ranges(sorted(label_map))}; {diagnosis.mend}',
-            diagnosis.kind)
-    return indices.astype(np.uint8)
-
-
-def read_labels(path: str, backend_args: dict | None = None) -> np.ndarray:
+def read_labels(path: str, backend_args: dict | None = None, colors: bool = False) -> np.ndarray:
     """What a label file holds, (H, W), or (H, W, C) if it has colors.
 
     Args:
         path: of the file.
         backend_args: of MMEngine's file backend.
+        colors: return uint8 RGB (H, W, 3), also of an image of one channel or with a palette. Transparency is left out.
 
     Raises:
         DataError: it cannot be read.
@@ -193,6 +160,8 @@ def read_labels(path: str, backend_args: dict | None = None) -> np.ndarray:
     refuse_special(path, 'label')
     try:
         with Image.open(io.BytesIO(mmengine.fileio.get(path, backend_args=backend_args))) as image:
+            if colors and not image.mode.startswith(('I', 'F')):  # Of more than 8 bits, which would be clipped.
+                return np.array(image.convert('RGB'))
             return np.array(image.convert('L') if image.mode == '1' else image)  # One bit means 0 and 255.
     except UNREADABLE as error:
         raise DataError(f'label {path} cannot be read ({reason_of(error)}); replace it or remove the pair',
@@ -204,13 +173,3 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError) and (pixels := re.search(r'[0-9]+', str(error))):
         return f'{str(error).rstrip(".")}; if it is your own, set the environment variable {MAX_PIXELS}={pixels[0]}'
     return 'no image file' if isinstance(error, UnidentifiedImageError) else str(error)
-
-
-def ranges(values: list[int]) -> str:
-    """[0, 1, 2, 255] -> '0 to 2, 255'."""
-    breaks = [index for index, (previous, value) in enumerate(pairwise(values), start=1) if value != previous + 1]
-    parts = []
-    for first, last in pairwise([0, *breaks, len(values)]):
-        start, end = values[first], values[last - 1]
-        parts.append(str(start) if start == end else f'{start} to {end}')
-    return ', '.join(parts)

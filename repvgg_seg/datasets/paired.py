@@ -9,6 +9,8 @@ from ..core.images import IMAGE_SUFFIXES
 from ..core.labels import IGNORE, check_class_count
 from ..registry import DATASETS
 from .files import LABEL_SUFFIXES, Unused, find_images
+from .lists import listed_images
+from .meanings import Meanings, check_meanings, meant_by
 
 require_mm('mmengine', 'mmcv', 'mmseg')
 
@@ -17,16 +19,16 @@ from mmseg.datasets import BaseSegDataset  # noqa: E402
 from .loading import checked  # noqa: E402
 from .pairing import Labels, pair  # noqa: E402
 
-WITHOUT_EFFECT = ('ann_file', 'img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
+WITHOUT_EFFECT = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
 
 
 @DATASETS.register_module()
 class PairedSegDataset(BaseSegDataset):
     """Images under ``data_prefix['img_path']``, and for each one label map under ``data_prefix['seg_map_path']``.
 
-    As it is, for your own data: labels are images of class indices, and 255 where a pixel is ignored. Sub-classes say which
-    files belong together and what the values in the label files mean. Every sample gets a ``label_map`` that knows all legal
-    values, which :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces.
+    As it is, for your own data: labels are images of class indices, and 255 where a pixel is ignored, or what ``label_values``
+    or ``label_colors`` say. Sub-classes say which files belong together and what the values in the label files mean. Every
+    sample gets a ``label_map`` that knows all legal values; :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces it.
 
     Args:
         img_suffixes: endings of image files, in whatever case; the part of the name before it identifies the image. By default
@@ -34,6 +36,14 @@ class PairedSegDataset(BaseSegDataset):
         seg_map_suffixes: endings of label files after the same part of the name, in whatever case and in order of preference.
         data_prefix: folders of images and labels; without ``seg_map_path``, or where it is None, the samples have no
             labels.
+        ann_file: a list of the images to use, one a line, relative to their folder or to ``data_root``, with or without suffix;
+            by default all of them.
+        label_values: value in the label files -> name of its class, or None where it is ignored; e.g.
+            ``{0: 'other', 255: 'road'}``. 255 is ignored unless it is named.
+        label_colors: color (red, green, blue) in the label files, which may have a palette -> name of its class, or None; e.g.
+            ``{(128, 64, 128): 'road', (0, 0, 0): None}``.
+        label_tolerance: by how much a value, or each channel of a color, may differ from the nearest one that is known, 0 to
+            255; for masks that were saved with losses, such as JPEG.
         pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMSegmentation's names for it.
         **kwargs: of MMSegmentation's ``BaseSegDataset``, those in ``WITHOUT_EFFECT`` excepted; for your own data with
             ``metainfo=dict(classes=[...], palette=[...])``.
@@ -43,22 +53,29 @@ class PairedSegDataset(BaseSegDataset):
 
     Raises:
         DataError: a folder is missing or holds no image, an image has no label or would be its own, or two have the same.
-        UserError: an argument would have no effect, or the classes are unknown or more than 255.
+        UserError: an argument would have no effect, the classes are unknown or more than 255, or a value, a color or the name
+            of its class is not valid.
     """
     LAYOUT = 'images, and label PNG files of the same names'
 
     def __init__(self, *, data_prefix: Mapping[str, str | None], img_suffixes: Sequence[str] = IMAGE_SUFFIXES,
-                 seg_map_suffixes: Sequence[str] = LABEL_SUFFIXES, pipeline: Sequence = (), **kwargs: Any) -> None:
-        if useless := [name for name in WITHOUT_EFFECT if kwargs.get(name)]:
+                 seg_map_suffixes: Sequence[str] = LABEL_SUFFIXES, pipeline: Sequence = (),
+                 label_values: Meanings | None = None, label_colors: Meanings | None = None,
+                 label_tolerance: int = 0, **kwargs: Any) -> None:
+        given = dict(label_values=label_values, label_colors=label_colors)
+        fixed = type(self).raw_label_map is not PairedSegDataset.raw_label_map  # By a sub-class.
+        if useless := [name for name in (*WITHOUT_EFFECT, *given) if kwargs.get(name) or fixed and given.get(name)]:
             raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
+        check_meanings(label_values, label_colors, label_tolerance)
+        self.label_meanings, self.label_tolerance = label_values or label_colors, label_tolerance
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
         self.unused: Unused = {}
         # MMEngine refuses to join None with data_root.
         super().__init__(data_prefix={name: path for name, path in data_prefix.items() if path is not None},
                          pipeline=checked(pipeline), **kwargs)
 
-    def raw_label_map(self, label_path: str) -> dict[int, int]:
-        """For each legal value in a label file the class index it stands for, or 255 for ignored.
+    def raw_label_map(self, label_path: str) -> dict[Any, int]:
+        """For each legal value or color in a label file the class index it stands for, or 255 for ignored.
 
         Args:
             label_path: the file, in case several kinds may occur.
@@ -68,6 +85,8 @@ class PairedSegDataset(BaseSegDataset):
             raise UserError(f'{type(self).__name__} does not know its classes; add metainfo=dict(classes=[...], '
                             'palette=[...]) to the data set')
         check_class_count(len(classes), type(self).__name__)
+        if self.label_meanings:
+            return meant_by(self.label_meanings, classes, type(self).__name__)
         return {**{index: index for index in range(len(classes))}, IGNORE: IGNORE}
 
     def load_data_list(self) -> list[dict]:
@@ -77,6 +96,8 @@ class PairedSegDataset(BaseSegDataset):
             raise DataError(f'no data set: folder {image_root} does not exist; expected {self.LAYOUT}. '
                             'Put it (or a link) there, or set data_root')
         images, self.unused = find_images(image_root, self.img_suffixes)
+        if self.ann_file:
+            images, self.unused = listed_images(self.ann_file, images, self.img_suffixes, image_root, self.data_root), {}
         pairs: Sequence[tuple[str, str | None]]
         if label_root is not None:
             pairs = pair(image_root, images, self.img_suffixes, Labels(label_root, self.seg_map_suffixes))
@@ -90,10 +111,10 @@ class PairedSegDataset(BaseSegDataset):
     def _sample(self, image: str, label: str | None) -> dict:
         sample = dict(img_path=image, label_map=None, seg_fields=[], reduce_zero_label=self.reduce_zero_label)
         if label is not None:
-            sample.update(seg_map_path=label, label_map=self._full_label_map(label))
+            sample.update(seg_map_path=label, label_map=self._full_label_map(label), label_tolerance=self.label_tolerance)
         return sample
 
-    def _full_label_map(self, label_path: str) -> dict[int, int]:
+    def _full_label_map(self, label_path: str) -> dict[Any, int]:
         """``raw_label_map``, followed by the choice of classes in ``metainfo``."""
         chosen = self.label_map or {}
         return {raw: chosen.get(index, index) for raw, index in self.raw_label_map(label_path).items()}

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from ..core.errors import DataError
 from ..core.labels import IGNORE
 from .files import refuse_special
-from .loading import LISTED_VALUES, UNREADABLE, LoadImage, LoadLabels, class_indices, loads, read_labels, reason_of
+from .indices import LISTED_VALUES, class_indices
+from .loading import UNREADABLE, LoadImage, LoadLabels, loads, read_labels, reason_of
 from .paired import PairedSegDataset
 
 # What loading steps that are not ours raise where a file or its content is not as they expect it.

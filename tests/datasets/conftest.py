@@ -81,3 +81,9 @@ def camvid(tmp_path) -> SmallSet:
 def cityscapes(tmp_path) -> SmallSet:
     return SmallSet('CityscapesDataset', tmp_path / 'cityscapes', ('leftImg8bit/train', 'gtFine/train'),
                     ('_leftImg8bit.png', '_gtFine_labelIds.png'))
+
+
+@pytest.fixture
+def own(tmp_path) -> SmallSet:
+    """Of one's own data; ``metainfo`` is for :meth:`SmallSet.build`."""
+    return SmallSet('PairedSegDataset', tmp_path / 'own', ('images', 'labels'), ('.png', '.png'))

@@ -24,10 +24,12 @@ def test_values(camvid, raw, index):
     assert np.unique(read).tolist() == [index]
 
 
-@pytest.mark.parametrize(('values', 'named'), [((12, ), '12'), ((255, ), '255'), ((0, 12, 11, 200), '12, 200'),
-                                               (range(10, 30), '12, 13, 14, 15, 16, 17, 18, 19 ...')])
-def test_other_values_are_refused(camvid, values, named):
+@pytest.mark.parametrize(('values', 'named', 'share'), [
+    ((12, ), '12', 100), ((255, ), '255', 100), ((0, 12, 11, 200), '12, 200', 50),
+    (range(10, 30), '12, 13, 14, 15, 16, 17, 18, 19 ...', 89.8)])
+def test_other_values_are_refused(camvid, values, named, share):
     labels = np.resize(np.array(values, np.uint8), (24, 32))
     with pytest.raises(DataError, match=rf'^label .*trainannot/one\.png has values outside the classes: {named}; '
-                                        'expected 0 to 11; mend the label or the classes of the data set$'):
+                                        rf'expected 0 to 11; {share}% of its pixels have them; '
+                                        'mend the label or the classes of the data set$'):
         camvid.read_labels(labels)

@@ -160,8 +160,9 @@ def test_subset_of_classes_keeps_their_label_ids(cityscapes):
     assert list(meta['label_ids']) == [33, 23, 7]
 
 
-@pytest.mark.parametrize('option', [dict(ann_file='train.txt'), dict(img_suffix='.bmp'), dict(seg_map_suffix='_L.png'),
-                                    dict(reduce_zero_label=True)], ids=str)
+@pytest.mark.parametrize('option', [
+    dict(img_suffix='.bmp'), dict(seg_map_suffix='_L.png'), dict(reduce_zero_label=True), dict(label_values={0: 'sky'}),
+    dict(label_colors={(0, 0, 0): 'sky'})], ids=str)
 def test_options_without_effect_are_refused(camvid, option):
     camvid.add('a')
     with pytest.raises(UserError, match=next(iter(option))):
