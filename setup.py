@@ -25,5 +25,6 @@ setup(
     extras_require={
         'mm': MM_PACKAGES,
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
-        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'timm', 'ruff', 'mypy'],
+        'labels': ['pycocotools'],
+        'test': ['pycocotools', 'pytest', 'pytest-xdist', 'hypothesis', 'timm', 'ruff', 'mypy'],
     })

@@ -19,6 +19,7 @@ LIBRARY_WARNINGS = (
     'ignore:When align_corners=True, the output would more aligned.*:UserWarning',
     'ignore:`binary` is deprecated.*:UserWarning',
     'ignore:dropout_ratio.*:UserWarning',
+    'ignore:__array__ implementation.*:DeprecationWarning:pycocotools',
 )
 
 

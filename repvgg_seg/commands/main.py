@@ -32,6 +32,7 @@ VERBS = {
     'classify-train': Verb('train a classifier, such as a backbone for segmentation', go_on=RESUME),
     'classify-test': Verb('evaluate a classifier'),
     'train-ablations': Verb("train the variants of the paper's Tables 6 and 7", go_on='give the command again to go on'),
+    'make-labels': Verb('make label files from the polygons of LabelMe or COCO'),
     'check-data': Verb('check the images and labels of the datasets of a config'),
     'convert-weights': Verb('convert RepVGG weights between layouts'),
     'plot-curves': Verb('plot losses and metrics of training runs'),

@@ -1,4 +1,5 @@
 """Pictures of label maps."""
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 IGNORED_COLOR = (0, 0, 0)
+GOLDEN_RATIO = 0.618034  # Of a turn: hues that follow each other are far apart.
 ROW = 18  # Height of a line of the legend, in pixels.
 
 
@@ -77,6 +79,14 @@ def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int)
         cv2.rectangle(picture, (x, y + 4), (x + ROW - 6, y + ROW - 4), [int(value) for value in color], -1)
         cv2.putText(picture, name, (x + ROW - 2, y + ROW - 5), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
     return picture
+
+
+def distinct_colors(count: int) -> list[list[int]]:
+    """RGB colors of some classes that can be told apart, none of them black; the same for each call."""
+    shades = ((0.65, 0.95), (0.9, 0.6), (0.45, 0.85))  # Saturation and value, by turns.
+    hues = [index * GOLDEN_RATIO % 1 for index in range(count)]
+    return [[round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, *shades[index % len(shades)])]
+            for index, hue in enumerate(hues)]
 
 
 def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] | None = None) -> None:
