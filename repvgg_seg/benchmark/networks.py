@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..core.config_types import type_name
 from ..core.configs import existing_config
 from ..core.errors import UserError
+from ..deploy.formats import PRECISIONS, native_precisions
 from ..deploy.fusing import fuse_for_inference
 from ..deploy.undilation import undilate
 from ..models.reparam import LinearPart
@@ -146,6 +147,13 @@ def possible(text: str, setting: Setting) -> bool:
     return not forms & set(RUNTIMES) or (setting.precision, setting.device, setting.compiled) == ('fp32', 'cpu', False)
 
 
+def matrix_size(setting: Setting) -> int:
+    """Side of the matrices of ``MATRIX_PRODUCT``, which takes minutes at full size on a CPU that emulates the precision."""
+    if setting.device == 'cuda':
+        return 8192
+    return 256 if setting.precision in PRECISIONS and setting.precision not in native_precisions() else 2048
+
+
 def make(text: str, setting: Setting) -> Run:
     """Build what is timed.
 
@@ -163,7 +171,7 @@ def make(text: str, setting: Setting) -> Run:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting.precision == 'tf32'
     dtype = DTYPES[setting.precision]
     if name == MATRIX_PRODUCT:
-        size = 8192 if setting.device == 'cuda' else 2048
+        size = matrix_size(setting)
         one, other = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
         return Run(lambda: one @ other, setting.device)
     runtime = next(iter(forms & set(RUNTIMES)), None)

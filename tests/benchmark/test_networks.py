@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 from tiny import write_segmentor_config
 from torch import nn
 
+from repvgg_seg.benchmark import networks
 from repvgg_seg.benchmark.complexity import complexity
 from repvgg_seg.benchmark.networks import (
     OPERATIONS,
@@ -136,6 +137,13 @@ def test_names():
 @pytest.mark.parametrize(('text', 'flops'), [('matmul', 2048 ** 3), ('conv1x1', 2048 ** 2 * 6)])
 def test_single_operations(text, flops):
     assert make(text, Setting(size=(2, 3))).info == dict(flops=flops)
+
+
+@pytest.mark.parametrize(('native', 'size'), [(['fp32', 'bf16'], 2048), (['fp32'], 256)])
+def test_matrix_product_in_bf16(native, size, monkeypatch):
+    """A CPU without bf16 would compute it for minutes."""
+    monkeypatch.setattr(networks, 'native_precisions', lambda: native)
+    assert networks.matrix_size(Setting(precision='bf16')) == size
 
 
 @pytest.mark.parametrize('channels_last', [False, True])
