@@ -25,8 +25,12 @@ def assert_mistake(result, message: str) -> None:
     assert 'Traceback' not in line
 
 
-def assert_error_line(result, line: str) -> None:
-    """The last line on stderr is exactly this one; exit code 2; no traceback."""
+def assert_error_line(result, line: str | re.Pattern[str]) -> None:
+    """The last line on stderr is exactly this one, or one that the whole pattern fits; exit code 2; no traceback."""
     assert result.code == 2, result.err
-    assert result.err.rstrip().splitlines()[-1] == line
+    last = result.err.rstrip().splitlines()[-1]
+    if isinstance(line, re.Pattern):
+        assert line.fullmatch(last), f'{last!r} is not {line.pattern!r}'
+    else:
+        assert last == line
     assert 'Traceback' not in result.err
