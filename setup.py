@@ -19,7 +19,8 @@ BASE, MM_PACKAGES = requirements()
 setup(
     packages=[*find_packages(include=['repvgg_seg', 'repvgg_seg.*']), 'repvgg_seg.configs'],
     package_dir={'repvgg_seg.configs': 'configs'},
-    package_data={'repvgg_seg': ['py.typed', 'deploy/quick_demo_model/*'], 'repvgg_seg.configs': ['**/*.py']},
+    package_data={'repvgg_seg': ['py.typed', 'deploy/quick_demo_model/*', 'engine/report/page.*'],
+                  'repvgg_seg.configs': ['**/*.py']},
     entry_points={'console_scripts': ['repvgg-seg = repvgg_seg.commands.main:main']},
     install_requires=BASE,
     extras_require={

@@ -28,7 +28,8 @@ def _registry(name: str, parent: root.Registry, *locations: str) -> root.Registr
 MODELS = _registry('model', root.MODELS, 'repvgg_seg.models.repvgg', 'repvgg_seg.models.variants', *SEGMENTATION['models'])
 DATASETS = _registry('dataset', root.DATASETS, 'repvgg_seg.datasets.image_folder', *SEGMENTATION['datasets'])
 TRANSFORMS = _registry('transform', root.TRANSFORMS, 'repvgg_seg.datasets.loading', 'repvgg_seg.datasets.transforms')
-METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'repvgg_seg.engine.prediction_writer')
+METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'repvgg_seg.engine.prediction_writer',
+                    'repvgg_seg.engine.report.collecting')
 OPTIM_WRAPPERS = _registry('optimizer_wrapper', root.OPTIM_WRAPPERS, 'repvgg_seg.engine.hardware')
 OPTIM_WRAPPER_CONSTRUCTORS = _registry('optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS,
                                        'repvgg_seg.engine.equivalent_kernel')

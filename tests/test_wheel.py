@@ -49,4 +49,4 @@ def test_wheel_brings_the_command(wheel):
 def test_wheel_leaves_torch_and_openmmlab_to_the_extra(wheel):
     lines = wheel.read(f'{NAME}.dist-info/METADATA').decode().splitlines()
     required = [line for line in lines if line.startswith('Requires-Dist: ') and 'extra ==' not in line]
-    assert sorted(line.split()[1] for line in required) == ['numpy', 'pillow', 'rich']
+    assert sorted(line.split()[1] for line in required) == ['jinja2', 'numpy', 'pillow', 'rich']

@@ -11,6 +11,9 @@ def parser() -> cli.Parser:
     parser.add_argument('--out', metavar='DIR', help='write the predictions as PNGs of class indices')
     parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
                         'server, without evaluating')
+    parser.add_argument('--report', metavar='DIR', help='write a page with the values of each class, a confusion matrix, '
+                        'calibration and pictures of the errors: DIR/index.html')
+    parser.add_argument('--against', metavar='JSON', help='report.json of an earlier report to compare with')
     return parser
 
 
@@ -20,9 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ensure_writable(config.work_dir)
     from ..engine.evaluating import in_words
     from ..engine.segmentation import test_segmentor
-    metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit)
+    metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit, args.report,
+                             args.against)
     if args.submit:
         cli.say(f'Wrote label ids to {args.submit}')
     else:
         cli.say(f'{in_words(metrics)}; written to {config.work_dir}/test.json'
-                + (f', predictions to {args.out}' if args.out else ''))
+                + (f', predictions to {args.out}' if args.out else '')
+                + (f', report to {args.report}/index.html' if args.report else ''))

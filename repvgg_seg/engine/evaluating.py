@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 from torch.utils.data import Dataset
@@ -28,13 +29,14 @@ def in_words(metrics: Mapping[str, float | list]) -> str:
 
 
 def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Dataset, dict], None],
-             **record: object) -> dict[str, float | list]:
+             finish: Callable[[Evaluator], dict] = lambda evaluator: {}, **record: object) -> dict[str, float | list]:
     """Evaluate weights on the config's test set and leave ``test.json`` in its ``work_dir``.
 
     Args:
         config: the whole config.
         weights: of the config's model; None where it has them already.
         check: called with the model, the test set and the checkpoint's ``meta``; raises UserError where they do not fit.
+        finish: called with the evaluator after the test, in the main process; what it returns goes into ``test.json`` too.
         **record: goes into ``test.json`` too.
 
     Returns:
@@ -59,5 +61,5 @@ def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Da
         raise UserError(lost) from None
     metrics = {name: float(value) if np.ndim(value) == 0 else np.asarray(value).tolist() for name, value in found.items()}
     if is_main_process():
-        Path(config.work_dir, TEST_REPORT).write_text(json.dumps({**record, **metrics}))
+        Path(config.work_dir, TEST_REPORT).write_text(json.dumps({**record, **metrics, **finish(runner.test_evaluator)}))
     return metrics

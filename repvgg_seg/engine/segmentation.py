@@ -8,16 +8,18 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.dist import get_world_size, is_main_process
+from mmengine.evaluator import Evaluator
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
+from ..core.config_types import type_name
 from ..core.configs import files_of_config
 from ..core.destinations import Output, check_outputs, ensure_writable, files_of
 from ..core.errors import UserError
 from ..core.images import image_files
-from ..core.labels import check_class_count
+from ..core.labels import IGNORE, check_class_count
 from ..datasets.checking import check_sample
 from ..datasets.wrappers import files_of_dataset, images_of_dataset
 from .batches import evaluate_by_size
@@ -29,6 +31,9 @@ from .hardware import fit_to_hardware
 from .input_check import check_inputs
 from .label_writer import name_of_labels
 from .model_check import check_model
+from .report.collecting import ImageCounts
+from .report.summary import class_values
+from .report.writing import Report, check_arguments
 from .seeded_data import unwrapped
 from .trained_model import resolve
 from .training import train
@@ -41,7 +46,8 @@ def train_segmentor(config: Config) -> Path | None:
 
 
 def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,
-                   submit: str | None = None) -> dict[str, float | list]:
+                   submit: str | None = None, report: str | None = None,
+                   against: str | None = None) -> dict[str, float | list]:
     """Evaluate a checkpoint on the config's test set.
 
     Args:
@@ -50,15 +56,18 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         tta: average over the image and its mirror.
         out: folder for predictions as PNGs of class indices.
         submit: folder for predictions as PNGs of original label ids; nothing is evaluated, no labels are read.
+        report: folder for a page with pictures and numbers.
+        against: the ``report.json`` of an earlier report, with which that page compares.
 
     Returns:
         What the config's evaluator gives, e.g. mIoU, mAcc (mean accuracy) and aAcc (pixel accuracy) in per cent; empty with
         ``submit``.
 
     Raises:
-        UserError: the checkpoint, the classes or the data set do not fit, or what is written would replace what is read or each
-            other.
+        UserError: the checkpoint, the classes, the data set or the arguments do not fit, or what is written would replace what
+            is read or each other.
     """
+    check_arguments(report, against, submit)
     if is_exported(checkpoint):
         if tta:
             raise UserError('an exported file cannot be tested with --tta; give the training checkpoint or the fused weights')
@@ -70,20 +79,21 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         check_model(config)
     evaluate_by_size(config)
     fit_to_hardware(config)
+    made = Report(report, config, checkpoint, tta, against) if report else None
     if tta:
         for dataset in datasets_in(config.test_dataloader.dataset):
             dataset.pipeline = config.tta_pipeline
         config.model = ConfigDict(**config.tta_model, module=config.model)
     writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
                for folder in (out, submit) if folder]
-    inputs: list[str | Path] = [*files_of(checkpoint), *files_of_config(config)]
+    inputs: list[str | Path] = [*files_of(checkpoint), *files_of_config(config), *(made.inputs if made else [])]
     if submit:
         for dataset in datasets_in(config.test_dataloader.dataset):
             inputs += image_files(os.path.join(dataset.get('data_root') or '', dataset.data_prefix.get('seg_map_path') or ''))
             dataset.data_prefix.seg_map_path = None
         config.test_evaluator = writers
-    elif writers:
-        config.test_evaluator = [config.test_evaluator, *writers]
+    else:
+        config.test_evaluator = [*evaluators_in(config), *writers, *counters(config, made)]
 
     def check(model: nn.Module, dataset: BaseDataset, meta: Mapping) -> None:
         check_classes(model, dataset)
@@ -91,12 +101,46 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
                            dataset.metainfo.get('classes') or ())
         folders = [Path(folder) for folder in (out, submit) if folder]
         pictures = [Output(folder / name_of_labels(path), path) for folder in folders for path in images_of_dataset(dataset)]
-        check_outputs([Output(Path(config.work_dir, TEST_REPORT), 'the metrics'), *pictures],
-                      chain(inputs, files_of_dataset(dataset)))
+        check_outputs([Output(Path(config.work_dir, TEST_REPORT), 'the metrics'), *pictures,
+                       *(made.outputs(dataset) if made else [])], chain(inputs, files_of_dataset(dataset)))
         for folder in folders:
             ensure_writable(folder)
+        if made:
+            made.begin(dataset, dataset.metainfo['classes'])
 
-    return evaluate(config, weights, check, checkpoint=str(checkpoint), tta=tta)
+    def finish(evaluator: Evaluator) -> dict:
+        counted = [metric for metric in evaluator.metrics if isinstance(metric, ImageCounts)]
+        if not counted:
+            return {}
+        images, metainfo = counted[0].images, counted[0].dataset_meta
+        if made:
+            made.finish(images, metainfo['classes'], metainfo['palette'])
+        return dict(classes=class_values(images, metainfo['classes']))
+
+    return evaluate(config, weights, check, finish, checkpoint=str(checkpoint), tta=tta)
+
+
+def evaluators_in(config: Config) -> list[ConfigDict]:
+    """The metrics of the test."""
+    evaluators = config.test_evaluator
+    return list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
+
+
+def counters(config: Config, report: Report | None) -> list[dict]:
+    """The config of what counts the pixels of each class, where a metric of MMSegmentation's or a report needs labels.
+
+    Raises:
+        UserError: the metric ignores other pixels than the report.
+    """
+    ignored = [metric.get('ignore_index', IGNORE) for metric in evaluators_in(config)
+               if type_name(metric) == 'IoUMetric' and not metric.get('format_only')]
+    other = [value for value in ignored if value != IGNORE]
+    if other and report:
+        raise UserError(f'--report leaves out pixels of the value {IGNORE}, but test_evaluator.ignore_index is {other[0]}; set '
+                        f'it to {IGNORE}')
+    if other or not (ignored or report):
+        return []
+    return [dict(type='repvgg_seg.ImageCounts', **(report.settings() if report else {}))]
 
 
 def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:

@@ -284,6 +284,21 @@ def test_metrics_and_pictures_of_an_exported_file(run_tool, config, random_check
         assert (tmp_path / 'trained' / picture_name).read_bytes() == (tmp_path / 'exported' / picture_name).read_bytes()
 
 
+def test_report_of_an_exported_file(run_tool, config, random_checkpoint, artefacts, tmp_path):
+    numbers, earlier = [], []
+    for model in (random_checkpoint, artefacts / 'model.fp32.onnx'):
+        folder = tmp_path / model.stem
+        assert run_tool('test', config, model, '--work-dir', tmp_path / 'run', '--report', folder, *earlier).code == 0
+        numbers.append(json.loads((folder / 'report.json').read_text()))
+        earlier = ['--against', folder / 'report.json']
+    trained, exported = numbers
+    assert exported['metrics'] == trained['metrics'] and exported['confusion'] == trained['confusion']
+    assert trained['calibration'] and exported['calibration'] is None
+    page = (tmp_path / 'model.fp32/index.html').read_text()
+    assert 'No reliability diagram: this model gives labels without probabilities, as exported files do.' in page
+    assert 'No evidence of a difference.' in page
+
+
 @pytest.mark.parametrize(('options', 'message'), [
     (['--tta'], 'an exported file cannot be tested with --tta; give the training checkpoint or the fused weights'),
     (['--launcher', 'pytorch'], 'an exported file is tested by one process; leave --launcher out'),

@@ -19,8 +19,10 @@ ONE_EPOCH = 'train_cfg.max_epochs=1'
                        before="KeyError: 'mIoU' after the whole test set",
                        now='what the evaluator gives is printed and written')
 @pytest.mark.parametrize(('options', 'line', 'names'), [
-    (['iou_metrics=[mDice]'], r'mDice \S+, mean accuracy \S+, pixel accuracy [\d.]+; written to', {'mDice', 'mAcc', 'aAcc'}),
-    (['prefix=val'], r'val/aAcc \S+, val/mIoU \S+, val/mAcc [\d.]+; written to', {'val/mIoU', 'val/mAcc', 'val/aAcc'}),
+    (['iou_metrics=[mDice]'], r'mDice \S+, mean accuracy \S+, pixel accuracy [\d.]+; written to',
+     {'mDice', 'mAcc', 'aAcc', 'classes'}),
+    (['prefix=val'], r'val/aAcc \S+, val/mIoU \S+, val/mAcc [\d.]+; written to',
+     {'val/mIoU', 'val/mAcc', 'val/aAcc', 'classes'}),
     (['format_only=True', 'output_dir=out'], 'no metrics; written to', set())], ids=['mDice', 'prefix', 'format_only'])
 def test_other_metrics(run_tool, config, random_checkpoint, tmp_path, monkeypatch, options, line, names):
     monkeypatch.chdir(tmp_path)

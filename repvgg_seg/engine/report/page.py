@@ -1,0 +1,38 @@
+"""The page of a report: one HTML file with its style and script inside, which opens from the disk without a network."""
+import json
+from pathlib import Path
+
+import jinja2
+
+HERE = Path(__file__).parent
+MINUS = '\N{MINUS SIGN}'
+
+
+def render(report: dict) -> str:
+    """The page, as HTML.
+
+    Args:
+        report: what ``report.json`` holds.
+    """
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=number, signed=signed, limits=limits)
+    style, script = ((HERE / f'page.{suffix}').read_text(encoding='utf-8') for suffix in ('css', 'js'))
+    # A script element ends at "</" whatever is around it.
+    data = json.dumps(report, separators=(',', ':')).replace('<', r'\u003c')
+    return environment.get_template('page.html').render(report=report, data=data, style=style, script=script)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as text; a dash for None."""
+    return '\N{EN DASH}' if value is None else f'{value:.{digits}f}'.replace('-', MINUS)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A change as text, with its sign; a dash for None."""
+    return '\N{EN DASH}' if value is None else f'{value:+.{digits}f}'.replace('-', MINUS)
+
+
+def limits(values: list[float] | None) -> str:
+    """The limits of an interval of changes as text; a dash for None."""
+    return '\N{EN DASH}' if values is None else f'{signed(values[0])} to {signed(values[1])}'
