@@ -18,10 +18,12 @@ def check_model(config: Config) -> None:
         config: the whole config.
 
     Raises:
-        UserError: there are more than 255 classes, ``class_weight`` of a loss has another length than there are classes, or
-            ``mean`` and ``std`` do not fit the channels that the backbone takes.
+        UserError: there are more than 255 classes, ``class_weight`` of a loss has another length than there are classes,
+            ``mean`` and ``std`` do not fit the channels that the backbone takes, or weights are named in a way that the
+            backbone does not know.
     """
     model = config.model
+    check_pretrained(model)
     for place in ('decode_head', 'auxiliary_head'):
         heads = model.get(place) or []
         for head in [heads] if isinstance(heads, Mapping) else heads:
@@ -31,6 +33,25 @@ def check_model(config: Config) -> None:
     preprocessor = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     if type_name(preprocessor) == 'SegDataPreProcessor':
         check_normalization(preprocessor, channels_of(model))
+
+
+def check_pretrained(model: Mapping) -> None:
+    """Check that the weights of a RepVGG are named by ``init_cfg``, not by ``pretrained`` as in MMSegmentation's old configs.
+
+    Raises:
+        UserError: they are named by ``pretrained``.
+    """
+    backbone = model.get('backbone') or {}
+    if type_name(backbone) != 'RepVGG':
+        return
+    if 'pretrained' in backbone:
+        place, path, remedy = 'model.backbone.pretrained', backbone['pretrained'], 'leave model.backbone.pretrained out'
+    elif 'decode_head' in model and model.get('pretrained') is not None:  # MMPretrain's classifiers load it by themselves.
+        place, path, remedy = 'model.pretrained', model['pretrained'], 'set model.pretrained=None'
+    else:
+        return
+    raise UserError(f'{place} is {path!r}, but RepVGG takes its weights from init_cfg; set '
+                    f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint=PATH), and {remedy}")
 
 
 def channels_of(model: Mapping) -> int:

@@ -16,6 +16,8 @@ from ..core.config_types import type_name
 from ..core.errors import TrainingError, UserError
 from ..core.files import identity
 from ..core.run_checkpoints import BEST, find_checkpoint
+from ..models.pretrained import pretrained_config
+from ..models.weights import part_of
 from .checkpointing import CheckpointHook
 from .classes import check_same_classes, trained_classes
 from .locking import locked
@@ -23,6 +25,7 @@ from .metrics import check_save_best, given_by
 from .resolved_config import base_batch, changes, passes_of, resolve_training
 from .resuming import INTERRUPTED, advice, checkpoint_folder, find_what_to_resume, fresh_start
 from .runner import Runner
+from .safe_loading import load_from_repvgg_seg
 from .stopping import StopHook
 from .workers import lost_worker
 
@@ -54,6 +57,7 @@ def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Confi
             locks.enter_context(locked(place))
         resumed, number, notes = find_what_to_resume(config)
         check_starting_points(config, folder)
+        check_prefixes(config.model)
         runner = Runner.from_cfg(config)
         if base := base_batch(config):
             # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
@@ -93,7 +97,7 @@ def check_starting_points(config: Config, folder: Path) -> None:
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     template = hook.get('filename_tmpl') or INTERRUPTED
     names = ['epoch_*.pth', 'iter_*.pth', f'{BEST}*', INTERRUPTED, template.replace('{}', '*')]
-    starting_points = list(pretrained(config.model))
+    starting_points = [path for _, init_cfg in pretrained(config.model) for path in paths_in(init_cfg)]
     if config.get('load_from') and not config.resume:
         starting_points.append(config.load_from)
     for path in map(os.path.realpath, starting_points):
@@ -102,11 +106,31 @@ def check_starting_points(config: Config, folder: Path) -> None:
                             '--work-dir, or copy the file to another folder')
 
 
-def pretrained(part: object) -> Iterator[str]:
-    """The checkpoints that ``init_cfg`` names anywhere in the config of a model."""
+def check_prefixes(model: Mapping) -> None:
+    """Check that checkpoints have weights under the ``prefix`` of the ``init_cfg`` that names them.
+
+    A RepVGG does so by itself; MMEngine asserts it for all other parts of a model.
+
+    Raises:
+        CheckpointError: one has none, or cannot be read.
+    """
+    for name, init_cfg in pretrained(model):
+        if name != 'RepVGG' and (prefix := init_cfg.get('prefix')) is not None:
+            path = init_cfg['checkpoint']
+            part_of(load_from_repvgg_seg(path)['state_dict'], f'{prefix.removesuffix(".")}.', path)
+
+
+def paths_in(init_cfg: Mapping) -> list[str]:
+    """The checkpoint of an ``init_cfg``, or those of which it takes the first that exists."""
+    checkpoint = init_cfg['checkpoint']
+    return list(map(str, [checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint))
+
+
+def pretrained(part: object) -> Iterator[tuple[str, Mapping]]:
+    """The parts of a model's config that start from a checkpoint: the name of the type, and the ``init_cfg`` that says so."""
     if isinstance(part, Mapping):
-        if type_name(part) == 'Pretrained' and isinstance(part.get('checkpoint'), str):
-            yield part['checkpoint']
+        if init_cfg := pretrained_config(part.get('init_cfg')):
+            yield type_name(part), init_cfg
         for value in part.values():
             yield from pretrained(value)
     elif isinstance(part, (list, tuple)):

@@ -17,7 +17,7 @@ from ..core.logs import print_log
 from ..core.reading import is_url, read_checkpoint
 from ..core.run_checkpoints import find_checkpoint
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
-from .weights import check_values, prefixes_of, state_dict_of
+from .weights import check_values, part_of, prefixes_of, state_dict_of
 
 CLASSIFYING = r'(conv_seg|head\.fc)\.(weight|bias)$'  # Layers with one output a class.
 
@@ -142,9 +142,7 @@ def backbone_of(state: Mapping[str, Tensor], source: str | Path, prefix: str | N
         prefix = _find_prefix(state, source)
     elif not prefix.endswith('.'):
         prefix += '.'
-    inside = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
-    if not inside:
-        raise CheckpointError(f'checkpoint {source} has no key that starts with {prefix!r}; its keys are {some(state)}')
+    inside = part_of(state, prefix, source)
     weights, heads, layout = to_own_layout(inside)
     if layout is None:
         raise CheckpointError(f'checkpoint {source} is no RepVGG in the layout of {", ".join(LAYOUTS)}; its keys are '

@@ -1,4 +1,5 @@
 """Finding the weights in a checkpoint as other people write them, and checking that they are weights."""
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -118,6 +119,22 @@ def prefixes_of(names: Iterable[str], known: Callable[[str], bool]) -> Counter[s
         if start is not None:
             found[name[:start]] += 1
     return found
+
+
+def part_of(state: Mapping[str, Tensor], prefix: str, source: str | Path) -> dict[str, Tensor]:
+    """The weights whose names start with a prefix, such as ``backbone.``, without it.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    part = {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)}
+    if not part:
+        shared = os.path.commonprefix([*state]).rpartition('.')
+        start = len(''.join(shared[:2]))
+        starts = dict.fromkeys(name[:start] + ''.join(name[start:].partition('.')[:2]) for name in state)
+        raise CheckpointError(f'checkpoint {source} has no key that starts with {prefix!r}; its keys start with '
+                              f'{some(map(repr, starts))}; give one of these as the prefix, or none')
+    return part
 
 
 def _refuse(source: str | Path, what: str, names: Iterable[str], remedy: str) -> None:

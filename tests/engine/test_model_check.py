@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.model import PretrainedInit
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from torch import nn
@@ -72,6 +73,46 @@ def test_more_than_255_classes(config, tmp_path, count):
         refused(message, call, config, str(tmp_path / 'weights.pth'), *arguments)
     refused(TOO_MANY.format('PairedSegDataset', count), check_sets, config, ['train'])
     assert sorted(path.name for path in tmp_path.iterdir()) == ['weights.pth']
+
+
+@pytest.mark.situation('Tracebacks', '`model.pretrained=x.pth`, as in old configs of MMSegmentation', before='a traceback',
+                       now='one line that says where RepVGG takes its weights from')
+@pytest.mark.parametrize(('place', 'remedy'), [
+    ('model.pretrained', 'set model.pretrained=None'),
+    ('model.backbone.pretrained', 'leave model.backbone.pretrained out')])
+def test_pretrained_as_in_old_configs(config, tmp_path, place, remedy):
+    config.merge_from_dict({place: 'open-mmlab://resnet50_v1c'})
+    message = (f"{place} is 'open-mmlab://resnet50_v1c', but RepVGG takes its weights from init_cfg; set "
+               f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint=PATH), and {remedy}")
+    refused(message, segmentor.train_segmentor, config)
+    torch.save({}, tmp_path / 'weights.pth')
+    data, out = config.test_dataloader.dataset.data_root, tmp_path / 'out'
+    for call, *arguments in ((segmentor.test_segmentor, ), (predict, data, out), (deploy, out)):
+        refused(message, call, config, str(tmp_path / 'weights.pth'), *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['weights.pth']
+
+
+@pytest.mark.parametrize('backbone', [dict(type='ResNet'), dict(type='repvgg_seg.RepVGG')])
+def test_pretrained_that_has_no_such_effect(config, backbone):
+    """Other backbones take it, and with a classifier it is MMPretrain's."""
+    config.model.backbone = ConfigDict(backbone)
+    config.model.pretrained = None if 'RepVGG' in backbone['type'] else 'open-mmlab://resnet50_v1c'
+    check_model(config)
+    config.model = ConfigDict(type='ImageClassifier', backbone=backbone, head={}, pretrained='weights.pth')
+    check_model(config)
+
+
+@pytest.mark.situation("Other people's checkpoints", 'an `init_cfg` of any part with a `prefix` that the file lacks',
+                       before="MMEngine's AssertionError", now='one line that names the prefixes in the file')
+@pytest.mark.parametrize('kind', ['Pretrained', PretrainedInit])
+@pytest.mark.parametrize('part', ['decode_head', 'auxiliary_head'])
+def test_prefix_that_a_checkpoint_lacks(config, tmp_path, kind, part):
+    path = tmp_path / 'weights.pth'
+    torch.save({'backbone.stem.bias': torch.ones(2), 'decode_head.bias': torch.ones(2)}, path)
+    config.model[part].init_cfg = dict(type=kind, checkpoint=str(path), prefix='encoder')
+    refused(f"checkpoint {path} has no key that starts with 'encoder.'; its keys start with 'backbone.', 'decode_head.'; give "
+            'one of these as the prefix, or none', segmentor.train_segmentor, config)
+    assert not list(tmp_path.glob('**/*_*.pth'))
 
 
 def test_dataset_alone_with_too_many_classes(config):

@@ -251,9 +251,12 @@ def test_shapes_of_no_repvgg(source, target, save):
 
 
 def test_wrong_prefix(source, target, save):
-    first = list(source.state_dict())[:5]
-    assert_refused(target, save(source.state_dict()), "checkpoint FILE has no key that starts with 'encoder.'; its keys are "
-                   f'{", ".join(first)} and {len(source.state_dict()) - 5} more', 'encoder')
+    message = ("checkpoint FILE has no key that starts with 'encoder.'; its keys start with {}; give one of these as the "
+               'prefix, or none')
+    state = source.state_dict()
+    assert_refused(target, save(state), message.format("'stem.', 'stages.'"), 'encoder')
+    wrapped = {**with_prefix('model.backbone.', state), 'model.head.weight': torch.ones(2)}
+    assert_refused(target, save(wrapped), message.format("'model.backbone.', 'model.head.'"), 'encoder.')
 
 
 @pytest.fixture
