@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.command_names import command
 from ..core.errors import UserError
+from ..core.tasks import SEGMENTATION
 from ..runtime.predictor import check_hash, load_file
 from ..runtime.report import REPORT, read_report
 from .rounds import Measurement, Subject
@@ -24,7 +25,7 @@ FORMAT_NAMES = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO', 'pt2': 'exported
 
 
 def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, int], threads: int) -> list[Subject]:
-    """PyTorch's training form, fused form in fp32 and bf16, and every artefact of a folder.
+    """PyTorch's training form, fused form in fp32 and bf16, and every artifact of a folder.
 
     Args:
         config: of the trained model.
@@ -34,7 +35,7 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
         threads: of every form.
 
     Raises:
-        UserError: the folder has no artefacts, or one that does not take the size.
+        UserError: the folder has no artifacts, artifacts of a classifier, or one that does not take the size.
     """
     # These need PyTorch, without which the processes of some forms read this module.
     from ..core.reading import trusted
@@ -42,8 +43,10 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
     report = read_report(folder)
     entries, channels = report['artefacts'], report.get('in_channels', 3)
     if not entries:
-        raise UserError(f'{folder / REPORT} lists no artefacts; export some with {command("deploy")} --formats onnx openvino '
+        raise UserError(f'{folder / REPORT} lists no artifacts; export some with {command("deploy")} --formats onnx openvino '
                         'pt2')
+    if report.get('task', SEGMENTATION) != SEGMENTATION:
+        raise UserError(f'{folder / REPORT} lists artifacts of a classifier; only those of a segmentor are compared here')
     found = [Subject(name, partial(make_torch, copy.deepcopy(config).to_dict(), checkpoint, fused, dtype, size, threads))
              for name, fused, dtype in ((REFERENCE, False, 'float32'), ('PyTorch, fused, fp32', True, 'float32'),
                                         ('PyTorch, fused, bf16', True, 'bfloat16'))]
@@ -66,8 +69,9 @@ def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: t
     import torch
     from mmengine.config import Config
 
+    from ..deploy.comparison import Decision, threshold_of
     from ..deploy.fusing import fuse_for_inference
-    from ..deploy.graph import SegmentorGraph
+    from ..deploy.graph import LabelGraph, SegmentorGraph
     from ..deploy.normalization import normalization_of
     from ..engine.model_check import channels_of
     from ..engine.trained_model import build_trained
@@ -75,7 +79,8 @@ def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: t
     config = Config(settings)
     model, _ = build_trained(config, checkpoint)
     model = fuse_for_inference(model) if fused else model
-    graph = SegmentorGraph(model, normalization_of(config), dtype=getattr(torch, dtype)).eval()
+    decision = Decision(threshold_of(model), 'uint8')
+    graph = LabelGraph(SegmentorGraph(model, normalization_of(config), dtype=getattr(torch, dtype)), decision).eval()
     images = torch.from_numpy(picture(size, channels_of(config.model)))
     return lambda: torch.no_grad()(graph)(images)
 

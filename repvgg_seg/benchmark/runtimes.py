@@ -53,7 +53,7 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndar
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.ncnn.param')
         channels, height, width = x.shape[1:]
-        convert(network, (channels, height, width)).save(path, 'outputs')
+        convert(network, (channels, height, width)).save(path)
         net = load_ncnn(ncnn, path, 'fp32', threads)
     images = x.numpy()
 
@@ -62,7 +62,7 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndar
         for image in images:
             extractor = net.create_extractor()
             extractor.input('images', ncnn.Mat(image))
-            outputs.append(np.array(extractor.extract('outputs')[1]))
+            outputs.append(np.array(extractor.extract('logits')[1]))
         return np.stack(outputs)
 
     return run

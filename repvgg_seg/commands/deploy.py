@@ -17,8 +17,8 @@ def parser() -> cli.Parser:
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
                         help='each format is written in those of them that it has (default: fp32)')
     parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
-    parser.add_argument('--eval', action='store_true', help='compute the mIoU of everything on the test set, and refuse what '
-                        'loses more than 0.5; for int8 always, where there are labels')
+    parser.add_argument('--eval', action='store_true', help='compute the mIoU (top-1 accuracy of classifiers) of everything on '
+                        'the test set, and refuse what loses more than 0.5; for int8 always, where there are labels')
     parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
                         help='the one size of images that exported files take, in pixels (default: any size)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB', help='their order in the images (default: RGB)')
@@ -35,9 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ensure_writable(out.absolute().parent)
     from ..deploy.deploying import deploy
     from ..deploy.formats import ExportRequest
-    request = ExportRequest(tuple(args.formats), tuple(args.precision), args.size and tuple(args.size), args.channels,
-                            args.logits, UNDILATE[args.undilate])
-    report = deploy(config, args.checkpoint, out, args.images, request, args.calibration, args.eval)
+    request = ExportRequest(
+        formats=tuple(args.formats), precisions=tuple(args.precision), size=args.size and tuple(args.size),
+        channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate], images=args.images,
+        calibration=args.calibration, evaluate=args.eval)
+    report = deploy(config, args.checkpoint, out, request)
     for line in report.lines():
         cli.say(line)
     cli.say(f'Wrote {", ".join(sorted(path.name for path in out.iterdir()))} to {out}')

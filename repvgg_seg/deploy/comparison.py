@@ -2,7 +2,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,21 @@ def threshold_of(model: Any) -> float | None:
     head = model.decode_head
     last: Any = head[-1] if isinstance(head, nn.ModuleList) else head
     return float(last.threshold)
+
+
+class Decision(NamedTuple):
+    """How class indices follow from logits.
+
+    Args:
+        threshold: threshold of the sigmoid of a single channel, see :func:`threshold_of`; None: the largest logit decides.
+        dtype: dtype of the class indices, 'uint8' or 'int64'.
+    """
+    threshold: float | None
+    dtype: str
+
+    def labels_of(self, logits: Tensor) -> Tensor:
+        """Logits (N, C, ...) -> class indices (N, ...)."""
+        return classes_of(logits, self.threshold).to(getattr(torch, self.dtype))
 
 
 def classes_of(logits: Tensor, threshold: float | None = None) -> Tensor:

@@ -1,6 +1,7 @@
-"""mIoU of a segmentor and of its exported forms, while they are being deployed."""
+"""The metric of a model and of its exported forms, while they are being deployed."""
 import copy
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,52 +18,63 @@ from torch.utils.data import DataLoader
 
 from ..core.errors import UserError
 from ..engine.batches import by_size
-from ..engine.dataset_configs import datasets_in, test_pipeline
-from ..engine.exported import ExportedSegmentor, normalize_no_more, window_of
+from ..engine.dataset_configs import test_pipeline
+from ..engine.exported import normalize_no_more, window_of
 from ..engine.pipelines import without_normalize
 from ..runtime.predictor import Predictor
-from .sample_images import is_here
-
-
-def has_labels(config: Config) -> bool:
-    """Whether images and labels of the config's test set are on this machine."""
-    return all((dataset.get('data_prefix') or {}).get('seg_map_path') is not None
-               and is_here(dataset) and is_here(dataset, 'seg_map_path')
-               for dataset in datasets_in(config.test_dataloader.dataset))
+from .plan import DeployPlan
+from .tasks import Task
 
 
 class Evaluation:
-    """The config's labelled test set and its metric.
+    """The config's labeled test set and the metric of its task.
 
     Args:
-        config: the whole config.
+        config: the whole config, which :func:`repvgg_seg.engine.trained_model.build_trained` has read the model from.
+        task: the model's task.
+
+    Attributes:
+        images: number of images.
+        reference: the metric of the trained model in percent, as :meth:`before_and_after` found it.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, task: Task) -> None:
         init_default_scope(config.get('default_scope', 'mmseg'))
-        self.windows = window_of(config)
-        self.loader = self.raw_loader = loader_of(config)
+        self.config, self.task = copy.deepcopy(config), task
+        task.fit_evaluator(self.config)
+        self.loader = self.raw_loader = loader_of(self.config)
         if without_normalize(test_pipeline(config))[1]:
-            config = copy.deepcopy(config)
-            normalize_no_more(config)
-            self.raw_loader = loader_of(config)
-        self.evaluator = Evaluator(copy.deepcopy(config.test_evaluator))
+            normalize_no_more(self.config)
+            self.raw_loader = loader_of(self.config)
+        self.evaluator = Evaluator(copy.deepcopy(self.config.test_evaluator))
         self.evaluator.dataset_meta = self.loader.dataset.metainfo
         self.images = len(self.loader.dataset)
+        self.reference = math.nan
 
     def size(self) -> tuple[int, int]:
-        """Height and width of what a segmentor gets: a window, or the first image."""
-        return tuple(self.windows[0] or self.loader.dataset[0]['inputs'].shape[1:])
+        """Height and width of what a model gets: a window, or the first image."""
+        height, width = window_of(self.config)[0] or self.loader.dataset[0]['inputs'].shape[1:]
+        return height, width
 
-    def of_predictor(self, predictor: Predictor, name: str) -> float:
-        """mIoU in per cent of what was exported; images are cut as the config's segmentor does."""
-        return self._evaluate(ExportedSegmentor(predictor, *self.windows), self.raw_loader, name)
-
-    def of_model(self, model: BaseModel, name: str) -> float:
-        """mIoU in per cent of a segmentor.
+    def before_and_after(self, trained: BaseModel, fused: BaseModel) -> tuple[float, float]:
+        """The metric in percent of the trained and of the fused model; the first is the reference of exported files.
 
         Raises:
-            UserError: the config's metric gives none.
+            UserError: the config's evaluator does not give the metric.
+        """
+        self.reference, fused_value = (self.of_model(model, f'the {name} model')
+                                       for model, name in ((trained, 'trained'), (fused, 'fused')))
+        return self.reference, fused_value
+
+    def of_predictor(self, predictor: Predictor, name: str) -> float:
+        """The metric in percent of an exported file; images are cut as the config's model does."""
+        return self._evaluate(self.task.exported_model(predictor, self.config), self.raw_loader, name)
+
+    def of_model(self, model: BaseModel, name: str) -> float:
+        """The metric in percent of a model.
+
+        Raises:
+            UserError: the config's evaluator does not give the metric.
         """
         return self._evaluate(model, self.loader, name)
 
@@ -73,10 +85,29 @@ class Evaluation:
                 self.evaluator.process(data_samples=model.test_step(part), data_batch=part)
         with silent():
             metrics = self.evaluator.evaluate(self.images)
-        found = [value for key, value in metrics.items() if key.rpartition('/')[2] == 'mIoU']
+        metric = self.task.metric.name
+        found = [value for key, value in metrics.items() if key.rpartition('/')[2] == metric]
         if not found:
-            raise UserError(f'test_evaluator of the config gives {", ".join(metrics)}; expected mIoU among them')
+            raise UserError(f'test_evaluator of the config gives {", ".join(metrics)}; expected {metric} among them')
         return float(found[0])
+
+
+def evaluation_for(config: Config, plan: DeployPlan) -> Evaluation | None:
+    """What everything is evaluated by: if that is demanded, or int8 is asked for and there are labels.
+
+    Raises:
+        UserError: it is demanded, but what is exported takes images of another size than the test has.
+    """
+    request = plan.request
+    if not (request.evaluate or ('int8' in request.precisions and plan.task.has_labels(config))):
+        return None
+    evaluation = Evaluation(config, plan.task)
+    if request.size in (None, size := evaluation.size()):
+        return evaluation
+    if request.evaluate:
+        raise UserError(f'--eval compares with the trained model, which gets {size[0]}x{size[1]} pixels of the test set; use '
+                        f'--size {size[0]} {size[1]}, or leave it out')
+    return None  # Cut into other windows, the same network has another metric.
 
 
 def loader_of(config: Config) -> Any:

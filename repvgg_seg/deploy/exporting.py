@@ -1,196 +1,196 @@
-"""Writing a fused segmentor in the formats that other programs run, each file checked against the trained model."""
-from collections.abc import Callable, Sequence
-from functools import partial
+"""Writing a fused model in the formats that other programs run, each file checked against the trained model."""
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from torch import nn
+from mmengine.model import BaseModel
+from torch import Tensor, nn
 
-from ..core.config_types import type_name
 from ..core.errors import UserError
-from ..engine.dataset_configs import dataset_metainfo
 from ..models.repvgg import RepVGG
 from ..runtime.predictor import Predictor, Run, load_file, sha256_of
-from .comparison import as_batch, classes_of, compare, logits_of, threshold_of
+from .comparison import as_batch, compare, logits_of
 from .evaluation import Evaluation
-from .formats import FORMATS, PRECISIONS, Artefact, ExportRequest, Format
-from .graph import GraphExporter, check_dynamic, check_exportable, min_size
-from .normalization import normalization_of, normalizer
+from .formats import FORMATS, PRECISIONS, Artifact, Format
+from .plan import DeployPlan
+from .programs import Exporter, Program
 from .quantization import Quantizer, split_identities
 from .sample_images import crop_or_enlarge
+from .tasks import check_exportable
 from .undilation import undilate
 
-MIOU_LIMIT = 0.5  # Largest loss against the trained model, in per cent, where both were evaluated.
-
-Write = Callable[[str, Path], None]  # Writes logits or labels to a file.
+METRIC_LIMIT = 0.5  # Largest loss against the trained model, in percent, where both were evaluated.
 
 
-def export(trained: nn.Module, fused: nn.Module, config: Config, pictures: Sequence[np.ndarray], request: ExportRequest,
-           folder: Path, calibration: Sequence[np.ndarray] = (), evaluation: Evaluation | None = None,
-           miou: float | None = None) -> tuple[dict[str, Artefact], dict]:
-    """Write the artefacts of a segmentor and check each.
+def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
+           evaluation: Evaluation | None = None) -> tuple[dict[str, Artifact], dict]:
+    """Write the artifacts of a model and check each.
 
     Args:
-        trained: the reference, in training form.
-        fused: what is exported.
-        config: of the trained model.
-        pictures: for the check, uint8 BGR (H, W, C), not normalized, of the size that is asked for.
-        request: what to write.
-        folder: where.
-        calibration: images for int8, like ``pictures``.
-        evaluation: evaluates every artefact.
-        miou: of the trained model.
+        plan: what is written, and with which images it is checked.
+        trained: the reference, in training form, on the CPU.
+        fused: what is exported, on the CPU.
+        folder: folder to write to.
+        evaluation: evaluates every artifact.
 
     Returns:
-        The artefacts by their file names, and what their users must know of the model.
+        The artifacts by their file names, and what their users must know of the model, for ``deploy.json``.
 
     Raises:
-        UserError: the segmentor cannot be exported, the size is too small for the pyramid, or an artefact differs from the
-            trained model by more than the limits.
+        UserError: the model cannot be exported, the size is too small for it, or an artifact differs from the trained model by
+            more than the limits.
     """
-    check_exportable(fused, config.model.get('data_preprocessor') or {})
-    normalization = normalization_of(config)
-    channels = request.channels if normalization.channels == 3 else None
-    if channels is None and request.channels != 'RGB':
-        raise UserError(f'--channels is for images of 3 channels, this segmentor takes {normalization.channels}; leave it out')
-    smallest = min_size(fused, normalization.channels)
+    request, task, normalization = plan.request, plan.task, plan.normalization
+    check_exportable(task, fused)
+    if request.size is None:
+        task.check_any_size(fused, normalization.channels, plan.pictures)
+    smallest = task.min_size(fused, normalization.channels, any_size=request.size is None)
     if request.size and min(request.size) < smallest:
         raise UserError(f'--size {request.size[0]} {request.size[1]} is too small for the head\'s pyramid; expected at least '
                         f'{smallest} {smallest}')
-    pictures, calibration = ([crop_or_enlarge(picture, smallest_of(picture, smallest)) for picture in group]
-                             for group in (pictures, calibration))
+    pictures, calibration = ([crop_or_enlarge(picture, enlarged_size(picture, smallest)) for picture in group]
+                             for group in (plan.pictures, plan.calibration))
     if request.size is None:
-        check_dynamic(fused, normalization.channels)
         # A second size, which divides by nothing.
         height, width = pictures[0].shape[:2]
         pictures.append(crop_or_enlarge(pictures[0], (max(smallest, 2 * height // 3) | 1, max(smallest, width // 2) | 1)))
-    backbone = config.model.backbone
     info = dict(
-        channels=channels, in_channels=normalization.channels, min_size=smallest, mean=normalization.mean,
-        std=normalization.std, threshold=threshold_of(fused), backbone=type_name(backbone), arch=backbone.get('arch'),
-        dilation=backbone.get('dilation'), align_corners=fused.align_corners)
-    checker = Checker(trained, pictures, normalizer(config), request, {**dataset_metainfo(config), **info}, evaluation, miou)
+        task=task.name, classes=list(plan.classes), palette=list(plan.palette), channels=plan.channels,
+        in_channels=normalization.channels, min_size=smallest, mean=normalization.mean, std=normalization.std,
+        threshold=task.decision(fused).threshold, **plan.architecture, align_corners=getattr(fused, 'align_corners', None))
+    checker = Checker(plan, trained, pictures, info, evaluation)
     size = pictures[0].shape[:2]
-    exporter_of = partial(GraphExporter, normalization=normalization, channels=request.channels, size=size,
-                          dynamic=request.size is None)
-    undilated = {name: is_undilated(FORMATS[name], request, fused) for name in request.formats}
-    exporters = {rewritten: exporter_of(undilate(fused) if rewritten else fused) for rewritten in set(undilated.values())}
+    undilated = {name: is_undilated(FORMATS[name], request.undilate, fused) for name in request.formats}
+    exporters = {rewritten: Exporter(plan, undilate(fused) if rewritten else fused, size)
+                 for rewritten in set(undilated.values())}
     if 'int8' in request.precisions:
-        split = exporter_of(split_identities(undilate(fused) if request.undilate else fused))
-        quantizer = Quantizer(split, [in_order(picture, request.channels) for picture in calibration])
+        split = Exporter(plan, split_identities(undilate(fused) if request.undilate else fused), size)
+        quantizer = Quantizer(split, [plan.ordered(picture) for picture in calibration])
         info.update(calibration_images=len(calibration), layer_decibels=dict(quantizer.layers))
-    artefacts = {}
+    artifacts = {}
     for format_name in request.formats:
         entry = FORMATS[format_name]
-        for precision in (precision for precision in request.precisions if entry.write and precision in entry.precisions):
+        if entry.export is None:
+            continue
+        for precision in (each for each in request.precisions if each in entry.precisions):
             path = folder / f'model.{precision}{entry.suffix}'
             if precision == 'int8':
-                artefacts[path.name] = write_quantized(quantizer, checker, format_name, path)
+                artifact = write_quantized(quantizer, checker, format_name, path)
             else:
-                write = partial(entry.write, exporters[undilated[format_name]], precision=precision)
-                artefacts[path.name] = checker.measure(write, format_name, precision, path)
-                checker.refuse_bad(path, artefacts[path.name])
-            artefacts[path.name].undilated = undilated[format_name]
-    return artefacts, info
+                program = entry.export(exporters[undilated[format_name]], precision, folder)
+                artifact = checker.write(program, format_name, precision, path)
+                checker.refuse_bad(path, artifact)
+            artifacts[path.name] = replace(artifact, undilated=undilated[format_name])
+    return artifacts, info
 
 
-def is_undilated(entry: Format, request: ExportRequest, fused: nn.Module) -> bool:
-    """Whether a format is written without dilated convolutions; without being asked only where there are some."""
-    if request.undilate is not None:
-        return bool(request.undilate)
+def is_undilated(entry: Format, requested: bool | None, fused: BaseModel) -> bool:
+    """Whether a format is written without dilated convolutions; if that is left open, only a format that gains from it, of a
+    model that has some."""
+    if requested is not None:
+        return requested
     return entry.undilate and type(fused.backbone) is RepVGG and any(
         isinstance(module, nn.Conv2d) and module.dilation != (1, 1) for module in fused.backbone.modules())
 
 
-def write_quantized(quantizer: Quantizer, checker: 'Checker', format_name: str, path: Path) -> Artefact:
+def write_quantized(quantizer: Quantizer, checker: 'Checker', format_name: str, path: Path) -> Artifact:
     """Write in int8, with as few layers in higher precision as the limits allow: 1, 2, 4, 8 ... of those that lose most.
 
     Raises:
         UserError: the limits are exceeded with half of the layers in higher precision.
     """
-    kept = 1
+    quantize, excluded = FORMATS[format_name].quantize, 1
+    if quantize is None:
+        raise ValueError(f'{format_name} has no int8')
     while True:
-        write = partial(quantizer.write, FORMATS[format_name].quantize, kept=kept)
-        artefact = checker.measure(write, format_name, 'int8', path)
-        artefact.higher_precision = [quantizer.layers[index].name for index in quantizer.order[:kept]]
-        if not checker.excess(artefact):
-            return artefact
-        if 2 * kept > len(quantizer.layers) / 2:
-            checker.refuse_bad(path, artefact)
-        kept *= 2
+        program = quantizer.quantize(quantize, excluded, path.parent)
+        artifact = checker.write(program, format_name, 'int8', path)
+        artifact.higher_precision = [quantizer.layers[index].name for index in quantizer.order[:excluded]]
+        if not checker.excess(artifact):
+            return artifact
+        if 2 * excluded > len(quantizer.layers) / 2:
+            checker.refuse_bad(path, artifact)
+        excluded *= 2
 
 
 class Checker:
-    """Compares artefacts with the trained model.
+    """Writes artifacts and compares them with the trained model.
 
     Args:
-        trained, pictures, request, evaluation, miou: see :func:`export`.
-        normalize: what the test pipeline does to pictures before the trained model gets them.
-        info: what a :class:`Predictor` needs to know.
+        plan, trained, evaluation: see :func:`export`.
+        pictures: images for the comparison, BGR uint8 (H, W, C), not normalized.
+        info: what a :class:`Predictor` must know.
     """
 
-    def __init__(self, trained: nn.Module, pictures: Sequence[np.ndarray], normalize: Callable[[np.ndarray], np.ndarray],
-                 request: ExportRequest, info: dict, evaluation: Evaluation | None, miou: float | None) -> None:
-        self.request, self.info, self.evaluation, self.miou = request, info, evaluation, miou
-        self.expected = [logits_of(trained, as_batch(trained, normalize(picture))) for picture in pictures]
-        self.threshold = threshold_of(trained)
-        self.images = [in_order(picture, request.channels) for picture in pictures]
+    def __init__(self, plan: DeployPlan, trained: BaseModel, pictures: Sequence[np.ndarray], info: dict,
+                 evaluation: Evaluation | None) -> None:
+        self.plan, self.info, self.evaluation = plan, info, evaluation
+        self.decision = plan.task.decision(trained)
+        self.expected = [logits_of(trained, as_batch(trained, plan.normalize(picture))) for picture in pictures]
+        self.images = [plan.ordered(picture) for picture in pictures]
 
-    def measure(self, write: Write, format_name: str, precision: str, path: Path) -> Artefact:
-        """Write an artefact, load it again, and compare and evaluate it."""
-        # Logits tell more than classes, so they are looked at too where classes are written.
-        write('logits', path=path)
-        run = load_file(path, precision)
-        logits = [torch.from_numpy(run(image[None])) for image in self.images]
-        difference, changed = compare(zip(self.expected, logits), self.threshold)
-        if not self.request.logits:
-            write('labels', path=path)
+    def write(self, program: Program, format_name: str, precision: str, path: Path) -> Artifact:
+        """Write a program, load it again, and compare and evaluate it.
+
+        Logits tell more than classes, so they are compared as well if the file has classes: in a temporary file of the program.
+        """
+        request = self.plan.request
+        with TemporaryDirectory(dir=path.parent) as temporary:
+            logits_path = path if request.logits else Path(temporary, path.name)
+            program.save(logits_path)
+            run = load_file(logits_path, precision)
+            difference, changed = compare(zip(self.expected, self.outputs(run)), self.decision.threshold)
+        if not request.logits:
+            program.with_labels(self.decision).save(path)
             run = load_file(path, precision)
-            labels = [torch.from_numpy(run(image[None])).long() for image in self.images]
-            classes = [classes_of(each, self.threshold) for each in self.expected]
-            changed = float(torch.cat([(one != each).flatten() for one, each in zip(labels, classes)]).double().mean())
+            pairs = [(found, self.decision.labels_of(logits)) for found, logits in zip(self.outputs(run), self.expected)]
+            changed = float(torch.cat([(found != expected).flatten() for found, expected in pairs]).double().mean())
         parts = [path, *(weights for weights in [path.with_suffix('.bin')] if weights.is_file())]
-        return Artefact(
-            format_name, precision, self.request.size, 'logits' if self.request.logits else 'labels', difference, changed,
-            self.evaluate(run, path.name), False, [], sum(part.stat().st_size for part in parts),
-            sha256_of(path))
+        return Artifact(
+            format_name, precision, request.size, 'logits' if request.logits else 'labels', difference, changed,
+            undilated=False, higher_precision=[], bytes=sum(part.stat().st_size for part in parts), sha256=sha256_of(path),
+            **{'miou': None, self.plan.task.metric.key: self.evaluate(run, path.name)})
+
+    def outputs(self, run: Run) -> list[Tensor]:
+        """What a file gives for the images of the comparison."""
+        return [torch.from_numpy(run(image[None])) for image in self.images]
 
     def evaluate(self, run: Run, name: str) -> float | None:
-        """mIoU of an artefact in per cent; None without an evaluation."""
+        """The task's metric of an artifact in percent; None without an evaluation."""
         if self.evaluation is None:
             return None
-        labels = (lambda images: classes_of(torch.from_numpy(run(images)), self.threshold).numpy().astype(np.uint8)
-                  ) if self.request.logits else run
-        predictor = Predictor(labels, self.info, dict(size=self.request.size, output='labels'))
+
+        def labels_of_logits(images: np.ndarray) -> np.ndarray:
+            return self.decision.labels_of(torch.from_numpy(run(images))).numpy()
+
+        artifact = dict(size=self.plan.request.size, output='labels')
+        predictor = Predictor(labels_of_logits if self.plan.request.logits else run, self.info, artifact)
         return self.evaluation.of_predictor(predictor, name)
 
-    def excess(self, artefact: Artefact) -> str:
-        """By what an artefact exceeds which limit; empty where it does not."""
-        precision = PRECISIONS[artefact.precision]
+    def excess(self, artifact: Artifact) -> str:
+        """By what an artifact exceeds which limit; empty if it does not."""
+        precision, unit, metric = PRECISIONS[artifact.precision], self.plan.task.unit, self.plan.task.metric
         found = []
-        if not artefact.logit_difference <= precision.logit_limit:
-            found.append(f'logits by {artefact.logit_difference:.1e} of the largest (limit {precision.logit_limit:g})')
-        if not artefact.changed <= precision.changed_limit:
-            found.append(f'{artefact.changed:.3%} of the pixels (limit {precision.changed_limit:.1%})')
-        if artefact.miou is not None and not self.miou - artefact.miou <= MIOU_LIMIT:
-            found.append(f'mIoU {self.miou:.2f} to {artefact.miou:.2f} (limit {MIOU_LIMIT} less)')
+        if not artifact.logit_difference <= precision.logit_limit:
+            found.append(f'logits by {artifact.logit_difference:.1e} of the largest (limit {precision.logit_limit:g})')
+        if not artifact.changed <= precision.changed_limit:
+            found.append(f'{artifact.changed:.3%} of the {unit} (limit {precision.changed_limit:.1%})')
+        value = getattr(artifact, metric.key)
+        if self.evaluation is not None and not self.evaluation.reference - value <= METRIC_LIMIT:
+            found.append(f'{metric.title} {self.evaluation.reference:.2f} to {value:.2f} (limit {METRIC_LIMIT} less)')
         return ', '.join(found)
 
-    def refuse_bad(self, path: Path, artefact: Artefact) -> None:
-        """Raise UserError where an artefact exceeds a limit."""
-        if excess := self.excess(artefact):
-            kept = artefact.higher_precision
-            layers = f', with {len(kept)} layers in higher precision' if kept else ''
+    def refuse_bad(self, path: Path, artifact: Artifact) -> None:
+        """Raise UserError if an artifact exceeds a limit."""
+        if excess := self.excess(artifact):
+            names = artifact.higher_precision
+            layers = f', with {len(names)} layers in higher precision' if names else ''
             raise UserError(f'{path.name} differs from the trained model{layers}: {excess}; nothing was written')
 
 
-def in_order(picture: np.ndarray, channels: str) -> np.ndarray:
-    """A BGR picture with its channels in the order 'RGB' or 'BGR'; one of other than three channels as it is."""
-    return picture if channels == 'BGR' or picture.shape[2] != 3 else np.ascontiguousarray(picture[..., ::-1])
-
-
-def smallest_of(picture: np.ndarray, smallest: int) -> tuple[int, int]:
-    """Height and width of a picture, but not less than a segmentor takes."""
+def enlarged_size(picture: np.ndarray, smallest: int) -> tuple[int, int]:
+    """Height and width of a picture, but not less than a model takes."""
     return max(picture.shape[0], smallest), max(picture.shape[1], smallest)

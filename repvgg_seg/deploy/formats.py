@@ -1,5 +1,4 @@
-"""What a segmentor can be exported to: formats, precisions, what writes them, and what is recorded of a file."""
-import io
+"""What a model can be exported to: formats, precisions, what exports them, and what is recorded of a file."""
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Protocol
 import torch
 
 from ..core.errors import InstallationError, UserError
-from ..core.files import telling_full_disk
+from ..core.tasks import CLASSIFICATION, MODEL_KINDS, SEGMENTATION
 from ..runtime.predictor import pair
-from .graph import GraphExporter
+from .programs import Exporter, OnnxProgram, Program, TorchProgram
 from .quantization import Quantize, quantize_onnx, quantize_openvino
 
 
@@ -38,16 +37,21 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to write.
+    """What to write, and with which images it is checked.
 
     Args:
         formats: keys of ``FORMATS``, or 'pth' for the fused weights with their config.
         precisions: keys of ``PRECISIONS``. Each format is written in those that it supports.
-        size: height and width of the images that artefacts take; None for any.
+        size: height and width of the images that artifacts take; None for any.
         channels: order of the channels of these images, 'RGB' or 'BGR'.
-        logits: return logits, float32 (N, C, H, W), instead of class indices, uint8 (N, H, W).
+        logits: return logits, float32 (N, C, H, W) of a segmentor and (N, C) of a classifier, instead of class indices.
         undilate: whether RepVGG is written without dilated convolutions, see :func:`repvgg_seg.deploy.undilate`; None: for the
             formats that gain from it.
+        images: image, folder or glob pattern for the comparison; by default images of the test set, and if that is absent a
+            random image.
+        calibration: image, folder or glob pattern for int8; by default images of the training set.
+        evaluate: evaluate everything on the test set, and refuse what loses more than ``METRIC_LIMIT``. For int8 that is done
+            whenever there are labels and the size is that of the test.
 
     Raises:
         UserError: ``size`` is something other than two integers or None.
@@ -58,6 +62,14 @@ class ExportRequest:
     channels: str = 'RGB'
     logits: bool = False
     undilate: bool | None = None
+    images: str | None = None
+    calibration: str | None = None
+    evaluate: bool = False
+
+    @property
+    def exports(self) -> bool:
+        """Whether more than the fused weights is written."""
+        return set(self.formats) != {'pth'}
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -65,7 +77,7 @@ class ExportRequest:
 
 
 @dataclass
-class Artefact:
+class Artifact:
     """A written file and how it was checked."""
     format: str
     precision: str
@@ -73,46 +85,38 @@ class Artefact:
     output: str
     logit_difference: float
     changed: float
-    miou: float | None  # In per cent, of the test set; None where it was not evaluated.
+    miou: float | None  # Of a segmentor on the test set, in percent; None if it was not evaluated.
     undilated: bool
     higher_precision: list[str]  # Of an int8 file: convolutions that are not in 8 bits.
     bytes: int
     sha256: str
+    accuracy: float | None = None  # Top-1 accuracy of a classifier on the test set, in percent; None if it was not evaluated.
 
 
-def write_pt2(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
-    """Write a file for ``torch.export.load``."""
-    buffer = io.BytesIO()  # PyTorch ends the process where it finds the disk full itself.
-    torch.export.save(exporter.program(output, PRECISIONS[precision].dtype), buffer)
-    path.write_bytes(buffer.getbuffer())
+def torch_program(exporter: Exporter, precision: str, folder: Path) -> Program:
+    """Export for ``torch.export.load``."""
+    return TorchProgram(exporter.program(PRECISIONS[precision].dtype))
 
 
-def write_onnx(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
-    """Write ONNX, weights included."""
-    exporter.onnx(output).save(path)
+def onnx_program(exporter: Exporter, precision: str, folder: Path) -> Program:
+    """Export to ONNX."""
+    return OnnxProgram(exporter.onnx.model_proto)
 
 
-def write_openvino(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
-    """Write OpenVINO's ``.xml`` and ``.bin``. It rounds to 16 bits by itself; then the weights are kept in 16 bits."""
-    import openvino
-    onnx_path = path.with_name(f'{path.name}.onnx')
-    try:
-        exporter.onnx(output).save(onnx_path)
-        with telling_full_disk(path, onnx_path.stat().st_size):
-            openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=precision != 'fp32')
-    finally:
-        onnx_path.unlink(missing_ok=True)
+def openvino_program(exporter: Exporter, precision: str, folder: Path) -> Program:
+    """Export to OpenVINO; for precisions of 16 bits the weights are stored in 16 bits."""
+    return exporter.openvino(folder, half=precision != 'fp32')
 
 
-def write_ncnn(exporter: GraphExporter, output: str, precision: str, path: Path) -> None:
-    """Write ncnn's ``.param`` and ``.bin``, which are the same for all precisions."""
-    exporter.ncnn(output).save(path, output)
+def ncnn_program(exporter: Exporter, precision: str, folder: Path) -> Program:
+    """Export to ncnn, whose files are the same for all precisions."""
+    return exporter.ncnn
 
 
-class Writer(Protocol):
-    """Writes a file; see :func:`write_pt2`."""
+class Export(Protocol):
+    """Exports to a format in floating point, with a folder for temporary files; see :func:`torch_program`."""
 
-    def __call__(self, exporter: GraphExporter, output: str, precision: str, path: Path) -> None: ...
+    def __call__(self, exporter: Exporter, precision: str, folder: Path) -> Program: ...
 
 
 @dataclass(frozen=True)
@@ -120,53 +124,65 @@ class Format:
     """A file format.
 
     Args:
-        suffix: of the file.
-        precisions: that it supports.
-        write: writes it, but for int8.
-        packages: that are needed for that.
-        quantize: writes it in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
-        quantize_packages: that are needed for that too.
+        suffix: suffix of the file.
+        precisions: precisions that it supports.
+        export: exports in those of floating point; None: the format is no exported program.
+        packages: packages that are needed for that.
+        quantize: exports in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
+        quantize_packages: packages that are needed for that too.
         any_size: whether H and W of the images can be left open.
         undilate: whether it is faster without dilated convolutions.
+        tasks: tasks whose models can be written.
     """
     suffix: str
     precisions: tuple[str, ...]
-    write: Writer | None
+    export: Export | None
     packages: tuple[str, ...] = ()
     quantize: Quantize | None = None
     quantize_packages: tuple[str, ...] = ()
     any_size: bool = True
     undilate: bool = False
+    tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
 
 CANNOT_EXPORT = (2, 6)  # PyTorch, and what is older; what is between this and 2.14 has not been tried.
 
 FORMATS = {
     'pth': Format('.pth', ('fp32', ), None),
-    'onnx': Format('.onnx', ('fp32', 'int8'), write_onnx, ('onnx', 'onnxscript', 'onnxruntime'), quantize_onnx),
-    'openvino': Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), write_openvino, ('onnx', 'onnxscript', 'openvino'),
+    'onnx': Format('.onnx', ('fp32', 'int8'), onnx_program, ('onnx', 'onnxscript', 'onnxruntime'), quantize_onnx),
+    'openvino': Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), openvino_program, ('onnx', 'onnxscript', 'openvino'),
                        quantize_openvino, ('nncf', )),
-    'pt2': Format('.pt2', ('fp32', 'fp16', 'bf16'), write_pt2),
-    'ncnn': Format('.ncnn.param', ('fp32', 'bf16'), write_ncnn, ('ncnn', 'pnnx'), any_size=False, undilate=True),
+    'pt2': Format('.pt2', ('fp32', 'fp16', 'bf16'), torch_program),
+    'ncnn': Format('.ncnn.param', ('fp32', 'bf16'), ncnn_program, ('ncnn', 'pnnx'), any_size=False, undilate=True,
+                   tasks=(SEGMENTATION, )),
 }
 
 
-def check_request(request: ExportRequest) -> None:
+def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
     """Check that everything that is asked for can be written here.
+
+    Args:
+        request: what is asked for.
+        task: the model's task, see :func:`repvgg_seg.core.tasks.task_of`.
 
     Raises:
         UserError: a format, a precision or an order of channels does not exist, no format has a precision or can be rewritten,
-            a format has none of the precisions or needs a size, the CPU cannot compute in a precision, so that it could not be
-            checked, or this PyTorch cannot export.
+            a format has none of the precisions, needs a size or cannot hold the kind of model, there is no int8 to calibrate,
+            the CPU cannot compute in a precision, so that it could not be checked, or this PyTorch cannot export.
         InstallationError: a package is missing.
     """
     for name, given, known in (('formats', request.formats, FORMATS), ('precisions', request.precisions, PRECISIONS),
                                ('channels', [request.channels], ('RGB', 'BGR'))):
         if isinstance(given, str) or not given or not set(given) <= set(known):
             raise UserError(f'{name} must be among {", ".join(known)}, got {given!r}')
-    if request.undilate and set(request.formats) == {'pth'}:
+    if others := [name for name in request.formats if task not in FORMATS[name].tasks]:
+        able = [name for name, entry in FORMATS.items() if task in entry.tasks]
+        raise UserError(f'{others[0]} cannot be written of a {MODEL_KINDS[task]}; --formats {" or ".join(able)} can')
+    if request.calibration and 'int8' not in request.precisions:
+        raise UserError('--calibration is for int8 only; add --precision int8, or leave it out')
+    if request.undilate and not request.exports:
         raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
                         'besides pth')
-    if set(request.formats) == {'pth'} and (request.logits or request.channels != 'RGB'):
+    if not request.exports and (request.logits or request.channels != 'RGB'):
         raise UserError('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; '
                         '--logits and --channels need --formats besides pth')
     for precision in request.precisions:
@@ -177,7 +193,7 @@ def check_request(request: ExportRequest) -> None:
         if precision not in (native := native_precisions()):
             raise UserError(f'this CPU cannot compute in {precision}, so the file could not be checked here; use --precision '
                             f'{" or ".join(native)}, or export on a CPU that can')
-    if set(request.formats) != {'pth'} and tuple(map(int, torch.__version__.split('.')[:2])) <= CANNOT_EXPORT:
+    if request.exports and tuple(map(int, torch.__version__.split('.')[:2])) <= CANNOT_EXPORT:
         raise UserError(f'torch {torch.__version__} cannot export these models; use 2.14 or newer, with which that is tested, '
                         'or leave --formats out')
     for name in request.formats:

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.config_types import type_name
 from ..core.errors import ArgumentTypeError
+from ..core.tasks import SEGMENTATION, task_of
 from ..models.fusion import conv_with, fold_norm
 from ..models.reparam import LinearPart
 from ..models.repvgg import RepVGG
@@ -94,7 +95,7 @@ def fuse_for_inference(model: nn.Module) -> Any:
     fused: Any = copy.deepcopy(model).eval()
     if hasattr(fused.backbone, 'switch_to_deploy'):
         fuse(fused.backbone, inplace=True)
-    if hasattr(fused, 'decode_head'):
+    if task_of(fused) == SEGMENTATION:
         fuse(fused.decode_head, inplace=True)
         fused.auxiliary_head = None
     return fused
@@ -109,7 +110,7 @@ def fused_model_config(config: 'Config') -> 'Config':
     model.backbone.init_cfg = None
     if type_name(model.backbone).endswith('RepVGG'):  # Also ResidualRepVGG and ResNetRepVGG.
         model.backbone.deploy = True
-    if 'decode_head' in model:
+    if task_of(model) == SEGMENTATION:
         for head in model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]:
             if type_name(head.get('norm_cfg') or {}).endswith(BATCH_NORMS):
                 head.norm_cfg = None

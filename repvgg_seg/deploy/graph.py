@@ -1,156 +1,135 @@
-"""What is exported: a segmentor from the pixels of an image file to class indices, as one graph."""
-import copy
+"""What is exported: a network from the pixels of an image file to logits, as one graph."""
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
-from torch.onnx import ONNXProgram
+from torch.export import ExportedProgram
 
 from ..core.errors import UserError
-from .comparison import classes_of, threshold_of
-from .ncnn_program import NcnnProgram, convert
+from .comparison import Decision
 from .normalization import Normalization
 
 if TYPE_CHECKING:
+    from mmengine.model import BaseModel
     from mmseg.models import EncoderDecoder
 
 OPSET = 18
 PROBE = 256  # Height and width of an image that shows how a segmentor computes.
 
 
-class SegmentorGraph(nn.Module):
-    """A fused segmentor with its normalization before it, and resizing and argmax after it.
+class Graph(nn.Module):
+    """A fused model with its normalization before it.
 
     Args:
-        segmentor: a fused ``EncoderDecoder`` of MMSegmentation in float32; its backbone and head become part of this module.
+        model: a fused model in float32, whose parts become parts of this module.
         normalization: what comes before the backbone.
         channels: order of the channels of the images that will be given, 'RGB' or 'BGR'.
-        output: 'labels' or 'logits'.
-        dtype: of backbone and head. Normalization, resizing and argmax stay in float32.
+        dtype: of backbone, neck and head. Everything else stays in float32.
     """
 
     mean: Tensor
     std: Tensor
+    head: Any
 
-    def __init__(self, segmentor: 'EncoderDecoder', normalization: Normalization, channels: str = 'RGB', output: str = 'labels',
+    def __init__(self, model: 'BaseModel', normalization: Normalization, channels: str = 'RGB',
                  dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.flips = normalization.channels == 3 and (channels == 'RGB') != normalization.to_rgb
         for name, values in (('mean', normalization.mean or (0, )), ('std', normalization.std or (1, ))):
             self.register_buffer(name, torch.tensor(values).float().view(-1, 1, 1))
-        self.backbone, self.neck = segmentor.backbone, segmentor.neck if segmentor.with_neck else nn.Identity()
-        self.head = segmentor.decode_head
+        self.backbone, self.neck = model.backbone, model.neck if model.with_neck else nn.Identity()
+        self.head = self.head_of(model)
         for part in (self.backbone, self.neck, self.head):
             part.to(dtype)
-        self.align_corners, self.output, self.dtype = segmentor.align_corners, output, dtype
-        self.threshold = threshold_of(segmentor)
+        self.dtype = dtype
+
+    def head_of(self, model: Any) -> nn.Module:
+        """The part of a model that gives logits."""
+        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
+        """Compute logits.
 
         Args:
             images: uint8 (N, H, W, channels).
 
         Returns:
-            Class indices, uint8 (N, H, W), or logits, float32 (N, C, H, W).
+            Logits, float32 (N, C, H, W) of a segmentor and (N, C) of a classifier.
         """
-        logits = self.logits(images.permute(0, 3, 1, 2).float())
-        return logits if self.output == 'logits' else classes_of(logits, self.threshold).to(torch.uint8)
+        return self.logits(images.permute(0, 3, 1, 2).float())
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Pixels, float32 (N, channels, H, W) from 0 to 255 -> logits, float32 (N, C, H, W)."""
+        """Pixels, float32 (N, channels, H, W) from 0 to 255 -> logits, as :meth:`forward`."""
         x = pixels.flip(1) if self.flips else pixels
         x = ((x - self.mean) / self.std).to(self.dtype)
-        logits = self.head(self.neck(self.backbone(x))).float()
-        return F.interpolate(logits, size=pixels.shape[2:], mode='bilinear', align_corners=self.align_corners)
+        return self.head(self.neck(self.backbone(x))).float()
 
 
-class GraphExporter:
-    """Programs of a segmentor for uint8 images (N, H, W, channels) with any N; each is made once.
+class SegmentorGraph(Graph):
+    """A fused ``EncoderDecoder`` of MMSegmentation, with resizing of the logits to the size of the image."""
+
+    def __init__(self, model: 'EncoderDecoder', normalization: Normalization, channels: str = 'RGB',
+                 dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(model, normalization, channels, dtype)
+        self.align_corners = model.align_corners
+
+    def head_of(self, model: Any) -> nn.Module:
+        """The decode head."""
+        return model.decode_head
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """See :meth:`Graph.logits`."""
+        return F.interpolate(super().logits(pixels), size=pixels.shape[2:], mode='bilinear', align_corners=self.align_corners)
+
+
+class ClassifierGraph(Graph):
+    """A fused ``ImageClassifier`` of MMPretrain."""
+
+    def head_of(self, model: Any) -> nn.Module:
+        """The classifier's head."""
+        return model.head
+
+
+class LabelGraph(nn.Module):
+    """A graph followed by the decision, in PyTorch.
 
     Args:
-        segmentor, normalization, channels: see :class:`SegmentorGraph`; the segmentor is copied.
-        size: H and W of the example that is traced, and of all images unless ``dynamic``.
-        dynamic: leave H and W open.
+        graph: gives logits (N, C, ...).
+        decision: how class indices follow from them.
     """
 
-    def __init__(self, segmentor: 'EncoderDecoder', normalization: Normalization, channels: str, size: tuple[int, int],
-                 dynamic: bool) -> None:
-        self.segmentor, self.normalization, self.channels = segmentor, normalization, channels
-        self.size, self.dynamic = size, dynamic
-        self.programs: dict[tuple[str, torch.dtype], ExportedProgram] = {}
-        self.onnx_programs: dict[str, ONNXProgram] = {}
-        self.ncnn_programs: dict[bool, NcnnProgram] = {}
+    def __init__(self, graph: nn.Module, decision: Decision) -> None:
+        super().__init__()
+        self.graph, self.decision = graph, decision
 
-    def graph(self, output: str, dtype: torch.dtype = torch.float32) -> SegmentorGraph:
-        """As PyTorch's module."""
-        return SegmentorGraph(copy.deepcopy(self.segmentor), self.normalization, self.channels, output, dtype).eval()
-
-    def program(self, output: str, dtype: torch.dtype = torch.float32) -> ExportedProgram:
-        """As PyTorch's exported program.
-
-        Raises:
-            UserError: any H and W are asked for, but the segmentor computes with those of the example as constants.
-        """
-        if (output, dtype) not in self.programs:
-            graph = self.graph(output, dtype)
-            # A batch of 1 would be taken for a constant.
-            example = torch.zeros(2, *self.size, self.normalization.channels, dtype=torch.uint8)
-            shape = dict.fromkeys(range(3) if self.dynamic else [0], Dim.DYNAMIC)
-            with torch.no_grad(), open_sizes():
-                self.programs[output, dtype] = torch.export.export(graph, (example, ), dynamic_shapes=(shape, ))
-                if self.dynamic:
-                    check_open(self.programs[output, dtype], example, self.segmentor)
-        return self.programs[output, dtype]
-
-    def onnx(self, output: str) -> ONNXProgram:
-        """As ONNX, in float32."""
-        if output not in self.onnx_programs:
-            program = torch.onnx.export(self.program(output), dynamo=True, opset_version=OPSET, verbose=False,
-                                        input_names=['images'], output_names=[output])
-            self.onnx_programs[output] = cast(ONNXProgram, program)
-        return self.onnx_programs[output]
-
-    def ncnn(self, output: str) -> NcnnProgram:
-        """For ncnn, in float32, which gives logits, labels being their argmax; one image of the example's size at a time."""
-        graph = self.graph(output)
-        scores = output == 'labels' and graph.threshold is not None
-        if scores not in self.ncnn_programs:
-            self.ncnn_programs[scores] = convert(FloatPixels(graph, scores), (self.normalization.channels, *self.size))
-        return self.ncnn_programs[scores]
+    def forward(self, images: Tensor) -> Tensor:
+        """Images, uint8 (N, H, W, channels) -> class indices (N, ...)."""
+        return self.decision.labels_of(self.graph(images))
 
 
 class FloatPixels(nn.Module):
-    """A segmentor for what ncnn makes of an image, and without argmax, which ncnn does not have.
+    """A graph for ncnn, which takes pixels as float32 (N, channels, H, W)."""
 
-    Args:
-        graph: of which normalization, network and resizing are used.
-        scores: give, of the logits of one channel, the threshold and the sigmoid, whose argmax is the class.
-    """
-
-    def __init__(self, graph: SegmentorGraph, scores: bool) -> None:
+    def __init__(self, graph: Graph) -> None:
         super().__init__()
-        self.graph, self.scores = graph, scores
+        self.graph = graph
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """See :meth:`SegmentorGraph.logits`."""
-        logits = self.graph.logits(pixels)
-        if not self.scores or self.graph.threshold is None:
-            return logits
-        probability = logits.sigmoid()
-        return torch.cat([probability * 0 + self.graph.threshold, probability], 1)
+        """See :meth:`Graph.logits`."""
+        return self.graph.logits(pixels)
 
 
 @contextmanager
-def open_sizes() -> Iterator[None]:
-    """Have every module call MMSegmentation's ``resize`` with ``warning=False``: looking whether to warn of sizes makes them
-    constants of what is traced."""
+def resize_without_warning() -> Iterator[None]:
+    """Have every module call MMSegmentation's ``resize`` with ``warning=False``.
+
+    Where it compares sizes to decide whether to warn, these become constants of what is traced.
+    """
     from mmseg.models.utils import resize
     silent = partial(resize, warning=False)
     modules = [getattr(module, '__dict__', {}) for module in list(sys.modules.values())]
@@ -164,8 +143,19 @@ def open_sizes() -> Iterator[None]:
             names[name] = resize
 
 
-def check_open(program: ExportedProgram, example: Tensor, segmentor: 'EncoderDecoder') -> None:
+def fixed_size_error(name: str, reason: object) -> UserError:
+    """The error about a part of a model that takes the size of the traced image for a constant."""
+    return UserError(f'{name} computes with the size of the image as a constant ({reason}), so it can be exported for one size '
+                     'only; give --size H W')
+
+
+def check_open(program: ExportedProgram, example: Tensor, name: str) -> None:
     """Check that a program takes images of another size than the example's, (N, H, W, C).
+
+    Args:
+        program: what was exported.
+        example: what it was traced with.
+        name: what to call the head in the message.
 
     Raises:
         UserError: it does not.
@@ -173,22 +163,8 @@ def check_open(program: ExportedProgram, example: Tensor, segmentor: 'EncoderDec
     height, width = example.shape[1:3]
     try:
         program.module()(example.new_zeros(2, 2 * height, 2 * width, example.shape[3]))
-    except AssertionError as error:  # What is asserted of sizes stands in front of the program.
-        raise UserError(f'{type(segmentor.decode_head).__name__} computes with the size of the image as a constant ({error}), '
-                        'so it can be exported for one size only; give --size H W') from None
-
-
-def check_exportable(segmentor: 'EncoderDecoder', preprocessor: Mapping) -> None:
-    """Check that :class:`SegmentorGraph` computes what a segmentor and its preprocessor do.
-
-    Raises:
-        UserError: it does not: another kind of segmentor, or images that are padded.
-    """
-    if type(segmentor).__name__ != 'EncoderDecoder':
-        raise UserError(f'only an EncoderDecoder can be exported, got {type(segmentor).__name__}; --formats pth can be written')
-    if preprocessor.get('test_cfg'):
-        raise UserError(f'images that the preprocessor pads cannot be exported, got test_cfg={dict(preprocessor["test_cfg"])}; '
-                        'remove data_preprocessor.test_cfg')
+    except AssertionError as error:  # The program asserts its sizes before it computes.
+        raise fixed_size_error(name, error) from None
 
 
 @torch.no_grad()
@@ -198,7 +174,7 @@ def check_dynamic(segmentor: 'EncoderDecoder', channels: int) -> None:
     Raises:
         UserError: it has an ``nn.AdaptiveAvgPool2d`` to several cells, of which an exporter keeps the windows that it sees.
     """
-    used = []
+    used: list[Any] = []
     hooks = [module.register_forward_pre_hook(lambda module, inputs: used.append(module.output_size))
              for module in segmentor.decode_head.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     segmentor.decode_head(segmentor.extract_feat(torch.zeros(1, channels, PROBE, PROBE)))
@@ -211,12 +187,18 @@ def check_dynamic(segmentor: 'EncoderDecoder', channels: int) -> None:
 
 
 @torch.no_grad()
+def stride_of(model: 'BaseModel', channels: int) -> int:
+    """Pixels of an image, with some number of channels, for each pixel of the last map of a backbone on the CPU."""
+    return PROBE // model.backbone(torch.zeros(1, channels, PROBE, PROBE))[-1].shape[-1]
+
+
+@torch.no_grad()
 def min_size(segmentor: 'EncoderDecoder', channels: int) -> int:
     """Smallest height and width, in pixels, at which every cell of the head's finest pyramid level has a place of its own.
 
     Args:
-        segmentor: on the CPU.
-        channels: of its images.
+        segmentor: a segmentor on the CPU.
+        channels: number of channels of its images.
     """
     stride = PROBE // segmentor.extract_feat(torch.zeros(1, channels, PROBE, PROBE))[-1].shape[-1]
     cells = max(getattr(segmentor.decode_head, 'pool_scales', (1, )))

@@ -1,4 +1,4 @@
-"""What is computed of the pixels of an image before a segmentor's network sees them."""
+"""What is computed of the pixels of an image before a model's network sees them."""
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ..core.config_types import type_name
 from ..core.errors import UserError
 from ..datasets.loading import image_pipeline
 from ..engine.dataset_configs import test_pipeline
-from ..engine.model_check import channels_of
+from ..engine.model_check import channels_of, preprocessor_of
 from ..engine.pipelines import without_normalize
 
 
@@ -21,7 +21,7 @@ class Normalization:
     Args:
         channels: number of channels of the images.
         mean, std: on the scale 0 to 255, a value for each channel in the network's order, or one for all; None for none.
-        to_rgb: whether the network takes RGB, rather than BGR as MMSegmentation reads images.
+        to_rgb: whether the network takes RGB, rather than BGR, in which images are read.
     """
     channels: int = 3
     mean: tuple[float, ...] | None = None
@@ -35,10 +35,9 @@ def normalization_of(config: Config) -> Normalization:
     Raises:
         UserError: there are several.
     """
-    preprocessor = config.model.get('data_preprocessor') or {}
-    channels = channels_of(config.model)
-    # MMSegmentation changes the order of three channels only.
-    flips = channels == 3 and bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
+    preprocessor, channels = preprocessor_of(config), channels_of(config.model)
+    # MMSegmentation (first two keys) and MMPretrain change the order of three channels only.
+    flips = channels == 3 and any(preprocessor.get(key) for key in ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'))
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
     steps = without_normalize(test_pipeline(config))[1]
     if len(steps) + (mean is not None) > 1:

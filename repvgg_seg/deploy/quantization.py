@@ -1,7 +1,7 @@
-"""Post-training quantisation of a segmentor's convolutions to 8 bits.
+"""Post-training quantization of a model's convolutions to 8 bits.
 
-Two things are kept out of it, because they lose most (``docs/deployment.md`` has the measurements): the diagonal of the fused
-kernels, and the first convolution, whose input has three channels. More layers follow where that is not enough.
+Two things stay in higher precision, because they lose most (``docs/deployment.md`` has the measurements): the diagonal of the
+fused kernels, and the first convolution, whose input has three channels. More layers follow if that is not enough.
 """
 import copy
 import math
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -17,9 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..core.files import telling_full_disk
 from ..models.blocks import RepVGGBlock
-from .graph import GraphExporter
+from .programs import Exporter, OnnxProgram, OpenVinoProgram, Program
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -30,7 +30,7 @@ MEASURED_IMAGES = 8  # Of the calibration images, for the error of single layers
 
 
 class SplitIdentity(nn.Module):
-    """A fused 3x3 convolution, apart from the weights d with which a channel meets itself: conv(x) + d * x.
+    """A fused 3x3 convolution, separated from the weights d with which a channel meets itself: conv(x) + d * x.
 
     A RepVGG block's identity branch adds about 1 to these weights, and the others are far smaller. Rounded together to 8 bits
     a channel, the others keep a few steps only. The sum is exact before rounding.
@@ -142,64 +142,62 @@ def layer_errors(model: nn.Module, images: Sequence[np.ndarray]) -> list[Layer]:
 
 
 class Quantize(Protocol):
-    """Writes a file in 8 bits; see :func:`quantize_openvino`."""
+    """Quantizes an ONNX file; see :func:`quantize_openvino`."""
 
-    def __call__(self, source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence['onnx_ir.Node']) -> None: ...
+    def __call__(self, source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> Program: ...
 
 
 class Quantizer:
-    """Writes a segmentor in 8 bits.
+    """Quantizes a model to 8 bits.
 
     Args:
-        exporter: of the segmentor with its identities split.
-        images: for calibration, as the exported graph takes them, uint8 (H, W, 3).
+        exporter: exporter of the model with its identities split.
+        images: images for calibration, as the exported graph takes them, uint8 (H, W, channels).
     """
 
-    def __init__(self, exporter: GraphExporter, images: Sequence[np.ndarray]) -> None:
+    def __init__(self, exporter: Exporter, images: Sequence[np.ndarray]) -> None:
         self.exporter, self.images = exporter, images
 
     @cached_property
     def layers(self) -> list[Layer]:
         """All convolutions, in order."""
-        return layer_errors(self.exporter.graph('logits'), self.images[:MEASURED_IMAGES])
+        return layer_errors(self.exporter.graph(), self.images[:MEASURED_IMAGES])
 
     @cached_property
     def order(self) -> list[int]:
         """Indices of the layers: the first, then from the one that loses most to the one that loses least."""
         return [0, *sorted(range(1, len(self.layers)), key=lambda index: self.layers[index].decibels)]
 
-    def write(self, quantize: Quantize, output: str, path: Path, kept: int) -> None:
-        """Write a file.
+    def quantize(self, quantize: Quantize, excluded: int, folder: Path) -> Program:
+        """Calibrate and quantize.
 
         Args:
             quantize: :func:`quantize_openvino` or :func:`quantize_onnx`.
-            output: 'labels' or 'logits'.
-            path: file to write.
-            kept: how many layers, in ``order``, are left as they are.
+            excluded: number of layers, the first ones in ``order``, that stay in higher precision.
+            folder: folder for a temporary file.
+
+        Returns:
+            The network in 8 bits, which gives logits.
         """
-        program = self.exporter.onnx(output)
+        program = self.exporter.onnx
         convolutions = [node for node in program.model.graph if node.op_type == 'Conv']
         if len(convolutions) != len(self.layers):
             raise RuntimeError(f'the exported graph has {len(convolutions)} convolutions, the model {len(self.layers)}')
-        source = path.with_name(f'{path.name}.onnx')
-        try:
-            program.save(source)
-            quantize(source, path, self.images, [convolutions[index] for index in self.order[:kept]])
-        finally:
-            source.unlink(missing_ok=True)
+        with TemporaryDirectory(dir=folder) as temporary:
+            program.save(source := Path(temporary, 'source.onnx'))
+            return quantize(source, self.images, [convolutions[index] for index in self.order[:excluded]])
 
 
-def quantize_openvino(source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence['onnx_ir.Node']) -> None:
-    """Quantise by NNCF, with its bias correction.
+def quantize_openvino(source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> OpenVinoProgram:
+    """Quantize by NNCF, with its bias correction.
 
     Args:
         source: ONNX file.
-        target: ``.xml`` file to write; the ``.bin`` file comes beside it.
-        images: for calibration, uint8 (H, W, 3).
-        kept: convolutions of the ONNX file that are not quantised.
+        images: images for calibration, uint8 (H, W, channels).
+        excluded: convolutions of the ONNX file that are not quantized.
 
     Raises:
-        RuntimeError: one of them cannot be found in what is quantised.
+        RuntimeError: one of them cannot be found in what is quantized.
     """
     import nncf
     import openvino
@@ -210,13 +208,12 @@ def quantize_openvino(source: Path, target: Path, images: Sequence[np.ndarray], 
     folding.run_passes(model)
     operations = {operation.get_type_name() for operation in model.get_ops()}
     # All of them must be found, or NNCF raises a RuntimeError.
-    ignored = nncf.IgnoredScope(names=[openvino_convolution(model, node).get_friendly_name() for node in kept],
+    ignored = nncf.IgnoredScope(names=[openvino_convolution(model, node).get_friendly_name() for node in excluded],
                                 types=sorted(operations & {'MatMul', 'Add', 'Multiply'}))
     nncf.set_log_level('ERROR')
     quantized = nncf.quantize(model, nncf.Dataset(images, lambda image: image[None]), subset_size=len(images),
                               preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
-    with telling_full_disk(target, source.stat().st_size):
-        openvino.save_model(quantized, target)
+    return OpenVinoProgram(quantized, half=True)
 
 
 def openvino_convolution(model: 'openvino.Model', node: 'onnx_ir.Node') -> 'openvino.Node':
@@ -237,12 +234,12 @@ def openvino_convolution(model: 'openvino.Model', node: 'onnx_ir.Node') -> 'open
     return found[0]
 
 
-def quantize_onnx(source: Path, target: Path, images: Sequence[np.ndarray], kept: Sequence['onnx_ir.Node']) -> None:
-    """Quantise by ONNX Runtime, to the form with QuantizeLinear and DequantizeLinear around every convolution.
+def quantize_onnx(source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> OnnxProgram:
+    """Quantize by ONNX Runtime, to the form with QuantizeLinear and DequantizeLinear around every convolution.
 
     Args:
-        source, images, kept: see :func:`quantize_openvino`.
-        target: ONNX file to write.
+        source: ONNX file, which is changed.
+        images, excluded: see :func:`quantize_openvino`.
 
     Raises:
         RuntimeError: see :func:`quantize_openvino`.
@@ -260,8 +257,10 @@ def quantize_onnx(source: Path, target: Path, images: Sequence[np.ndarray], kept
 
     quant_pre_process(source, source, skip_symbolic_shape=True)
     convolutions = {node.name for node in onnx.load(source, load_external_data=False).graph.node if node.op_type == 'Conv'}
-    names = [str(node.name) for node in kept]
+    names = [str(node.name) for node in excluded]
     if missing := [name for name in names if name not in convolutions]:  # ONNX Runtime does not look.
         raise RuntimeError(f'ONNX Runtime has no convolution {", ".join(missing)} any more, which would be in 8 bits')
+    target = source.with_suffix('.int8.onnx')
     quantize_static(source, target, Images(), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,
                     activation_type=QuantType.QUInt8, op_types_to_quantize=['Conv'], nodes_to_exclude=names)
+    return OnnxProgram(onnx.load(target))

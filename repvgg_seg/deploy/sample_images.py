@@ -53,15 +53,16 @@ def check_images(config: Config, images: str | None, channels: int = 3,
     return read(config, spread(sources, CHECKED_IMAGES), normalized), True
 
 
-def calibration_images(config: Config, images: str | None) -> list[np.ndarray]:
+def calibration_images(config: Config, images: str | None, count: int = CALIBRATION_IMAGES) -> list[np.ndarray]:
     """Real images like those that the model will see, of which it has seen none for the check.
 
     Args:
         config: the whole config.
         images: image, folder or glob pattern; by default the training set.
+        count: largest number of images.
 
     Returns:
-        At most ``CALIBRATION_IMAGES``, as :func:`check_images` returns them, not normalized.
+        At most ``count`` images, as :func:`check_images` returns them, not normalized.
 
     Raises:
         UserError: there are none.
@@ -71,7 +72,7 @@ def calibration_images(config: Config, images: str | None) -> list[np.ndarray]:
     if not sources:
         raise UserError('int8 is calibrated on real images, but the training set is not on this machine; give some tens of '
                         'images of the kind with --calibration FOLDER')
-    return read(config, spread(sources, CALIBRATION_IMAGES), normalized=False)
+    return read(config, spread(sources, count), normalized=False)
 
 
 def files(config: Config, images: str) -> list[Source]:

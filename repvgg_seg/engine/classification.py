@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
@@ -19,7 +19,9 @@ from ..datasets.files import warn_of_unused
 from ..datasets.wrappers import files_of_dataset, leaves
 from .classes import check_same_classes, trained_classes
 from .evaluating import TEST_REPORT, evaluate
+from .exported import ExportedClassifier, check_classes_of_export, classes_of_exported, exported_config, is_exported
 from .hardware import fit_to_hardware
+from .model_check import preprocessor_of
 from .pipelines import set_size
 from .seeded_data import unwrapped
 from .trained_model import resolve
@@ -51,7 +53,7 @@ def fill_in_num_classes(config: Config) -> None:
     """Fill in an open ``model.head.num_classes`` (None), and tell it to those who need it."""
     if config.model.head.get('num_classes') is None:
         config.model.head.num_classes = len(DATASETS.build(config.train_dataloader.dataset).metainfo['classes'])
-    spread_num_classes(config)
+    spread_num_classes(config, config.model.head.num_classes)
 
 
 def test_classifier(config: Config, checkpoint: str, size: int | None = None,
@@ -60,7 +62,7 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
 
     Args:
         config: the whole config, ``work_dir`` included, where ``test.json`` is left.
-        checkpoint: training checkpoint, or the folder of a fused model.
+        checkpoint: training checkpoint, the folder of a fused model, or an exported file.
         size: side of the square images, in pixels; that of the config by default.
         out: CSV file for the prediction of every image.
 
@@ -71,8 +73,15 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
         UserError: the checkpoint, the classes or the data set do not fit.
     """
     fit_to_hardware(config)
-    weights = resolve(config, checkpoint)
-    spread_num_classes(config)
+    weights: str | None = None
+    if is_exported(checkpoint):
+        if config.get('launcher', 'none') != 'none':
+            raise UserError('an exported file is tested by one process; leave --launcher out')
+        config.model = ConfigDict(exported_config(config, checkpoint))
+        spread_num_classes(config, len(classes_of_exported(checkpoint)))
+    else:
+        weights = resolve(config, checkpoint)
+        spread_num_classes(config, config.model.head.num_classes)
     if size is not None:
         set_size(config.test_dataloader.dataset.pipeline, size)
     if out:
@@ -81,20 +90,23 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
     inputs = [*files_of(checkpoint), *files_of_config(config)]
 
     def check(model: BaseModel, dataset: BaseDataset, meta: Mapping) -> None:
-        check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set', dataset.metainfo['classes'])
-        check_classes(model, dataset)
+        if isinstance(model, ExportedClassifier):
+            check_classes_of_export(model, dataset.metainfo['classes'])
+            if out and model.predictor.artifact['output'] != 'logits':
+                raise UserError(f'{checkpoint} gives classes without the scores that --out writes; export it with --logits, or '
+                                'leave --out out')
+        else:
+            check_same_classes(f'checkpoint {weights}', trained_classes(meta), 'the test set', dataset.metainfo['classes'])
+            check_classes(model, dataset)
         check_outputs(outputs, chain(inputs, files_of_dataset(dataset)))
 
     return evaluate(config, weights, check, checkpoint=str(checkpoint), size=size)
 
 
-def spread_num_classes(config: Config) -> None:
-    """Tell the head's number of classes to those who need it: label mixing, and the metric, which has no top 5 of 3."""
-    num_classes = config.model.head.num_classes
-    # MMPretrain's own configs have it at the top.
-    preprocessor = config.model.get('data_preprocessor') or config.get('data_preprocessor')
-    if preprocessor:
-        preprocessor.num_classes = num_classes
+def spread_num_classes(config: Config, num_classes: int) -> None:
+    """Tell the number of classes to those who need it: label mixing, and the metric, which has no top 5 of 3."""
+    if preprocessor := preprocessor_of(config):
+        preprocessor['num_classes'] = num_classes
     for key in ('val_evaluator', 'test_evaluator'):
         evaluator = config.get(key) or []
         for metric in evaluator if isinstance(evaluator, list) else [evaluator]:

@@ -1,7 +1,8 @@
-"""Testing and predicting with what ``repvgg-seg deploy`` exported, through the same data sets and metrics."""
+"""Testing and predicting with what ``repvgg-seg deploy`` exported, through the same datasets and metrics."""
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from ..core.errors import CheckpointError, UserError
 from ..core.reading import trusted
+from ..core.tasks import CLASSIFICATION, MODEL_KINDS, SEGMENTATION, task_of
 from ..registry import MODELS
 from ..runtime.predictor import BACKENDS, PROGRAM, REPORT, Predictor, load
+from ..runtime.report import read_report
 from .classes import check_same_classes
 from .dataset_configs import datasets_in
 from .pipelines import without_normalize
@@ -36,6 +39,16 @@ def load_exported(checkpoint: str) -> Predictor:
     return load(checkpoint, verify=not trusted())
 
 
+def classes_of_exported(checkpoint: str) -> list[str]:
+    """Names of the classes of an exported file that was given as a checkpoint.
+
+    Raises:
+        UserError: the ``deploy.json`` of its folder is absent or broken.
+    """
+    path = Path(checkpoint)
+    return read_report(path if path.is_dir() else path.parent).get('classes') or []
+
+
 def refuse_program(path: Path) -> None:
     """Refuse a ``.pt2`` file, which can run any code, unless checkpoints are trusted.
 
@@ -54,11 +67,14 @@ def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] |
 
 
 def exported_config(config: Config, checkpoint: str) -> dict:
-    """The model config of an :class:`ExportedSegmentor` that cuts images as the config's segmentor does.
+    """The model config of an exported file, which takes the place of the config's model.
 
-    The config's test pipelines lose their ``Normalize`` steps, which are part of what was exported.
+    An exported segmentor cuts images as the config's segmentor does. The config's test pipelines lose their ``Normalize``
+    steps, which are part of what was exported.
     """
     normalize_no_more(config)
+    if task_of(config.model) == CLASSIFICATION:
+        return dict(type='repvgg_seg.ExportedClassifier', source=checkpoint)
     window, stride = window_of(config)
     return dict(type='repvgg_seg.ExportedSegmentor', source=checkpoint, window=window, stride=stride)
 
@@ -69,21 +85,53 @@ def normalize_no_more(config: Config) -> None:
         dataset.pipeline = without_normalize(dataset.pipeline)[0]
 
 
-@MODELS.register_module()
-class ExportedSegmentor(BaseModel):
-    """An exported file in the place of a segmentor, for testing.
+class ExportedModel(BaseModel):
+    """An exported file in the place of a model, for testing.
 
     Args:
         source: the file or folder, or what :func:`repvgg_seg.runtime.predictor.load` made of it.
+
+    Raises:
+        UserError: the file was exported from a model for another task.
+    """
+
+    task: str
+
+    def __init__(self, source: str | Predictor) -> None:
+        super().__init__()
+        self.predictor = source if isinstance(source, Predictor) else load_exported(source)
+        if self.predictor.task != self.task:
+            raise UserError(f'{source} is an exported {MODEL_KINDS[self.predictor.task]}, the config is for a '
+                            f'{MODEL_KINDS[self.task]}; give the config that it was trained with')
+
+    def pixels_of(self, image: Tensor) -> np.ndarray:
+        """A BGR image (C, H, W) of a test pipeline -> (H, W, C) with its channels in the order that the file takes."""
+        pixels = image.permute(1, 2, 0).numpy()
+        return pixels[..., ::-1] if self.predictor.channels == 'RGB' else pixels
+
+    def test_step(self, data: dict) -> list:
+        """Predict a batch of a data loader; normalization is part of what was exported."""
+        return self(data['inputs'], data['data_samples'])
+
+    val_step = test_step
+
+
+@MODELS.register_module()
+class ExportedSegmentor(ExportedModel):
+    """An exported file in the place of a segmentor, for testing.
+
+    Args:
+        source: see :class:`ExportedModel`.
         window: height and width to which larger images are cut; None for whole images.
         stride: by which the windows move.
     """
 
+    task = SEGMENTATION
+
     def __init__(self, source: str | Predictor, window: tuple[int, int] | None = None,
                  stride: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.predictor = source if isinstance(source, Predictor) else load_exported(source)
-        if self.predictor.artefact['output'] != 'labels':
+        super().__init__(source)
+        if self.predictor.artifact['output'] != 'labels':
             raise UserError(f'{source} was exported with --logits; export it without to test or predict with it here')
         self.window = window
         self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window and stride else (0, 0)
@@ -96,33 +144,50 @@ class ExportedSegmentor(BaseModel):
 
         Args:
             inputs: uint8 BGR (C, H, W) each, as the test pipeline packs them.
-            data_samples: of MMSegmentation, one for each image.
+            data_samples: samples of MMSegmentation, one for each image.
             mode: 'predict'; there is nothing to train.
 
         Returns:
             The samples with ``pred_sem_seg``, class indices (1, H, W) at the size of the original image.
         """
         for image, sample in zip(inputs, data_samples):
-            pixels = image.permute(1, 2, 0).numpy()
-            if self.predictor.channels == 'RGB':
-                pixels = pixels[..., ::-1]
-            labels = torch.from_numpy(self.predictor(pixels, self.window, self.overlap))[None, None]
+            labels = torch.from_numpy(self.predictor(self.pixels_of(image), self.window, self.overlap))[None, None]
             if labels.shape[2:] != torch.Size(sample.ori_shape):
                 labels = F.interpolate(labels, size=sample.ori_shape, mode='nearest-exact')
             sample.pred_sem_seg = PixelData(data=labels[0].long())
         return data_samples
 
-    def test_step(self, data: dict) -> list:
-        """Segment a batch of a data loader; normalisation is part of what was exported."""
-        return self(data['inputs'], data['data_samples'])
 
-    val_step = test_step
+@MODELS.register_module()
+class ExportedClassifier(ExportedModel):
+    """An exported file in the place of a classifier, for testing; see :class:`ExportedModel`."""
+
+    task = CLASSIFICATION
+
+    def forward(self, inputs: Tensor | list[Tensor], data_samples: list, mode: str = 'predict') -> list:
+        """Classify images.
+
+        Args:
+            inputs: uint8 BGR (C, H, W) each, as the test pipeline packs them.
+            data_samples: samples of MMPretrain, one for each image.
+            mode: 'predict'; there is nothing to train.
+
+        Returns:
+            The samples with ``pred_label`` and, if the file gives logits, ``pred_score``, their softmax (C,).
+        """
+        for image, sample in zip(inputs, data_samples):
+            output = torch.from_numpy(self.predictor(self.pixels_of(image)))
+            if self.predictor.artifact['output'] == 'logits':
+                sample.set_pred_score(output.softmax(0))
+                output = output.argmax(0)
+            sample.set_pred_label(output)
+        return data_samples
 
 
-def check_classes_of_export(model: ExportedSegmentor, classes: Sequence[str]) -> None:
-    """Compare the classes of an exported segmentor with those of a data set.
+def check_classes_of_export(model: ExportedModel, classes: Sequence[str]) -> None:
+    """Compare the classes of an exported model with those of a dataset.
 
     Raises:
         UserError: they differ.
     """
-    check_same_classes('the exported segmentor', model.predictor.classes, 'the test set', classes)
+    check_same_classes(f'the exported {MODEL_KINDS[model.task]}', model.predictor.classes, 'the test set', classes)

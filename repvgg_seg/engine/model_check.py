@@ -1,12 +1,13 @@
 """What is wrong with the config of a segmentor, before it is built."""
 import os
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence, Sized
 
 from mmengine.config import Config
 
 from ..core.config_types import type_name
 from ..core.errors import UserError
 from ..core.labels import check_class_count
+from ..core.tasks import SEGMENTATION, task_of
 
 CHANNELS = 3  # Of images, where the backbone's config does not say.
 
@@ -30,7 +31,7 @@ def check_model(config: Config) -> None:
             if isinstance(classes := head.get('num_classes'), int):
                 check_class_count(classes, f'{type_name(head)} (model.{place})')
                 check_class_weights(head, place, head.get('out_channels') or classes)
-    preprocessor = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+    preprocessor = preprocessor_of(config)
     if type_name(preprocessor) == 'SegDataPreProcessor':
         check_normalization(preprocessor, channels_of(model))
 
@@ -46,12 +47,17 @@ def check_pretrained(model: Mapping) -> None:
         return
     if 'pretrained' in backbone:
         place, path, remedy = 'model.backbone.pretrained', backbone['pretrained'], 'leave model.backbone.pretrained out'
-    elif 'decode_head' in model and model.get('pretrained') is not None:  # MMPretrain's classifiers load it by themselves.
+    elif task_of(model) == SEGMENTATION and model.get('pretrained') is not None:  # MMPretrain's classifiers load it by themselves.
         place, path, remedy = 'model.pretrained', model['pretrained'], 'set model.pretrained=None'
     else:
         return
     raise UserError(f'{place} is {path!r}, but RepVGG takes its weights from init_cfg; set '
                     f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint=PATH), and {remedy}")
+
+
+def preprocessor_of(config: Config) -> MutableMapping:
+    """The settings of the data preprocessor, which is that of the model, or stands beside it as in MMPretrain's configs."""
+    return config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
 
 
 def channels_of(model: Mapping) -> int:

@@ -9,11 +9,12 @@ from torch import nn
 from ..core.command_names import command
 from ..core.errors import CheckpointError
 from ..core.reading import read_checkpoint, trusted
+from ..core.tasks import MODEL_KINDS, task_of
 from ..models.pretrained import load_model
 from ..models.weights import state_dict_of
 from ..runtime.predictor import check_hash
 from ..runtime.report import REPORT, read_report
-from .model_check import check_model
+from .model_check import check_model, preprocessor_of
 from .plain_config import check_words, read_plain_config
 from .safe_loading import load_safely
 
@@ -43,9 +44,8 @@ def resolve(config: Config, checkpoint: str) -> str:
         fused = read_plain_config(folder / FUSED_CONFIG).get('model')
         if not isinstance(fused, dict):
             raise CheckpointError(f'{folder / FUSED_CONFIG} has no model; write the folder again with {command("deploy")}')
-        if ('head' in fused) != ('head' in config.model):
-            kinds = {True: 'classifier', False: 'segmentor'}
-            found, expected = (kinds['head' in each] for each in (fused, config.model))
+        found, expected = (MODEL_KINDS[task_of(each)] for each in (fused, config.model))
+        if found != expected:
             raise CheckpointError(f'folder {folder} holds a fused {found}, the config is for a {expected}; give the config '
                                   'that it was trained with')
         if not trusted():
@@ -87,6 +87,8 @@ def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:
     init_default_scope(config.get('default_scope', 'mmseg'))
     weights = resolve(config, checkpoint)
     check_model(config)
+    if preprocessor := preprocessor_of(config):
+        config.model.data_preprocessor = preprocessor  # As MMEngine's runner does it.
     load_safely()
     model = revert_sync_batchnorm(MODELS.build(config.model))
     return model.eval(), load_model(model, weights)

@@ -1,4 +1,4 @@
-"""Running an exported segmentor with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn); no OpenMMLab package.
+"""Running an exported model with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn); no OpenMMLab package.
 
 >>> from repvgg_seg.deploy.runtime import load            # doctest: +SKIP
 >>> predictor = load('exported')                          # a folder that repvgg-seg deploy wrote, or one file in it
@@ -20,6 +20,7 @@ import numpy as np
 from ..core.command_names import command
 from ..core.errors import InstallationError, UserError, some
 from ..core.labels import check_class_count
+from ..core.tasks import CLASSIFICATION, SEGMENTATION
 from .report import OPENVINO_PRECISION, REPORT, read_report
 
 PROGRAM = '.pt2'
@@ -32,29 +33,32 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 class Predictor:
-    """A loaded artefact.
+    """A loaded artifact.
 
     Args:
-        run: images uint8 (N, H, W, in_channels) -> label maps uint8 (N, H, W), or logits float32 (N, C, H, W).
+        run: images uint8 (N, H, W, in_channels) -> class indices, of a segmentor uint8 (N, H, W) and of a classifier int64
+            (N,); or logits, float32 (N, C, H, W) and (N, C).
         info: the folder's ``deploy.json``.
-        artefact: the entry of the file in it.
+        artifact: the entry of the file in it.
 
     Attributes:
+        task: 'segmentation' or 'classification'.
         classes: names of the classes, by index.
-        palette: RGB color of each class.
+        palette: RGB color of each class; empty for a classifier.
         channels: 'RGB' or 'BGR', the order of the channels that images must have; None for other than three channels.
         in_channels: how many channels images must have.
         size: height and width of the images, or None for any size.
     """
 
-    def __init__(self, run: Run, info: dict, artefact: dict) -> None:
-        self.run, self.artefact = run, artefact
-        self.classes, self.palette = tuple(info['classes']), info['palette']
-        if artefact.get('output') != 'logits':
+    def __init__(self, run: Run, info: dict, artifact: dict) -> None:
+        self.run, self.artifact = run, artifact
+        self.task = info.get('task', SEGMENTATION)  # Earlier versions wrote segmentors only.
+        self.classes, self.palette = tuple(info['classes']), info.get('palette') or []
+        if self.task == SEGMENTATION and artifact.get('output') != 'logits':
             check_class_count(len(self.classes), 'the exported segmentor')
         self.channels = info['channels']
         self.in_channels = info.get('in_channels', 3)
-        self.size = tuple(artefact['size']) if artefact['size'] else None
+        self.size = tuple(artifact['size']) if artifact['size'] else None
         self.min_size = info['min_size']
 
     @overload
@@ -67,22 +71,29 @@ class Predictor:
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
                  overlap: int | tuple[int, int] | None = None, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
-        """Segment an image, or some.
+        """Segment or classify an image, or some.
 
         Args:
             images: uint8 (H, W, in_channels), or a list of such, of any sizes.
-            tile: height and width of the windows to which larger images are cut; by default an artefact of a fixed size cuts
-                to that, one of any size does not cut.
-            overlap: of neighbouring windows, in pixels, or one for each axis; by default 64, but at most half a window. Each
-                pixel is taken from the window in which it is further inside.
-            batch_size: windows of an image that are computed at once.
+            tile: height and width of the windows to which larger images are cut for a segmentor; by default an artifact of a
+                fixed size cuts to that, one of any size does not cut.
+            overlap: overlap of neighboring windows, in pixels, or one for each axis; by default 64, but at most half a window.
+                Each pixel is taken from the window in which it is further inside.
+            batch_size: number of windows of an image that are computed at once.
 
         Returns:
-            uint8 (H, W) of class indices; of an artefact with logits, float32 (C, H, W). A list where a list was given.
+            Class indices: of a segmentor uint8 (H, W); of a classifier int64 (), an array without axes, which is an index like
+            an ``int``. Of an artifact with logits float32 (C, H, W), or (C,). A list if a list was given.
 
         Raises:
-            UserError: an image or a tile does not have the form or size that the artefact takes.
+            UserError: an image or a tile does not have the form or size that the artifact takes, or a classifier is asked to
+                cut images.
         """
+        if self.task == CLASSIFICATION:
+            if tile is not None or overlap is not None or batch_size != 1:
+                raise UserError('tile, overlap and batch_size are for segmentors; a classifier takes whole images, so leave '
+                                'them out')
+            return self._classify(images) if isinstance(images, np.ndarray) else [self._classify(image) for image in images]
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise UserError(f'batch_size must be 1 or more, got {batch_size}')
         if tile is not None:
@@ -95,6 +106,13 @@ class Predictor:
         if isinstance(images, np.ndarray):
             return self._segment(images, tile, shared, batch_size)
         return [self._segment(image, tile, shared, batch_size) for image in images]
+
+    def _classify(self, image: np.ndarray) -> np.ndarray:
+        self._check(image, None)
+        if self.size and image.shape[:2] != self.size:
+            raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artifact takes '
+                            f'{self.size[0]}x{self.size[1]} only; resize the image, or export without --size')
+        return np.asarray(self.run(np.stack([image]))[0])
 
     def _segment(self, image: np.ndarray, tile: tuple[int, int] | None, overlap: tuple[int, int],
                  batch_size: int) -> np.ndarray:
@@ -122,11 +140,11 @@ class Predictor:
         if tile is not None and min(tile) < self.min_size:
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
         if self.size and tile is not None and tile != self.size:
-            raise UserError(f'this artefact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
+            raise UserError(f'this artifact takes windows of {self.size[0]}x{self.size[1]} only, got tile={tile}; export '
                             'without --size for other sizes')
         smallest = self.size or (self.min_size, self.min_size)
         if image.shape[0] < smallest[0] or image.shape[1] < smallest[1]:
-            raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artefact takes '
+            raise UserError(f'the image has {image.shape[0]}x{image.shape[1]} pixels, this artifact takes '
                             f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
 
 
@@ -151,7 +169,7 @@ class Window(NamedTuple):
 
 
 def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
-    """Cover an axis of ``size`` pixels with windows of equal ``length``, neighbours cut in the middle of what they share.
+    """Cover an axis of ``size`` pixels with windows of equal ``length``, neighbors cut in the middle of what they share.
 
     Raises:
         UserError: the overlap leaves nothing to move by.
@@ -189,22 +207,22 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
     source = Path(source)
     folder = source if source.is_dir() else source.parent
     info = read_report(folder)
-    artefacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).is_file()}
-    wanted = [name for name in artefacts if source.is_dir() or name == source.name]
+    artifacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).is_file()}
+    wanted = [name for name in artifacts if source.is_dir() or name == source.name]
     if not wanted:
-        raise UserError(f'{source} is no artefact to run; of those in {REPORT} there are {some(artefacts) or "none"}. Export '
+        raise UserError(f'{source} is no artifact to run; of those in {REPORT} there are {some(artifacts) or "none"}. Export '
                         f'one with {command("deploy")} --formats onnx, openvino, pt2 or ncnn')
     if source.is_dir() and all(name.endswith(PROGRAM) for name in wanted):
         raise UserError(f'{folder} holds {some(wanted)} only, which is a program and can run any code; if you exported it '
                         f'yourself, load it by its name: {folder / wanted[0]}')
     # The first whose backend is here; what is nearest to the trained model comes first.
     wanted = [name for name in wanted if not source.is_dir() or not name.endswith(PROGRAM)]
-    wanted.sort(key=lambda name: (artefacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
+    wanted.sort(key=lambda name: (artifacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
     able = [name for name in wanted if importlib.util.find_spec(BACKENDS[Path(name).suffix][0]) is not None]
     name = (able or wanted)[0]
     if verify:
-        check_hash(folder / name, artefacts[name].get('sha256'))
-    return Predictor(load_file(folder / name, artefacts[name]['precision'], threads), info, artefacts[name])
+        check_hash(folder / name, artifacts[name].get('sha256'))
+    return Predictor(load_file(folder / name, artifacts[name]['precision'], threads), info, artifacts[name])
 
 
 def sha256_of(path: Path) -> str:
@@ -243,8 +261,7 @@ def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
         threads: CPU threads; by default the backend decides.
 
     Returns:
-        A function of images uint8 (N, H, W, 3) to what was exported: label maps uint8 (N, H, W), or logits float32
-        (N, C, H, W).
+        A function of images uint8 (N, H, W, channels) to what was exported, see :class:`Predictor`.
 
     Raises:
         UserError: the backend cannot read the file.

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from ..core.command_names import command
 from ..core.errors import UserError
+from ..core.tasks import MODEL_KINDS, SEGMENTATION
 
 REPORT = 'deploy.json'
-# Precision of an artefact, in OpenVINO's words; in int8 of what is not quantised. A CPU without bf16 takes f32 for it.
+# Precision of an artifact, in OpenVINO's words; in int8 of what is not quantized. A CPU without bf16 takes f32 for it.
 OPENVINO_PRECISION = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
 SUFFIXES = ('.xml', '.onnx', '.pt2', '.param')
 
@@ -63,7 +64,10 @@ def _problem_of_model(info: Mapping) -> str | None:
     classes, palette = info.get('classes'), info.get('palette')
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         return f'classes is {_kind(classes)}, not a list of names'
-    if not isinstance(palette, list) or len(palette) != len(classes) or not all(map(_is_color, palette)):
+    if (task := info.get('task', SEGMENTATION)) not in tuple(MODEL_KINDS):
+        return f'task is {task!r}, neither {" nor ".join(MODEL_KINDS)}'
+    has_colors = isinstance(palette, list) and len(palette) == len(classes) and all(map(_is_color, palette))
+    if task == SEGMENTATION and not has_colors:
         return f'palette is not a list of {len(classes)} colors, [red, green, blue] each from 0 to 255'
     count = info.get('in_channels', 3)
     if not _is_positive(count):

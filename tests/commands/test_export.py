@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,10 @@ from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import formats as artefacts_module
 from repvgg_seg.deploy import replacing
 from repvgg_seg.deploy.comparison import as_batch, logits_of
-from repvgg_seg.deploy.formats import FORMATS, PRECISIONS
+from repvgg_seg.deploy.exporting import export
+from repvgg_seg.deploy.formats import FORMATS, PRECISIONS, ExportRequest
+from repvgg_seg.deploy.fusing import fuse_for_inference
+from repvgg_seg.deploy.plan import DeployPlan
 from repvgg_seg.runtime.predictor import load, sha256_of, windows
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
@@ -229,11 +233,21 @@ def test_adaptive_pooling_needs_a_size(run_tool, config, tmp_path):
     assert run_tool('deploy', *arguments, '--size', '48', '64').code == 0
 
 
-def test_a_classifier_is_fused_only(run_tool, classifier_config, classifier_checkpoint, tmp_path):
-    result = run_tool('deploy', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx')
-    assert_error_line(result, (
-        'error: a classifier can be fused only, its backbone is exported with the segmentor that it becomes part of; leave '
-        '--formats out'))
+def test_the_config_is_read_once(config, random_segmentor, tmp_path):
+    loaded = Config.fromfile(config)
+    plan = DeployPlan.of(loaded, ExportRequest(('pt2', ), size=(48, 64)))
+    loaded._cfg_dict.clear()
+    artifacts, info = export(plan, random_segmentor, fuse_for_inference(random_segmentor), tmp_path)
+    assert list(artifacts) == ['model.fp32.pt2'] and os.listdir(tmp_path) == ['model.fp32.pt2']
+    assert (info['dilation'], len(info['classes']), info['task']) == ('full', 12, 'segmentation')
+    with pytest.raises(FrozenInstanceError):
+        plan.classes = []
+
+
+@pytest.mark.parametrize('module', ['comparison', 'exporting', 'formats', 'graph', 'ncnn_program', 'programs', 'quantization',
+                                    'undilation'])
+def test_what_follows_the_plan_knows_no_config(module):
+    assert not re.search(r'\bconfig\b\s*[.:,)=\[]', (Path(artefacts_module.__file__).parent / f'{module}.py').read_text())
 
 
 def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, random_checkpoint, tmp_path, monkeypatch):

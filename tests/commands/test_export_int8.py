@@ -116,11 +116,6 @@ def test_nncf_is_needed_for_int8_only(run_tool, config, checkpoint, tmp_path, mo
                       "error: openvino needs nncf; run: pip install 'repvgg_seg[export]'")
 
 
-def test_eval_is_for_segmentors(run_tool, classifier_config, classifier_checkpoint, tmp_path):
-    result = run_tool('deploy', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--eval')
-    assert_error_line(result, 'error: --eval is for segmentors; test a classifier with tools/classify_test.py')
-
-
 def test_benchmark_of_the_forms(run_tool, config, checkpoint, exported, tmp_path):
     out = tmp_path / 'out.json'
     arguments = ['artefacts', config, checkpoint, exported, '--rounds', '2', '--warm-up', '1', '--threads', '1', '--out', out]

@@ -1,5 +1,6 @@
 """Segmentors of other images than three channels in RGB, and of two classes in one channel, in every exported form."""
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from PIL import Image
 
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.datasets.loading import image_pipeline
-from repvgg_seg.deploy.comparison import compare, logits_of
+from repvgg_seg.deploy.comparison import Decision, compare, logits_of
+from repvgg_seg.deploy.formats import ExportRequest
 from repvgg_seg.deploy.fusing import fuse_for_inference
-from repvgg_seg.deploy.graph import GraphExporter, SegmentorGraph
+from repvgg_seg.deploy.graph import LabelGraph, SegmentorGraph
 from repvgg_seg.deploy.normalization import normalization_of
+from repvgg_seg.deploy.plan import DeployPlan
+from repvgg_seg.deploy.programs import Exporter
 from repvgg_seg.deploy.quantization import Quantizer, quantize_onnx, split_identities
 from repvgg_seg.engine.dataset_configs import test_pipeline as pipeline_of
 from repvgg_seg.engine.exported import exported_config
@@ -46,6 +50,7 @@ KINDS = {  # Number of channels, what is changed in the model, and the steps of 
                             'std=[50., 60., 70.], to_rgb=False)'),
     'one_mean_for_all': (3, 'data_preprocessor=dict(mean=[100.], std=[50.])', "dict(type='LoadImageFromFile')"),
 }
+REQUEST = ExportRequest(('pt2', ), size=(48, 64))
 MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
 FORMATS = {'onnx': 'model.fp32.onnx', 'openvino': 'model.fp32.xml', 'pt2': 'model.fp32.pt2', 'ncnn': 'model.fp32.ncnn.param'}
 PACKAGES = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino', 'onnxscript'), 'pt2': (), 'ncnn': ('ncnn', 'pnnx')}
@@ -91,16 +96,16 @@ def trained_labels(config: Path, checkpoint: Path, images: list[Path]) -> np.nda
     """Class indices by a model in PyTorch."""
     loaded = Config.fromfile(config)
     model, _ = build_trained(loaded, str(checkpoint))
-    pipeline = Compose(image_pipeline(pipeline_of(loaded)))
-    return np.stack([segment(model, pipeline, path)[0] for path in images])
+    load_image, *others = Compose(image_pipeline(pipeline_of(loaded))).transforms
+    return np.stack([segment(model, load_image, Compose(others), path)[0] for path in images])
 
 
 def exported_labels(config: Path, file: Path, images: list[Path]) -> np.ndarray:
     """Class indices by an exported file, which gets the images through the config's pipeline."""
     loaded = Config.fromfile(config)
     model = MODELS.build({**exported_config(loaded, str(file)), 'source': load(file)})
-    pipeline = Compose(image_pipeline(pipeline_of(loaded)))
-    return np.stack([segment(model, pipeline, path)[0] for path in images])
+    load_image, *others = Compose(image_pipeline(pipeline_of(loaded))).transforms
+    return np.stack([segment(model, load_image, Compose(others), path)[0] for path in images])
 
 
 @pytest.mark.parametrize(('kind', 'channels'), [(kind, 'RGB') for kind in KINDS] + [('normalize', 'BGR'), ('alpha', 'BGR')])
@@ -110,7 +115,8 @@ def test_what_is_exported_gives_the_answers_of_the_training_form(config, tmp_pat
     expected = trained_labels(changed, checkpoint, images)
     assert len(np.unique(expected)) > 3, 'answers of one class show nothing'
     loaded = Config.fromfile(changed)
-    graph = SegmentorGraph(build_trained(loaded, str(checkpoint))[0], normalization_of(loaded), channels).eval()
+    logits = SegmentorGraph(build_trained(loaded, str(checkpoint))[0], normalization_of(loaded), channels)
+    graph = LabelGraph(logits, Decision(None, 'uint8')).eval()
     pixels = np.stack([np.array(Image.open(path)).reshape(48, 64, -1) for path in images])  # RGB, as Pillow reads them.
     order = {1: [0], 3: [0, 1, 2] if channels == 'RGB' else [2, 1, 0], 4: [2, 1, 0, 3]}[KINDS[kind][0]]
     with torch.no_grad():
@@ -147,11 +153,13 @@ def test_int8(config, tmp_path, kind):
     changed = write_config(kind, config, tmp_path)
     loaded, channels = Config.fromfile(changed), KINDS[kind][0]
     fused = fuse_for_inference(build_trained(loaded, str(write_weights(changed)))[0])
-    exporter = GraphExporter(split_identities(fused), normalization_of(loaded), 'RGB', (48, 64), dynamic=False)
+    write_images(tmp_path / 'images', channels)
+    plan = DeployPlan.of(loaded, replace(REQUEST, images=str(tmp_path / 'images')))
+    exporter = Exporter(plan, split_identities(fused), (48, 64))
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 64, channels), np.uint8)
-    Quantizer(exporter, images).write(quantize_onnx, 'logits', tmp_path / 'model.int8.onnx', kept=1)
+    Quantizer(exporter, images).quantize(quantize_onnx, 1, tmp_path).save(tmp_path / 'model.int8.onnx')
     found = torch.from_numpy(load_file(tmp_path / 'model.int8.onnx', 'int8')(images))
-    difference, changed_pixels = compare([(exporter.graph('logits')(torch.from_numpy(images)).detach(), found)])
+    difference, changed_pixels = compare([(exporter.graph()(torch.from_numpy(images)).detach(), found)])
     assert 0 < difference < 0.5 and changed_pixels < 0.2
 
 
@@ -163,9 +171,9 @@ def test_models_that_recompute(config, with_cp):
     loaded.model.backbone.with_cp = with_cp
     init_default_scope('mmseg')
     fused = fuse_for_inference(randomize(MODELS.build(loaded.model)).eval())
-    exporter = GraphExporter(fused, normalization_of(loaded), 'RGB', (48, 64), dynamic=False)
+    exporter = Exporter(DeployPlan.of(loaded, REQUEST), fused, (48, 64))
     images = torch.randint(256, (2, 48, 64, 3), dtype=torch.uint8)
-    torch.testing.assert_close(exporter.program('logits').module()(images), exporter.graph('logits')(images))
+    torch.testing.assert_close(exporter.program().module()(images), exporter.graph()(images))
 
 
 def test_an_order_of_other_than_three_channels(run_tool, config, tmp_path):
@@ -211,7 +219,7 @@ def test_one_channel_for_two_classes(run_tool, tmp_path):
     assert set(info['artefacts']) == {FORMATS[name] for name in formats}
     for name in info['artefacts']:
         assert (exported_labels(config, tmp_path / 'out' / name, images) == expected).mean() > 0.999, name
-    graph = SegmentorGraph(build_trained(loaded, str(checkpoint))[0], normalization_of(loaded), output='logits').eval()
+    graph = SegmentorGraph(build_trained(loaded, str(checkpoint))[0], normalization_of(loaded)).eval()
     with torch.no_grad():
         logits = graph(torch.from_numpy(np.stack([np.array(Image.open(path)) for path in images]))).numpy()
     assert logits.shape == (2, 1, 48, 64)

@@ -92,7 +92,7 @@ def test_bgr_logits_and_dilation_left_in(run_tool, config, random_checkpoint, ra
     image = picture(*SIZE)
     expected = logits_of(random_segmentor, as_batch(random_segmentor, image))[0]
     assert_relatively_close(torch.from_numpy(predictor(image)), expected, 1e-4)
-    assert not predictor.artefact['undilated']
+    assert not predictor.artifact['undilated']
     assert sorted(dilations_in((tmp_path / 'out/model.fp32.ncnn.param').read_text())) == [1] * 4 + [2] * 5 + [4]
 
 
@@ -106,7 +106,7 @@ def test_other_formats_on_demand(run_tool, config, random_checkpoint, random_seg
     assert dilations and all(pair == [1, 1] for pair in dilations)
     for name in ('model.fp32.onnx', 'model.fp32.pt2'):
         predictor = load(tmp_path / 'out' / name)
-        assert predictor.artefact['undilated']
+        assert predictor.artifact['undilated']
         for size in ((48, 64), (65, 97)):
             np.testing.assert_array_equal(predictor(picture(*size)), expected_labels(random_segmentor, picture(*size)))
 

@@ -23,7 +23,7 @@ def test_pipelines_that_resize(config, random_checkpoint, streets, tmp_path, kin
     loaded = Config.fromfile(config)
     if kind == 'exported':
         skip_without('onnx', 'onnxscript', 'onnxruntime')
-        deploy(copy.deepcopy(loaded), str(random_checkpoint), tmp_path / 'exported', request=ExportRequest(formats=('onnx', )))
+        deploy(copy.deepcopy(loaded), str(random_checkpoint), tmp_path / 'exported', ExportRequest(formats=('onnx', )))
     model = str(random_checkpoint if kind == 'trained' else tmp_path / 'exported')
     image = min((streets / 'leftImg8bit/val/toytown').iterdir())
     for name, steps in STEPS.items():

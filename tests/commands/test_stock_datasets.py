@@ -67,8 +67,8 @@ def test_all_commands(trained, tmp_path):
         tested, predicted = (np.array(Image.open(tmp_path / folder / f'{image.stem}.png'))
                              for folder in ('labels', 'predicted'))
         assert predicted.shape == stock.SIZE and (tested == predicted).mean() > 0.99
-    request = ExportRequest(('pth', 'pt2'), size=stock.SIZE, logits=True)
-    report = deploy(copy.deepcopy(config), str(checkpoint), tmp_path / 'deployed', request=request, evaluate=True)
+    request = ExportRequest(('pth', 'pt2'), size=stock.SIZE, logits=True, evaluate=True)
+    report = deploy(copy.deepcopy(config), str(checkpoint), tmp_path / 'deployed', request)
     assert report.real_images and report.changed < 1e-3
     for miou in (report.miou_before, report.miou_after, report.artefacts['model.fp32.pt2'].miou):
         assert miou == pytest.approx(metrics['mIoU'], abs=0.05)

@@ -2,7 +2,7 @@
 from dataclasses import replace
 
 from repvgg_seg.deploy.deploying import DeployReport
-from repvgg_seg.deploy.formats import Artefact
+from repvgg_seg.deploy.formats import Artifact
 
 PLAIN = DeployReport('pixels', 3, False, 2.5e-7, 0.0001, 0, None, None, 9_000_000, 8_500_000, 36_000_000, None, 12.34, 6.17,
                      (1.9, 2.0, 2.1), 3, (360, 480), 'cpu', {}, [])
@@ -23,9 +23,9 @@ def test_lines_of_a_fused_model():
 
 
 def test_lines_of_exported_files():
-    artefact = Artefact('onnx', 'int8', None, 'labels', 0.02, 0.003, 60.12, False, ['stem', 'head'], 9_100_000, '')
-    other = replace(artefact, miou=None, higher_precision=[])
-    report = replace(PLAIN, artefacts={'model.int8.onnx': artefact, 'model.onnx': other}, steps_left_out=['Resize', 'Pad'])
+    artifact = Artifact('onnx', 'int8', None, 'labels', 0.02, 0.003, 60.12, False, ['stem', 'head'], 9_100_000, '')
+    other = replace(artifact, miou=None, higher_precision=[])
+    report = replace(PLAIN, artefacts={'model.int8.onnx': artifact, 'model.onnx': other}, steps_left_out=['Resize', 'Pad'])
     first, second, steps, speed = report.lines()[3:]
     assert first == ('model.int8.onnx    logits differ by 2.0e-02, 0.3000% of the pixels change class; 9.1 MB; mIoU 60.12; '
                      'in higher precision: stem, head')

@@ -15,26 +15,32 @@ from torch.onnx import ONNXProgram
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy.formats import FORMATS
 from repvgg_seg.deploy.ncnn_program import NcnnProgram
+from repvgg_seg.deploy.programs import OpenVinoProgram
 from repvgg_seg.deploy.replacing import replacement
 
 ROOM = 200_000  # Bytes; every file below needs more.
 
 
 class OneConvolution:
-    """Stands in for a ``GraphExporter``."""
+    """Stands in for an ``Exporter``."""
+
+    ncnn = NcnnProgram('layers', bytes(2 * ROOM))
 
     @cached_property
     def converted(self) -> ExportedProgram:
         return torch.export.export(nn.Conv2d(100, 100, 3).eval(), (torch.zeros(1, 100, 8, 8), ))
 
-    def program(self, output: str, dtype: torch.dtype) -> ExportedProgram:
+    def program(self, dtype: torch.dtype) -> ExportedProgram:
         return self.converted
 
-    def onnx(self, output: str) -> ONNXProgram:
+    @cached_property
+    def onnx(self) -> ONNXProgram:
         return torch.onnx.export(self.converted, dynamo=True, verbose=False)
 
-    def ncnn(self, output: str) -> NcnnProgram:
-        return NcnnProgram('layers', bytes(2 * ROOM))
+    def openvino(self, folder: Path, half: bool) -> OpenVinoProgram:
+        import openvino
+        self.onnx.save(folder.parent.parent / 'source.onnx')  # Not on the disk that is full.
+        return OpenVinoProgram(openvino.convert_model(folder.parent.parent / 'source.onnx'), half)
 
 
 def message(out: Path) -> str:
@@ -44,14 +50,15 @@ def message(out: Path) -> str:
 
 @pytest.mark.situation('Tracebacks', 'the disk fills while deploy.py writes', before='a traceback, or the process was aborted',
                        now='one line; the older folder stays, nothing else is left')
-@pytest.mark.parametrize('name', [name for name in FORMATS if FORMATS[name].write])
+@pytest.mark.parametrize('name', [name for name in FORMATS if FORMATS[name].export])
 def test_every_format(small_disk, name):
     skip_without(*FORMATS[name].packages)
     (small_disk / 'out').mkdir()
     (small_disk / 'out/deploy.json').write_text('older')
     (small_disk / 'other').write_bytes(bytes(shutil.disk_usage(small_disk).free - ROOM))
     with pytest.raises(UserError) as raised, replacement(small_disk / 'out') as folder:
-        FORMATS[name].write(OneConvolution(), 'labels', 'fp32', folder / f'model.fp32{FORMATS[name].suffix}')
+        program = FORMATS[name].export(OneConvolution(), 'fp32', folder)
+        program.save(folder / f'model.fp32{FORMATS[name].suffix}')
     assert str(raised.value) == message(small_disk / 'out')
     assert sorted(os.listdir(small_disk)) == ['other', 'out'] and (small_disk / 'out/deploy.json').read_text() == 'older'
 

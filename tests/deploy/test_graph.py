@@ -8,7 +8,7 @@ import torch
 from mmseg.models.decode_heads import psp_head
 from mmseg.models.utils import resize
 
-from repvgg_seg.deploy.graph import open_sizes
+from repvgg_seg.deploy.graph import resize_without_warning
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def enlarge(function) -> torch.Tensor:
     return function(torch.arange(12.).view(1, 1, 3, 4), size=(6, 6), mode='bilinear', align_corners=True)
 
 
-def test_no_module_looks_whether_to_warn_while_sizes_are_open(own_head):
+def test_no_module_looks_whether_to_warn_while_a_model_is_traced(own_head):
     with pytest.warns(UserWarning, match='more aligned'):
         expected = enlarge(psp_head.resize)
-    with pytest.raises(ZeroDivisionError), open_sizes():
+    with pytest.raises(ZeroDivisionError), resize_without_warning():
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             for function in (psp_head.resize, own_head.enlarge):

@@ -13,8 +13,9 @@ from helpers import TINY_ARCH, TINY_SE_ARCH, assert_relatively_close, randomize
 from torch import nn
 
 from repvgg_seg.core.errors import UserError
+from repvgg_seg.core.tasks import SEGMENTATION
 from repvgg_seg.deploy.exporting import Checker, write_quantized
-from repvgg_seg.deploy.formats import Artefact
+from repvgg_seg.deploy.formats import Artifact
 from repvgg_seg.deploy.fusing import fuse
 from repvgg_seg.deploy.quantization import (
     Layer,
@@ -27,6 +28,7 @@ from repvgg_seg.deploy.quantization import (
     round_weight,
     split_identities,
 )
+from repvgg_seg.deploy.tasks import TASKS
 from repvgg_seg.models import RepVGG
 
 
@@ -148,28 +150,27 @@ def export(original, tmp_path) -> Export:
     return original._replace(path=Path(shutil.copy(original.path, tmp_path)))
 
 
-@pytest.mark.parametrize('kept', [[], [0, 2], [1, 3]], ids=str)
-def test_exactly_what_is_to_be_kept_stays_out_of_8_bits_in_openvino(export, tmp_path, kept):
+@pytest.mark.parametrize('excluded', [[], [0, 2], [1, 3]], ids=str)
+def test_exactly_what_is_excluded_stays_out_of_8_bits_in_openvino(export, tmp_path, excluded):
     import openvino
-    quantize_openvino(export.path, tmp_path / 'int8.xml', pictures(4), [export.convolutions[index] for index in kept])
+    program = quantize_openvino(export.path, pictures(4), [export.convolutions[index] for index in excluded])
+    program.save(tmp_path / 'int8.xml')
     model = openvino.Core().read_model(tmp_path / 'int8.xml')
     convolutions = [operation for operation in model.get_ordered_ops() if 'Convolution' in operation.get_type_name()]
     assert len(convolutions) == 4
     # What is in 8 bits reads a FakeQuantize.
     plain = [index for index, operation in enumerate(convolutions)
              if operation.input_value(0).get_node().get_type_name() != 'FakeQuantize']
-    assert plain == kept
+    assert plain == excluded
 
 
-@pytest.mark.parametrize('kept', [[], [0, 2], [1, 3]], ids=str)
-def test_exactly_what_is_to_be_kept_stays_out_of_8_bits_in_onnx_runtime(export, tmp_path, kept):
-    import onnx
-    quantize_onnx(export.path, tmp_path / 'int8.onnx', pictures(4), [export.convolutions[index] for index in kept])
-    graph = onnx.load(tmp_path / 'int8.onnx').graph
+@pytest.mark.parametrize('excluded', [[], [0, 2], [1, 3]], ids=str)
+def test_exactly_what_is_excluded_stays_out_of_8_bits_in_onnx_runtime(export, excluded):
+    graph = quantize_onnx(export.path, pictures(4), [export.convolutions[index] for index in excluded]).model.graph
     dequantized = {output for node in graph.node if node.op_type == 'DequantizeLinear' for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == 'Conv']
     assert len(convolutions) == 4
-    assert [index for index, node in enumerate(convolutions) if node.input[1] not in dequantized] == kept
+    assert [index for index, node in enumerate(convolutions) if node.input[1] not in dequantized] == excluded
 
 
 @pytest.mark.parametrize(('quantize', 'message'), [
@@ -177,12 +178,11 @@ def test_exactly_what_is_to_be_kept_stays_out_of_8_bits_in_onnx_runtime(export, 
     (quantize_onnx, 'ONNX Runtime has no convolution node_other any more, which would be in 8 bits')])
 @pytest.mark.situation('Silently wrong', 'a runtime renames a layer kept out of 8 bits', before='it was in 8 bits',
                        now='refused')
-def test_a_layer_that_is_not_found_is_not_quantized_in_silence(export, tmp_path, quantize, message):
+def test_a_layer_that_is_not_found_is_not_quantized_in_silence(export, quantize, message):
     node = SimpleNamespace(name='node_other', outputs=[SimpleNamespace(name='other')])
-    target = tmp_path / ('int8.xml' if quantize is quantize_openvino else 'int8.onnx')
     with pytest.raises(RuntimeError) as raised:
-        quantize(export.path, target, pictures(4), [node])
-    assert str(raised.value) == message and not target.exists()
+        quantize(export.path, pictures(4), [node])
+    assert str(raised.value) == message
 
 
 def test_order_is_the_first_layer_then_from_the_worst():
@@ -191,34 +191,42 @@ def test_order_is_the_first_layer_then_from_the_worst():
     assert quantizer.order == [0, 2, 3, 1]
 
 
+class StubQuantizer(Quantizer):
+    """Makes of a number of excluded layers a program that is this number."""
+
+    def quantize(self, quantize, excluded, folder):
+        return excluded
+
+
 class StubChecker(Checker):
-    """Measures what ``measured`` says for a number of kept layers."""
+    """Finds the mIoU that ``miou_of`` says for a number of excluded layers."""
 
     def __init__(self, miou_of) -> None:
-        self.miou, self.miou_of, self.tried = 60.0, miou_of, []
+        self.plan, self.evaluation = SimpleNamespace(task=TASKS[SEGMENTATION]), SimpleNamespace(reference=60.0)
+        self.miou_of, self.tried = miou_of, []
 
-    def measure(self, write, format_name, precision, path):
-        self.tried.append(write.keywords['kept'])
-        return Artefact(format_name, precision, None, 'labels', 0.01, 0.001, self.miou_of(self.tried[-1]), False, [], 1, '')
+    def write(self, program, format_name, precision, path):
+        self.tried.append(program)
+        return Artifact(format_name, precision, None, 'labels', 0.01, 0.001, self.miou_of(program), False, [], 1, '')
 
 
 @pytest.fixture
 def quantizer():
-    quantizer = Quantizer(None, [])
+    quantizer = StubQuantizer(None, [])
     quantizer.layers = [Layer(f'layer{index}', 40 - index) for index in range(20)]
     return quantizer
 
 
 @pytest.mark.parametrize(('enough', 'tried'), [(1, [1]), (4, [1, 2, 4]), (5, [1, 2, 4, 8])])
-def test_layers_are_kept_until_the_loss_is_small(quantizer, tmp_path, enough, tried):
-    checker = StubChecker(lambda kept: 59.6 if kept >= enough else 59.4)
-    artefact = write_quantized(quantizer, checker, 'openvino', tmp_path / 'model.int8.xml')
+def test_layers_are_excluded_until_the_loss_is_small(quantizer, tmp_path, enough, tried):
+    checker = StubChecker(lambda excluded: 59.6 if excluded >= enough else 59.4)
+    artifact = write_quantized(quantizer, checker, 'openvino', tmp_path / 'model.int8.xml')
     assert checker.tried == tried
-    assert artefact.higher_precision == ['layer0', *(f'layer{index}' for index in range(19, 20 - tried[-1], -1))]
+    assert artifact.higher_precision == ['layer0', *(f'layer{index}' for index in range(19, 20 - tried[-1], -1))]
 
 
 def test_a_loss_that_stays_is_refused(quantizer, tmp_path):
-    checker = StubChecker(lambda kept: 50)
+    checker = StubChecker(lambda excluded: 50)
     message = r'model.int8.xml differs from the trained model, with 8 layers in higher precision: mIoU 60.00 to 50.00 \(limit'
     with pytest.raises(UserError, match=message):
         write_quantized(quantizer, checker, 'openvino', tmp_path / 'model.int8.xml')
@@ -227,13 +235,19 @@ def test_a_loss_that_stays_is_refused(quantizer, tmp_path):
 @pytest.mark.parametrize(('values', 'message'), [
     (dict(logit_difference=float('nan')), 'logits by nan of the largest'), (dict(logit_difference=0.6), r'logits by 6.0e-01'),
     (dict(changed=0.06), r'6.000% of the pixels \(limit 5.0%\)'), (dict(miou=59.4), 'mIoU 60.00 to 59.40'),
-    (dict(miou=float('nan')), 'mIoU 60.00 to nan'), (dict(miou=None), None), (dict(miou=61), None)])
+    (dict(miou=float('nan')), 'mIoU 60.00 to nan'), (dict(miou=61), None)])
 def test_limits(values, message):
     checker = StubChecker(None)
     good = dict(format='onnx', precision='int8', size=None, output='labels', logit_difference=0.1, changed=0.01, miou=60,
                 undilated=False, higher_precision=[], bytes=1, sha256='')
-    artefact = Artefact(**{**good, **values})
+    artifact = Artifact(**{**good, **values})
     if message is None:
-        assert checker.excess(artefact) == ''
+        assert checker.excess(artifact) == ''
     else:
-        assert re.search(message, checker.excess(artefact))
+        assert re.search(message, checker.excess(artifact))
+
+
+def test_without_an_evaluation_there_is_no_limit_for_the_metric():
+    checker = StubChecker(None)
+    checker.evaluation = None
+    assert checker.excess(Artifact('onnx', 'int8', None, 'labels', 0.1, 0.01, None, False, [], 1, '')) == ''

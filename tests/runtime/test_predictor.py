@@ -95,8 +95,8 @@ def test_a_fixed_size_cuts_larger_images():
     (None, np.zeros((64, 64), np.uint8), {}, r'uint8 \(height, width, 3\), RGB; got uint8 \(64, 64\)'),
     (None, np.zeros((64, 64, 3), np.float32), {}, r'got float32 \(64, 64, 3\)'),
     (None, [None], {}, 'got NoneType'),
-    (None, np.zeros((40, 64, 3), np.uint8), {}, r'the image has 40x64 pixels, this artefact takes 41x41 or more; enlarge'),
-    ([48, 64], np.zeros((64, 48, 3), np.uint8), {}, r'the image has 64x48 pixels, this artefact takes 48x64 or more'),
+    (None, np.zeros((40, 64, 3), np.uint8), {}, r'the image has 40x64 pixels, this artifact takes 41x41 or more; enlarge'),
+    ([48, 64], np.zeros((64, 48, 3), np.uint8), {}, r'the image has 64x48 pixels, this artifact takes 48x64 or more'),
     ([48, 64], np.zeros((64, 64, 3), np.uint8), dict(tile=(64, 64)), r'takes windows of 48x64 only, got tile=\(64, 64\)'),
     (None, np.zeros((64, 64, 3), np.uint8), dict(tile=(50, 50), overlap=50), 'overlap must be from 0 to 49 for windows of 50'),
     (None, np.zeros((64, 64, 3), np.uint8), dict(tile=(40, 50)), r'tile must be height and width, 41 or more each, got'),
@@ -111,8 +111,8 @@ def test_refuses(size, image, arguments, message):
 
 @pytest.mark.parametrize(('files', 'source', 'error', 'message'), [
     (None, '', UserError, r'has no deploy.json; expected a folder that repvgg-seg deploy wrote'),
-    ([], '', UserError, r'is no artefact to run; of those in deploy.json there are none. Export one with'),
-    (['model.xml'], 'other.xml', UserError, r'other.xml is no artefact to run; of those in deploy.json there are model.xml'),
+    ([], '', UserError, r'is no artifact to run; of those in deploy.json there are none. Export one with'),
+    (['model.xml'], 'other.xml', UserError, r'other.xml is no artifact to run; of those in deploy.json there are model.xml'),
     (['model.xml'], '', InstallationError, r'model.xml needs openvino, which is not installed; run: pip install openvino'),
 ])
 def test_load_refuses(files, source, error, message, tmp_path, monkeypatch):

@@ -1,0 +1,142 @@
+"""What is deployed and how it is checked: read from a config once."""
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..core.config_types import type_name
+from ..core.configs import files_of_config
+from ..core.errors import UserError
+from ..core.images import list_images
+from ..core.tasks import MODEL_KINDS, task_of
+from ..engine.dataset_configs import datasets_in
+from ..engine.model_check import channels_of, preprocessor_of
+from .formats import ExportRequest, check_request
+from .normalization import Normalization, left_out, normalization_of, normalizer
+from .sample_images import calibration_images, check_images, crop_or_enlarge
+from .tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class DeployPlan:
+    """Everything that the steps of deploying need to know of a config and a request.
+
+    Args:
+        task: the model's task.
+        request: what is written.
+        classes: names of the classes in the test set, by index; empty if the config does not say them.
+        palette: RGB color of each class; empty for classifiers.
+        normalization: the normalization inside exported files.
+        normalize: computes on images uint8 (H, W, C) what the test pipeline's ``Normalize`` step does.
+        architecture: ``backbone``, ``arch`` and ``dilation`` as in ``deploy.json``.
+        steps_left_out: names of the steps of the test pipeline that exported files do not contain.
+        pictures: images for the comparison, BGR (H, W, C); uint8 and not normalized if files are exported.
+        real_images: whether these were read from files.
+        calibration: images for int8, BGR uint8 (H, W, C), not normalized.
+    """
+    task: Task
+    request: ExportRequest
+    classes: Sequence[str]
+    palette: Sequence[Sequence[int]]
+    normalization: Normalization
+    normalize: Callable[[np.ndarray], np.ndarray]
+    architecture: dict[str, object]
+    steps_left_out: list[str]
+    pictures: list[np.ndarray]
+    real_images: bool
+    calibration: list[np.ndarray]
+
+    @classmethod
+    def of(cls, config: Config, request: ExportRequest) -> 'DeployPlan':
+        """Read a config, and the images.
+
+        Args:
+            config: the whole config of the trained model.
+            request: what to write.
+
+        Raises:
+            UserError: the request cannot be met, or not by this kind of model.
+        """
+        init_default_scope(config.get('default_scope', 'mmseg'))
+        task, exports = TASKS[task_of(config.model)], request.exports
+        check_request(request, task.name)
+        classes, palette = task.metainfo(config)
+        channels = channels_of(config.model)
+        normalization = Normalization(channels)
+        if exports:
+            normalization = normalization_of(config)
+            check_padding(config)
+            if channels != 3 and request.channels != 'RGB':
+                raise UserError(f'--channels is for images of 3 channels, this {MODEL_KINDS[task.name]} takes {channels}; '
+                                'leave it out')
+        pictures, real = check_images(config, request.images, channels, normalized=not exports)
+        if exports:
+            check_pixels(pictures, channels)
+        calibration = calibration_images(config, request.calibration) if 'int8' in request.precisions else []
+        if request.size:
+            pictures, calibration = ([crop_or_enlarge(picture, request.size) for picture in group]
+                                     for group in (pictures, calibration))
+        backbone = config.model.backbone
+        return cls(
+            task, request, classes, palette, normalization, normalizer(config) if exports else lambda picture: picture,
+            dict(backbone=type_name(backbone), arch=backbone.get('arch'), dilation=backbone.get('dilation')),
+            left_out(config) if exports else [], pictures, real, calibration)
+
+    @property
+    def metainfo(self) -> dict[str, list]:
+        """``classes`` and ``palette``; empty for classifiers, whose classes have no colors."""
+        return dict(classes=list(self.classes), palette=list(self.palette)) if self.palette else {}
+
+    @property
+    def channels(self) -> str | None:
+        """Order of the channels of images for exported files; None for other than three channels."""
+        return self.request.channels if self.normalization.channels == 3 else None
+
+    def ordered(self, picture: np.ndarray) -> np.ndarray:
+        """A BGR picture (H, W, C) with its channels in the order that exported files take."""
+        return np.ascontiguousarray(picture[..., ::-1]) if self.channels == 'RGB' else picture
+
+
+def inputs_of(config: Config, checkpoint: str, request: ExportRequest) -> Iterator[str | Path]:
+    """What deploying reads: config, checkpoint, images that the user names, and the folders of the datasets."""
+    yield from files_of_config(config)
+    yield checkpoint
+    for source in filter(None, (request.images, request.calibration)):
+        yield from list_images(source)
+    for name in ('train', 'test'):
+        for dataset in datasets_in(config[f'{name}_dataloader'].dataset):
+            prefix = dataset.get('data_prefix') or ''
+            for folder in prefix.values() if isinstance(prefix, dict) else [prefix]:
+                if path := os.path.join(dataset.get('data_root') or '', folder or ''):
+                    yield path
+
+
+def check_padding(config: Config) -> None:
+    """Check that the preprocessor of a config does not pad images, which exported files do not.
+
+    Raises:
+        UserError: it does.
+    """
+    preprocessor = preprocessor_of(config)
+    for key in ('test_cfg', 'pad_size_divisor'):
+        if preprocessor.get(key, 1) not in (1, None, {}):
+            value = dict(preprocessor[key]) if isinstance(preprocessor[key], dict) else preprocessor[key]
+            raise UserError(f'images that the preprocessor pads cannot be exported, got {key}={value}; remove '
+                            f'data_preprocessor.{key}')
+
+
+def check_pixels(pictures: Sequence[np.ndarray], channels: int) -> None:
+    """Check that images are such as exported files take.
+
+    Raises:
+        UserError: they have more than 8 bits, or other channels than the network takes.
+    """
+    for picture in pictures:
+        if picture.dtype != np.uint8 or picture.shape[2] != channels:
+            raise UserError(f'the test pipeline gives images of {picture.dtype} with {picture.shape[2]} channel(s), but '
+                            f'exported files take uint8 with {channels} (model.backbone.in_channels); convert the images, or '
+                            'leave --formats out')

@@ -1,0 +1,234 @@
+"""Exported networks in memory, one class for each file format: they give logits, and labels once a decision is appended.
+
+Every network is exported, and in 8 bits calibrated, once: a file with class indices is the same network followed by a few
+operations.
+"""
+import copy
+import io
+import math
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+from torch.onnx import ONNXProgram
+
+from ..core.files import telling_full_disk
+from .comparison import Decision
+from .graph import OPSET, FloatPixels, Graph, check_open, fixed_size_error, resize_without_warning
+from .ncnn_program import NcnnProgram, convert
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+    from mmengine.model import BaseModel
+
+    from .plan import DeployPlan
+
+
+class Program(Protocol):
+    """An exported network in the form of one file format. Its input is named ``images``."""
+
+    def with_labels(self, decision: Decision) -> 'Program':
+        """The same network, followed by the decision: its output is ``labels`` in place of ``logits``."""
+
+    def save(self, path: Path) -> None:
+        """Write the file, and its weights beside it where the format has a second file for them."""
+
+
+class TorchProgram:
+    """PyTorch's exported program.
+
+    Args:
+        program: a program with one output.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.program = program
+
+    def with_labels(self, decision: Decision) -> 'TorchProgram':
+        """See :class:`Program`."""
+        program = copy.deepcopy(self.program)
+        graph = program.graph_module.graph
+        end = graph.output_node()
+        logits = cast(tuple, end.args[0])[0]
+        aten = torch.ops.aten
+        # The signature and the nodes' values are what PyTorch itself keeps beside a graph; tracing anew takes 50 times as long.
+        with graph.inserting_before(end):
+            def call(function: Any, *arguments: Any) -> torch.fx.Node:
+                node = graph.call_function(function, arguments)
+                node.meta['val'] = function(*(each.meta['val'] if isinstance(each, torch.fx.Node) else each
+                                              for each in arguments))
+                return node
+
+            if decision.threshold is None:
+                labels = call(aten.argmax.default, logits, 1)
+            else:
+                labels = call(aten.gt.Scalar, call(aten.sigmoid.default, call(aten.select.int, logits, 1, 0)),
+                              decision.threshold)
+            labels = call(aten.to.dtype, labels, getattr(torch, decision.dtype))
+        end.args = ((labels, ), )
+        program.graph_signature.replace_all_uses(logits.name, labels.name)
+        program.graph_module.recompile()
+        return TorchProgram(program)
+
+    def save(self, path: Path) -> None:
+        """See :class:`Program`."""
+        buffer = io.BytesIO()  # PyTorch ends the process where it finds the disk full itself.
+        torch.export.save(self.program, buffer)
+        path.write_bytes(buffer.getbuffer())
+
+
+class OnnxProgram:
+    """An ONNX model, weights included.
+
+    Args:
+        model: a model with one output.
+    """
+
+    def __init__(self, model: 'onnx.ModelProto') -> None:
+        self.model = model
+
+    def with_labels(self, decision: Decision) -> 'OnnxProgram':
+        """See :class:`Program`."""
+        from onnx import ModelProto, TensorProto, helper
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        graph = model.graph
+        logits = graph.output[0]
+        dtype = dict(uint8=TensorProto.UINT8, int64=TensorProto.INT64)[decision.dtype]
+        if decision.threshold is None:
+            nodes = [helper.make_node('ArgMax', [logits.name], ['class_indices'], 'decide', axis=1, keepdims=0)]
+        else:
+            graph.initializer.append(helper.make_tensor('decision_threshold', TensorProto.FLOAT, (), [decision.threshold]))
+            graph.initializer.append(helper.make_tensor('decision_channel', TensorProto.INT64, (), [0]))
+            nodes = [helper.make_node('Gather', [logits.name, 'decision_channel'], ['single_logits'], 'select', axis=1),
+                     helper.make_node('Sigmoid', ['single_logits'], ['probabilities'], 'squash'),
+                     helper.make_node('Greater', ['probabilities', 'decision_threshold'], ['class_indices'], 'decide')]
+        graph.node.extend([*nodes, helper.make_node('Cast', ['class_indices'], ['labels'], 'cast', to=dtype)])
+        sizes = [size.dim_param or size.dim_value for size in logits.type.tensor_type.shape.dim]
+        labels = helper.make_tensor_value_info('labels', dtype, [sizes[0], *sizes[2:]])
+        del graph.output[:]
+        graph.output.append(labels)
+        return OnnxProgram(model)
+
+    def save(self, path: Path) -> None:
+        """See :class:`Program`."""
+        path.write_bytes(self.model.SerializeToString())
+
+
+class OpenVinoProgram:
+    """An OpenVINO model. It rounds to 16 bits by itself where it runs.
+
+    Args:
+        model: a model with one output.
+        half: whether weights that are not in 8 bits are stored in 16 bits.
+    """
+
+    def __init__(self, model: 'openvino.Model', half: bool) -> None:
+        self.model, self.half = model, half
+
+    def with_labels(self, decision: Decision) -> 'OpenVinoProgram':
+        """See :class:`Program`."""
+        import numpy as np
+        import openvino
+        from openvino import opset13 as operations
+        model = self.model.clone()
+        logits = model.get_results()[0].input_value(0)
+        axis = operations.constant(np.array([1]))
+        if decision.threshold is None:
+            labels = operations.squeeze(operations.topk(logits, np.int64(1), 1, 'max', 'value', 'i64').output(1), axis)
+        else:
+            probabilities = operations.sigmoid(operations.squeeze(logits, axis))
+            labels = operations.greater(probabilities, operations.constant(np.float32(decision.threshold)))
+        labels = operations.convert(labels, dict(uint8='u8', int64='i64')[decision.dtype])
+        labels.output(0).set_names({'labels'})
+        return OpenVinoProgram(openvino.Model([labels], model.get_parameters(), model.get_friendly_name()), self.half)
+
+    def save(self, path: Path) -> None:
+        """See :class:`Program`."""
+        import openvino
+        weights = [node for node in self.model.get_ops() if node.get_type_name() == 'Constant']
+        size = sum(math.prod(node.get_output_shape(0)) * node.get_output_element_type(0).size for node in weights)
+        with telling_full_disk(path, size // 2 if self.half else size):
+            openvino.save_model(self.model, path, compress_to_fp16=self.half)
+
+
+class Exporter:
+    """Exports a model for uint8 images (N, H, W, channels) with any N, and logits; each form is made once.
+
+    Args:
+        plan: what is deployed.
+        model: a fused model on the CPU; it is copied.
+        size: height and width of the example that is traced, and of all images unless the plan leaves the size open.
+    """
+
+    def __init__(self, plan: 'DeployPlan', model: 'BaseModel', size: tuple[int, int]) -> None:
+        self.plan, self.model, self.size = plan, model, size
+        self.programs: dict[torch.dtype, ExportedProgram] = {}
+
+    def graph(self, dtype: torch.dtype = torch.float32) -> Graph:
+        """The graph as PyTorch's module."""
+        model = copy.deepcopy(self.model)
+        return self.plan.task.graph(model, self.plan.normalization, self.plan.request.channels, dtype).eval()
+
+    def program(self, dtype: torch.dtype = torch.float32) -> ExportedProgram:
+        """The graph as PyTorch's exported program.
+
+        Raises:
+            UserError: the plan leaves the size open, but the model computes with that of the example as a constant.
+        """
+        if dtype not in self.programs:
+            dynamic, graph = self.plan.request.size is None, self.graph(dtype)
+            # A batch of 1 would be taken for a constant.
+            example = torch.zeros(2, *self.size, self.plan.normalization.channels, dtype=torch.uint8)
+            shape = dict.fromkeys(range(3) if dynamic else [0], Dim.DYNAMIC)
+            with torch.no_grad(), resize_without_warning():
+                self.programs[dtype] = export_program(graph, example, shape)
+                if dynamic:
+                    check_open(self.programs[dtype], example, type(graph.head).__name__)
+        return self.programs[dtype]
+
+    @cached_property
+    def onnx(self) -> ONNXProgram:
+        """The graph as ONNX, in float32."""
+        return cast(ONNXProgram, torch.onnx.export(self.program(), dynamo=True, opset_version=OPSET, verbose=False,
+                                                   input_names=['images'], output_names=['logits']))
+
+    def openvino(self, folder: Path, half: bool) -> OpenVinoProgram:
+        """The graph for OpenVINO.
+
+        Args:
+            folder: folder for a temporary file.
+            half: see :class:`OpenVinoProgram`.
+        """
+        import openvino
+        with TemporaryDirectory(dir=folder) as temporary:
+            self.onnx.save(path := Path(temporary, 'source.onnx'))
+            return OpenVinoProgram(openvino.convert_model(path), half)
+
+    @cached_property
+    def ncnn(self) -> NcnnProgram:
+        """The graph for ncnn, in float32, for one image of the example's size at a time."""
+        return convert(FloatPixels(self.graph()), (self.plan.normalization.channels, *self.size))
+
+
+def export_program(graph: Graph, example: Tensor, shape: dict[int, Any]) -> ExportedProgram:
+    """Export a graph.
+
+    Args:
+        graph: what is traced.
+        example: images, uint8 (N, H, W, channels).
+        shape: which axes of the images are open.
+
+    Raises:
+        UserError: the graph computes with the size of the example as a constant.
+    """
+    from torch._dynamo.exc import UserError as ConstraintError
+    try:
+        return torch.export.export(graph, (example, ), dynamic_shapes=(shape, ))
+    except ConstraintError as error:
+        raise fixed_size_error(type(graph.head).__name__, str(error).strip().splitlines()[0]) from None

@@ -1,0 +1,111 @@
+"""Labels are the argmax of the very network that gives the logits, in every format."""
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exports import skip_without
+from torch import Tensor, nn
+from torch.export import Dim
+
+from repvgg_seg.deploy.comparison import Decision
+from repvgg_seg.deploy.ncnn_program import convert
+from repvgg_seg.deploy.programs import OnnxProgram, OpenVinoProgram, Program, TorchProgram
+from repvgg_seg.deploy.quantization import quantize_onnx, quantize_openvino
+from repvgg_seg.runtime.predictor import load_file
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 10, 12, 3), np.uint8)
+PACKAGES = {'.pt2': (), '.onnx': ('onnx', 'onnxscript', 'onnxruntime'), '.xml': ('onnxscript', 'openvino'),
+            '.ncnn.param': ('ncnn', 'pnnx')}
+
+
+class Logits(nn.Module):
+    """Images uint8 (N, H, W, 3) -> logits: of each pixel, or of the image."""
+
+    def __init__(self, channels: int, pooled: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.pooled = nn.Conv2d(3, channels, 3, padding=1), pooled
+        self.register_buffer('mean', torch.tensor([120., 128., 130.]).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.of_pixels(images.permute(0, 3, 1, 2).float())
+
+    def of_pixels(self, pixels: Tensor) -> Tensor:
+        logits = self.conv(pixels - self.mean)
+        return logits.mean((2, 3)) if self.pooled else logits
+
+
+class FloatInput(nn.Module):
+    """The same for ncnn."""
+
+    def __init__(self, logits: Logits) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.logits.of_pixels(pixels)
+
+
+@cache
+def exported(channels: int, pooled: bool) -> torch.export.ExportedProgram:
+    """A program for any number of images of any size."""
+    model = Logits(channels, pooled).eval()
+    with torch.no_grad():
+        return torch.export.export(model, (torch.from_numpy(IMAGES), ), dynamic_shapes=({0: Dim.DYNAMIC, 1: Dim.DYNAMIC,
+                                                                                       2: Dim.DYNAMIC}, ))
+
+
+@cache
+def in_onnx(channels: int, pooled: bool) -> torch.onnx.ONNXProgram:
+    """The same in ONNX."""
+    return torch.onnx.export(exported(channels, pooled), dynamo=True, opset_version=18, verbose=False, input_names=['images'],
+                             output_names=['logits'])
+
+
+def openvino_program(channels: int, pooled: bool, folder: Path) -> OpenVinoProgram:
+    import openvino
+    in_onnx(channels, pooled).save(folder / 'source.onnx')
+    return OpenVinoProgram(openvino.convert_model(folder / 'source.onnx'), half=False)
+
+
+PROGRAMS: dict[str, Callable[[int, bool, Path], Program]] = {
+    '.pt2': lambda channels, pooled, folder: TorchProgram(exported(channels, pooled)),
+    '.onnx': lambda channels, pooled, folder: OnnxProgram(in_onnx(channels, pooled).model_proto),
+    '.xml': openvino_program,
+    '.ncnn.param': lambda channels, pooled, folder: convert(FloatInput(Logits(channels, pooled)), (3, *IMAGES.shape[1:3])),
+}
+
+
+def check(program: Program, decision: Decision, suffix: str, images: np.ndarray, folder: Path) -> None:
+    """Labels of a program are the decision on its logits, and the program still gives logits after that."""
+    labeled = program.with_labels(decision)
+    for name, each in dict(labels=labeled, logits=program).items():
+        each.save(folder / f'{name}{suffix}')
+    logits, labels = (load_file(folder / f'{name}{suffix}', 'fp32')(images) for name in ('logits', 'labels'))
+    expected = decision.labels_of(torch.from_numpy(logits)).numpy()
+    assert logits.dtype == np.float32 and len(np.unique(expected)) > 1, 'labels of one class show nothing'
+    assert (labels.dtype, labels.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize(('channels', 'pooled', 'decision'), [
+    (5, False, Decision(None, 'uint8')), (1, False, Decision(0.4, 'uint8')), (300, True, Decision(None, 'int64'))],
+    ids=['segmentor', 'one channel', 'classifier'])
+@pytest.mark.parametrize('suffix', PROGRAMS)
+def test_labels_are_the_argmax_of_the_logits(tmp_path, suffix, channels, pooled, decision):
+    skip_without(*PACKAGES[suffix])
+    if suffix == '.ncnn.param' and pooled:
+        pytest.skip('ncnn is for segmentors')
+    images = np.random.default_rng(1).integers(0, 256, (3, 11, 9, 3), np.uint8) if suffix != '.ncnn.param' else IMAGES
+    check(PROGRAMS[suffix](channels, pooled, tmp_path), decision, suffix, images, tmp_path)
+
+
+@pytest.mark.parametrize(('quantize', 'suffix'), [(quantize_onnx, '.onnx'), (quantize_openvino, '.xml')])
+@pytest.mark.parametrize(('channels', 'decision'), [(5, Decision(None, 'uint8')), (1, Decision(0.4, 'uint8'))])
+def test_labels_in_8_bits(tmp_path, quantize, suffix, channels, decision):
+    skip_without(*PACKAGES[suffix], *(('nncf', ) if suffix == '.xml' else ()))
+    in_onnx(channels, False).save(tmp_path / 'source.onnx')
+    check(quantize(tmp_path / 'source.onnx', list(IMAGES), []), decision, suffix, IMAGES, tmp_path)
