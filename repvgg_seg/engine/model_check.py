@@ -47,7 +47,7 @@ def check_pretrained(model: Mapping) -> None:
         return
     if 'pretrained' in backbone:
         place, path, remedy = 'model.backbone.pretrained', backbone['pretrained'], 'leave model.backbone.pretrained out'
-    elif task_of(model) == SEGMENTATION and model.get('pretrained') is not None:  # MMPretrain's classifiers load it by themselves.
+    elif task_of(model) == SEGMENTATION and model.get('pretrained') is not None:  # MMPretrain's classifiers load it.
         place, path, remedy = 'model.pretrained', model['pretrained'], 'set model.pretrained=None'
     else:
         return
