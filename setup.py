@@ -15,12 +15,18 @@ def requirements() -> tuple[list[str], list[str]]:
             [line for line in lines if line.startswith(LEFT_TO_THE_USER)])
 
 
+def data_packages() -> list[str]:
+    """Folders of files that are not imported, which setuptools takes for packages nevertheless."""
+    configs = sorted({path.parent.relative_to(HERE) for path in (HERE / 'configs').rglob('*.py')})
+    return [*(f'repvgg_seg.{".".join(folder.parts)}' for folder in configs), 'repvgg_seg.deploy.quick_demo_model']
+
+
 BASE, MM_PACKAGES = requirements()
 setup(
-    packages=[*find_packages(include=['repvgg_seg', 'repvgg_seg.*']), 'repvgg_seg.configs'],
+    packages=[*find_packages(include=['repvgg_seg', 'repvgg_seg.*']), *data_packages()],
     package_dir={'repvgg_seg.configs': 'configs'},
-    package_data={'repvgg_seg': ['py.typed', 'deploy/quick_demo_model/*', 'engine/report/page.*'],
-                  'repvgg_seg.configs': ['**/*.py']},
+    package_data={'': ['*.py'], 'repvgg_seg': ['py.typed'], 'repvgg_seg.deploy.quick_demo_model': ['*'],
+                  'repvgg_seg.engine.report': ['page.*']},
     entry_points={'console_scripts': ['repvgg-seg = repvgg_seg.commands.main:main']},
     install_requires=BASE,
     extras_require={
