@@ -2,7 +2,7 @@
 
 A convolution with stride 1 and dilation d never mixes pixels whose coordinates differ modulo d, so it is a plain convolution on
 each of the d x d interleaved sub-grids of the map. These are laid side by side in one mosaic, with a seam of a row and a column
-of zeros between neighbours, which is their padding. A run of layers of the same dilation stays in its mosaic; between them the
+of zeros between neighbors, which is their padding. A run of layers of the same dilation stays in its mosaic; between them the
 seams, and the places that a smaller sub-grid leaves empty, are made zero again.
 """
 import copy
@@ -75,8 +75,8 @@ class Mosaic(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How a block is computed: on every ``before``-th pixel of its input, in a mosaic of ``dilation`` if that is above 1, and
-    every ``after``-th pixel of what its convolution gives is used."""
+    """Execution plan of a block: subsample the input by ``before``, convolve (in a mosaic if ``dilation`` is above 1), and
+    subsample the output by ``after``."""
     before: int
     dilation: int
     after: int
