@@ -17,14 +17,6 @@ class Malicious:
         return os.mkdir, (self.path, )
 
 
-def assert_mistake(result, message: str) -> None:
-    """One line on stderr, the last thing said, that matches; exit code 2; no traceback."""
-    assert result.code == 2, result.err
-    line = result.err.rstrip().splitlines()[-1]
-    assert line.startswith('error: ') and re.search(message, line), line
-    assert 'Traceback' not in line
-
-
 def assert_error_line(result, line: str | re.Pattern[str]) -> None:
     """The last line on stderr is exactly this one, or one that the whole pattern fits; exit code 2; no traceback."""
     assert result.code == 2, result.err

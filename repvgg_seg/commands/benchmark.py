@@ -151,7 +151,7 @@ def common_setting(args: argparse.Namespace) -> 'Setting':
     from ..benchmark.networks import Setting
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     if device == 'cuda' and not torch.cuda.is_available():
-        raise UserError('--device cuda, but there is no GPU here')
+        raise UserError('--device cuda, but there is no GPU here; use --device cpu')
     return Setting(channels_last=args.channels_last, compiled=args.compile, threads=args.threads, device=device)
 
 

@@ -30,5 +30,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(reports)
     errors = sum(sum(report.errors.values()) for report in reports)
     if errors:
-        raise DataError(f'{errors} faults in {pairs(reports)}, see above')
+        raise DataError(f'{errors} {"fault" if errors == 1 else "faults"} in {pairs(reports)}, see above')
     cli.say(f'No fault in {pairs(reports)}' + (f'; written to {args.out}' if args.out else ''))

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mistakes import assert_mistake
+from mistakes import assert_error_line
 from PIL import Image
 
 from repvgg_seg.core.reading import read_checkpoint
+
+pytestmark = pytest.mark.usefixtures('quiet_logging')  # What is said on stderr is compared.
 
 
 def test_trains_and_resumes_where_it_stopped(run_tool, config, tmp_path):
@@ -76,12 +78,23 @@ def cut_image(data: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
 
 
+NO_LABEL = ('1 of {} images have no label: {{data}}/leftImg8bit/{split}/toytown/toytown_000002_000000_leftImg8bit.png needs '
+            '{{data}}/gtFine/{split}/toytown/toytown_000002_000000_gtFine_labelIds.png; add the labels or remove the images')
+SAMPLE = ' (found in a sample of the training set; tools/check_data.py looks at all of it)'
+SINGLE = ('a training batch has one image, but the pyramid pools to 1x1, whose batch norm needs at least two values a channel; '
+          'use train_dataloader.batch_size=2 or more, with train_dataloader.drop_last=True')
+
+
 @pytest.mark.parametrize(('damage', 'message'), [
-    (no_folder, r'no data set: folder \S+leftImg8bit/train does not exist; expected leftImg8bit'),
-    (no_label, r'1 of 4 images have no label: \S+_000002_\S+ needs \S+; add the labels'),
-    (no_validation_label, r'1 of 3 images have no label'),
-    (wrong_value, r'label \S+_000001_\S+ has values outside the classes: 77; expected 0 to 33, 255'),
-    (cut_image, r'image \S+_000001_\S+ cannot be read .*truncated.*; replace or remove it'),
+    (no_folder, 'no data set: folder {data}/leftImg8bit/train does not exist; expected '
+     'leftImg8bit/{{train,val}}/CITY/*_leftImg8bit.png and gtFine/{{train,val}}/CITY/*_gtFine_labelIds.png. Put it (or a link) '
+     'there, or set data_root'),
+    (no_label, NO_LABEL.format(4, split='train')),
+    (no_validation_label, NO_LABEL.format(3, split='val')),
+    (wrong_value, 'label {data}/gtFine/train/toytown/toytown_000001_000000_gtFine_labelIds.png has values outside the classes: '
+     '77; expected 0 to 33, 255; 100% of its pixels have them; mend the label or the classes of the data set' + SAMPLE),
+    (cut_image, 'image {data}/leftImg8bit/train/toytown/toytown_000001_000000_leftImg8bit.png cannot be read (image file is '
+     'truncated); replace or remove it' + SAMPLE),
 ])
 @pytest.mark.parametrize('workers', [0, 1])
 def test_broken_data_ends_in_one_line(run_tool, config, streets, tmp_path, damage, message, workers):
@@ -90,23 +103,27 @@ def test_broken_data_ends_in_one_line(run_tool, config, streets, tmp_path, damag
     options = [f'{loader}_dataloader.dataset.data_root={data}' for loader in ('train', 'val')]
     result = run_tool('train', config, '--work-dir', tmp_path / 'run', '--cfg-options', *options,
                       f'train_dataloader.num_workers={workers}')
-    assert_mistake(result, message)
+    assert_error_line(result, f'error: {message.format(data=data)}')
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (['model.backbone.arch=B9'], r"unknown arch 'B9', expected one of A0, A1"),
-    (['model.backbone.dilation=slow'], r"dilation must be None or one of 'full', 'fast', got 'slow'"),
-    (['train_dataloader.batch_size=1'], r'a training batch has one image, .*train_dataloader.batch_size=2 or more'),
-    (['train_dataloader.batch_size=3', 'train_dataloader.drop_last=False'], r'a training batch has one image'),
-    (['train_dataloader.batch_size=9'], r'the training set has 4 images a process, less than one batch of 9'),
-    (['model.decode_head.num_classes=19'], r'FactorizedPSPHead has num_classes=19, but ToyStreets has 12 classes'),
+    (['model.backbone.arch=B9'],
+     "unknown arch 'B9', expected one of A0, A1, A2, B0, B1, B1g2, B1g4, B2, B2g2, B2g4, B3, B3g2, B3g4, D2se or a dict"),
+    (['model.backbone.dilation=slow'], "dilation must be None or one of 'full', 'fast', got 'slow'"),
+    (['train_dataloader.batch_size=1'], SINGLE),
+    (['train_dataloader.batch_size=3', 'train_dataloader.drop_last=False'], SINGLE),
+    (['train_dataloader.batch_size=9'],
+     'the training set has 4 images a process, less than one batch of 9; add images or set train_dataloader.batch_size'),
+    (['model.decode_head.num_classes=19'],
+     'FactorizedPSPHead has num_classes=19, but ToyStreets has 12 classes; set num_classes of all heads in the config'),
     (['model.backbone.init_cfg.type=Pretrained', 'model.backbone.init_cfg.checkpoint=missing.pth'],
-     r'no pretrained weights: missing.pth does not exist; give a file with --cfg-options'),
+     'no pretrained weights: missing.pth does not exist; give a file with --cfg-options '
+     'model.backbone.init_cfg.checkpoint=PATH, or train from scratch with model.backbone.init_cfg=None'),
 ])
 def test_wrong_settings_end_in_one_line(run_tool, config, tmp_path, options, message):
     result = run_tool('train', config, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
-    assert_mistake(result, message)
+    assert_error_line(result, f'error: {message}')
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
@@ -114,20 +131,25 @@ def test_pretrained_weights_of_another_arch_stop_before_training(run_tool, confi
     options = ['model.backbone.arch=A0', 'model.decode_head.in_channels=1280', 'model.auxiliary_head.in_channels=192',
                'model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={checkpoint}']
     result = run_tool('train', config, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
-    assert_mistake(result, r'holds a RepVGG of \(1, 1, 5, 1\) blocks.* but the backbone is RepVGG-A0')
+    assert_error_line(result, (
+        f'error: checkpoint {checkpoint} holds a RepVGG of (1, 1, 5, 1) blocks, (16, 16, 32, 64) channels, 1 groups, but the '
+        'backbone is RepVGG-A0; choose the checkpoint or the arch to fit'))
 
 
 @pytest.mark.parametrize(('variables', 'options', 'message'), [
-    (dict(TORCHELASTIC_RUN_ID='none', WORLD_SIZE='8'), [], 'torchrun started 8 processes, .*; add --launcher pytorch'),
-    ({}, ['--launcher', 'pytorch'], '--launcher pytorch is for processes that torchrun started; start it with torchrun'),
-    ({}, ['--launcher', 'slurm'], '--launcher slurm is for processes that srun started'),
+    (dict(TORCHELASTIC_RUN_ID='none', WORLD_SIZE='8'), [],
+     'torchrun started 8 processes, which would each do the whole work; add --launcher pytorch'),
+    ({}, ['--launcher', 'pytorch'], '--launcher pytorch is for processes that torchrun started; start it with torchrun, or '
+     'leave --launcher out for one process'),
+    ({}, ['--launcher', 'slurm'], '--launcher slurm is for processes that srun started; start it with srun, or leave '
+     '--launcher out for one process'),
 ])
 def test_launcher_that_does_not_fit(run_tool, config, tmp_path, monkeypatch, variables, options, message):
     for name in ('RANK', 'WORLD_SIZE', 'SLURM_PROCID'):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert_mistake(run_tool('train', config, '--work-dir', tmp_path, *options), message)
+    assert_error_line(run_tool('train', config, '--work-dir', tmp_path, *options), f'error: {message}')
 
 
 def test_no_worker_processes_need_no_other_change(run_tool, config, tmp_path):
@@ -136,7 +158,8 @@ def test_no_worker_processes_need_no_other_change(run_tool, config, tmp_path):
 
 
 def test_missing_config_and_unwritable_folder(run_tool, config, tmp_path):
-    assert_mistake(run_tool('train', tmp_path / 'none.py'), r'config \S+none.py does not exist')
+    assert_error_line(run_tool('train', tmp_path / 'none.py'), f'error: config {tmp_path}/none.py does not exist; expected a '
+                      'file, or a name that tools/configs.py lists')
     (tmp_path / 'file').touch()
-    assert_mistake(run_tool('train', config, '--work-dir', tmp_path / 'file' / 'run'),
-                   r'folder \S+run cannot be written \(Not a directory\); choose another one')
+    assert_error_line(run_tool('train', config, '--work-dir', tmp_path / 'file' / 'run'),
+                      f'error: folder {tmp_path}/file/run cannot be written (Not a directory); choose another one')

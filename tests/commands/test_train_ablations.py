@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from exports import skip_without
-from mistakes import assert_mistake
+from mistakes import assert_error_line
 from mmengine.runner import EpochBasedTrainLoop
 
 from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.engine.curves import read_log
+
+pytestmark = pytest.mark.usefixtures('quiet_logging')  # What is said on stderr is compared.
 
 VARIANTS = ['plain', 'dirac', 'relu_in_branches']
 INT8_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
@@ -99,15 +101,17 @@ def test_other_settings_are_refused_before_anything_is_trained(train, tmp_path):
     before = (tmp_path / 'runs/plain_seed0/settings.py').read_text()
     for options in (['--cfg-options', 'optim_wrapper.optimizer.lr=0.2'], ['--amp']):
         result = train('runs', '--variants', 'dirac', 'plain', *options)
-        assert_mistake(result, r'plain_seed0 was begun with other settings \(see settings\.py in it\); give the same config, '
-                               'options and --amp to go on, or another --work-dir to begin anew')
+        assert_error_line(result, (
+            f'error: {tmp_path}/runs/plain_seed0 was begun with other settings (see settings.py in it); give the same config, '
+            'options and --amp to go on, or another --work-dir to begin anew'))
     assert (tmp_path / 'runs/plain_seed0/settings.py').read_text() == before
     assert not (tmp_path / 'runs/dirac_seed0').exists()
 
 
 def test_a_recipe_for_another_backbone(train):
     result = train('runs', '--cfg-options', 'model.backbone.type=ResNet')
-    assert_mistake(result, 'the ablations are of RepVGG, but the recipe has the backbone ResNet; give a config such as')
+    assert_error_line(result, 'error: the ablations are of RepVGG, but the recipe has the backbone ResNet; give a config such '
+                      'as configs/ablations/b0_cifar10.py')
 
 
 @pytest.mark.parametrize(('options', 'message'), [
@@ -135,4 +139,5 @@ def test_int8(train, tmp_path):
 
 def test_int8_of_what_is_not_trained(train):
     skip_without(*INT8_PACKAGES)
-    assert_mistake(train('runs', '--variants', 'plain', '--int8', 'both'), r'--int8 both is not trained; add it to --variants')
+    assert_error_line(train('runs', '--variants', 'plain', '--int8', 'both'),
+                      'error: --int8 both is not trained; add it to --variants, or leave it out')
