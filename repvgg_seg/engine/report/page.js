@@ -82,7 +82,7 @@ function sorted(value, sign) {
 
 const iouOf = number => images[number].IoU;
 const describeIou = number => `IoU ${text(iouOf(number))}`;
-const describeChange = number => `${signed(changeOf(number))} to ${text(iouOf(number))}`;
+const describeChange = number => `${signed(changeOf(number))} → ${text(iouOf(number))}`;
 for (const gallery of document.querySelectorAll('[data-gallery]')) {
   const kind = gallery.dataset.gallery;
   if (kind === 'worst' || kind === 'random') fill(gallery, report[kind], describeIou);

@@ -41,7 +41,7 @@ class Report:
     def __init__(self, folder: str, config: Config, checkpoint: str, tta: bool, against: str | None) -> None:
         self.folder, self.tta = Path(folder), tta
         self.earlier = read_earlier(Path(against)) if against else None
-        self.described = dict(config=str(config.filename or ''), checkpoint=str(checkpoint), tta=tta,
+        self.described = dict(config=Path(config.filename or '').name, checkpoint=str(checkpoint), tta=tta,
                               repvgg_seg_version=__version__)
         self.load = image_pipeline(test_pipeline(config))[0]
 
