@@ -25,6 +25,7 @@ class Verb(NamedTuple):
 
 
 VERBS = {
+    'init': Verb('write a config for a folder of your own images and labels'),
     'train': Verb('train a segmentor', go_on=RESUME),
     'test': Verb('evaluate a segmentor'),
     'predict': Verb('segment images with a trained or exported model'),

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 IGNORED_COLOR = (0, 0, 0)
+BACKGROUND_COLOR = [90, 90, 90]
 GOLDEN_RATIO = 0.618034  # Of a turn: hues that follow each other are far apart.
 ROW = 18  # Height of a line of the legend, in pixels.
 
@@ -81,12 +82,12 @@ def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int)
     return picture
 
 
-def distinct_colors(count: int) -> list[list[int]]:
-    """RGB colors of some classes that can be told apart, none of them black; the same for each call."""
+def distinct_colors(classes: Sequence[str]) -> list[list[int]]:
+    """RGB colors of some classes that can be told apart, none of them black and the background gray; always the same."""
     shades = ((0.65, 0.95), (0.9, 0.6), (0.45, 0.85))  # Saturation and value, by turns.
-    hues = [index * GOLDEN_RATIO % 1 for index in range(count)]
-    return [[round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, *shades[index % len(shades)])]
-            for index, hue in enumerate(hues)]
+    return [BACKGROUND_COLOR if name == 'background' else
+            [round(255 * channel) for channel in colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, *shades[index % len(shades)])]
+            for index, name in enumerate(classes)]
 
 
 def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] | None = None) -> None:

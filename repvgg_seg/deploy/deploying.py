@@ -21,7 +21,7 @@ from ..core.errors import UserError
 from ..core.reading import local_file
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.classes import check_same_classes, trained_classes
-from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
+from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained, checkpoint_in
 from ..runtime.predictor import REPORT, sha256_of
 from .comparison import as_batch, compare, full_float32, logits_of, timing
 from .evaluation import evaluation_for
@@ -104,7 +104,7 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
 
     Args:
         config: the whole config of the trained model.
-        checkpoint: its training checkpoint.
+        checkpoint: its training checkpoint, or a work dir, which represents the best one in it.
         out: folder to write; it may be one that was written before.
         request: what to write, and how to check it; by default the fused weights with their config.
 
@@ -117,11 +117,14 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
     """
     request = request or ExportRequest()
     check_request(request, task_of(config.model))
+    if Path(checkpoint).is_dir():
+        checkpoint = str(checkpoint_in(Path(checkpoint)) or checkpoint)
     out = out.resolve()  # A link stays, what it leads to is replaced.
     check_replaced(out, inputs_of(config, checkpoint, request))
     check_replaceable(out)
     if Path(checkpoint).is_dir():
-        raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file')
+        raise UserError(f'{checkpoint} is a folder; expected the training checkpoint, a .pth file, or the work dir of a '
+                        'training')
     weights = local_file(checkpoint)
     trained, meta = build_trained(config, str(weights))
     plan = DeployPlan.of(config, request)

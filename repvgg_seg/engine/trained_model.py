@@ -9,6 +9,7 @@ from torch import nn
 from ..core.command_names import command
 from ..core.errors import CheckpointError
 from ..core.reading import read_checkpoint, trusted
+from ..core.run_checkpoints import find_checkpoint
 from ..core.tasks import MODEL_KINDS, task_of
 from ..models.pretrained import load_model
 from ..models.weights import state_dict_of
@@ -27,7 +28,8 @@ def resolve(config: Config, checkpoint: str) -> str:
     Args:
         config: what the user gave; its ``model`` holds for a training checkpoint. Where a classifier's number of classes is
             left open (None), the weights decide.
-        checkpoint: a file or URL, or the folder that ``repvgg-seg deploy`` wrote, which has its own model config.
+        checkpoint: a file or URL; the folder that ``repvgg-seg deploy`` wrote, which has its own model config; or a work dir,
+            which represents the best checkpoint in it, or the last one if none was evaluated.
 
     Returns:
         Path or URL of the weights.
@@ -38,6 +40,8 @@ def resolve(config: Config, checkpoint: str) -> str:
     """
     if Path(checkpoint).is_dir():
         folder = Path(checkpoint)
+        if trained := checkpoint_in(folder):
+            return resolve(config, str(trained))
         if not (folder / FUSED_CONFIG).is_file() or not (folder / FUSED_WEIGHTS).is_file():
             raise CheckpointError(f'folder {folder} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
                                   f'checkpoint (.pth) or a folder that {command("deploy")} wrote')
@@ -60,6 +64,11 @@ def resolve(config: Config, checkpoint: str) -> str:
                                   f'{command("classify-train")} wrote')
         head.num_classes = len(weights['head.fc.bias'])
     return checkpoint
+
+
+def checkpoint_in(folder: Path) -> Path | None:
+    """The best checkpoint in a work dir, or the last one if none was evaluated; None if the folder is no work dir."""
+    return None if (folder / FUSED_CONFIG).exists() else find_checkpoint(folder)
 
 
 def check_files(folder: Path) -> None:

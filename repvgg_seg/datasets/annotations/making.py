@@ -13,6 +13,7 @@ import numpy as np
 from rich.progress import track
 from rich.table import Table
 
+from ...core.command_names import command
 from ...core.destinations import Output, check_outputs, ensure_writable
 from ...core.errors import DataError, UserError, some
 from ...core.labels import IGNORE, check_class_count
@@ -123,11 +124,34 @@ def make_labels(source: Path, out: Path, classes_file: str | None = None, backgr
             pixels += np.bincount(labels.ravel(), minlength=IGNORE + 1)
             path = new / f'{image.name}.png'
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_labels(path, labels, distinct_colors(len(classes)))
+            save_labels(path, labels, distinct_colors(classes))
         (new / CLASSES_FILE).write_text(''.join(f'{name}\n' for name in classes), encoding='utf-8')
     return Made(classes, len(annotations.images), [regions[name] for name in classes],
                 pixels[[*range(len(classes)), IGNORE]].tolist(), sum(image.empty for image in annotations.images),
                 'smaller regions over larger ones' if by_area else 'later regions over earlier ones')
+
+
+def find_annotations(root: Path) -> Path | None:
+    """What :func:`make_labels` takes below a folder: its file in COCO's format, or the folder itself if it has LabelMe's.
+
+    Raises:
+        DataError: a JSON file cannot be read, or there are several in COCO's format.
+    """
+    kinds = {path: is_labelme(content) for path in json_files(root) for content in [read_json(path)]
+             if is_labelme(content) or is_coco(content)}
+    if any(kinds.values()):
+        return root
+    if len(kinds) > 1:
+        raise DataError(f"{root} has {len(kinds)} files in COCO's format: {some(kinds)}; merge them into one, or make label "
+                        "files from "
+                        f'each with {command("make-labels")}')
+    return next(iter(kinds), None)
+
+
+def json_files(root: Path) -> list[Path]:
+    """The JSON files below a folder, sorted."""
+    return sorted(Path(entry.path) for entry in walk(str(root))
+                  if entry.name.lower().endswith('.json') and not is_hidden(entry.name))
 
 
 def read_annotations(source: Path) -> Annotations:
@@ -136,11 +160,7 @@ def read_annotations(source: Path) -> Annotations:
     Raises:
         DataError: there is none, one is broken, or they are of different formats.
     """
-    if source.is_dir():
-        files = sorted(Path(entry.path) for entry in walk(str(source)) if entry.name.lower().endswith('.json')
-                       and not is_hidden(entry.name))
-    else:
-        files = [source]
+    files = json_files(source) if source.is_dir() else [source]
     root, images = source if source.is_dir() else source.parent, []
     for path in files:
         content = read_json(path)  # Which can have the pixels of the image in it; they are dropped at once.

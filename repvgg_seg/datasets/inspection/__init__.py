@@ -1,0 +1,1 @@
+"""Finding out what a folder of images and labels holds."""

@@ -1,0 +1,258 @@
+"""What a folder of someone's images and labels holds: which files belong together, how they are split, and what labels mean."""
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from mmseg.datasets import ADE20KDataset, PascalVOCDataset
+
+from ...core.errors import DataError, UserError, some
+from ...core.images import IMAGE_SUFFIXES
+from ...core.labels import IGNORE
+from ..annotations import make_labels
+from ..annotations.making import find_annotations
+from ..cityscapes import CityscapesDataset
+from ..files import stem_of
+from .class_names import NamedClass, find_classes_file, read_classes
+from .folders import Paired, find_paired, image_names, split_of
+from .label_kinds import LabelKind, find_kind, read_raw
+from .splitting import SHARE, split
+
+MIN_IMAGES = 3  # With a label: two to train with, because a batch norm needs several values, and one for validation.
+LOOKED_AT = 1000  # Label files that are read; of more, that many, spread evenly.
+
+
+class Pair(NamedTuple):
+    """An image and its label file."""
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the data.
+
+    Args:
+        images: folder of the images.
+        labels: folder of the labels.
+        pairs: of the split.
+        listed: whether not all images in the folder belong to it, so that it needs a list.
+    """
+    images: Path
+    labels: Path
+    pairs: list[Pair]
+    listed: bool
+
+    def names(self) -> list[str]:
+        """Paths of the images relative to their folder, for a list."""
+        return [pair.image.relative_to(self.images).as_posix() for pair in self.pairs]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found.
+
+    Args:
+        layout: where images and labels are, in words.
+        type: name of the class of datasets.
+        suffix: how the names of label files end.
+        kind: what the labels hold; its ``counts`` are of ``counted``.
+        counted: the pairs whose labels were read.
+        splits: 'train', 'val' and maybe 'test'.
+        how_split: in words.
+        guesses: what was guessed of the files, in sentences.
+    """
+    layout: str
+    type: str
+    suffix: str
+    kind: LabelKind
+    counted: list[Pair]
+    splits: dict[str, Split]
+    how_split: str
+    guesses: list[str] = field(default_factory=list)
+
+
+def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy: bool = False, seed: int = 0) -> Found:
+    """Find out what a folder holds.
+
+    Args:
+        root: the folder; nothing in it is changed.
+        workspace: folder for label files that are made from polygons.
+        classes_file: names of the classes, see :func:`~repvgg_seg.datasets.inspection.class_names.read_classes`; by default a
+            file in the folder with a usual name.
+        lossy: whether labels were saved with losses.
+        seed: of the split.
+
+    Raises:
+        DataError: no images with labels are found, or they do not fit together.
+    """
+    if not root.is_dir():
+        raise UserError(f'{root} is no folder; expected one with images and labels')
+    if (root / 'leftImg8bit').is_dir() and (root / 'gtFine').is_dir():
+        return _cityscapes(root)
+    classes_file = classes_file or find_classes_file(root)
+    named = read_classes(classes_file) if classes_file else []
+    guesses = [f'The names of the classes are those in {classes_file}.'] if classes_file else []
+    paired, layout = find_paired(root, lossy), ''
+    if not paired:
+        paired, named, layout = _from_annotations(root, workspace, classes_file)
+    if not paired:
+        raise DataError(f'{root} has no images with labels; expected label files (PNG, TIFF or BMP) of the same names as the '
+                        'images in '
+                        "another folder or beside them, LabelMe's JSON files, or one in COCO's format. JPEG masks need --lossy")
+    base = paired.get('train') or paired.get('all') or next(iter(paired.values()))
+    layout = layout or _layout(root, base)
+    splits, how_split, left_out = _given_splits(root, paired, base)
+    everything = [pair for part in splits.values() for pair in part.pairs]
+    counted = everything[::-(-len(everything) // LOOKED_AT)]
+    raw = read_raw([pair.label for pair in counted])
+    names, meanings = (named, None) if named else known_classes(root, base, {*raw.total()} if not raw.colors else set())
+    kind = find_kind(raw, names, lossy, meanings)
+    if 'val' not in splits:
+        splits = _own_split(splits, counted, kind, seed)
+        how_split += f'{", " if how_split else ""}{SHARE:.0%} of the training images at random for validation (seed {seed})'
+        guesses.append(f'Validation: {SHARE:.0%} of the training images, chosen at random with seed {seed} so that the classes '
+                       'are as frequent. Frames of one video should be in one part only: edit the lists if they are.')
+    guesses += [f'{paired_.unlabeled} images in {paired_.images} have no label and are left out.' for paired_ in paired.values()
+                if paired_.unlabeled] + left_out
+    return Found(layout, 'repvgg_seg.PairedSegDataset', base.suffix, kind, counted, splits, how_split, guesses)
+
+
+def known_classes(root: Path, base: Paired, values: set[int]) -> tuple[list[NamedClass], Mapping[int, str | None] | None]:
+    """The classes of Pascal VOC and ADE20K, and what the values in their labels mean where these are no class indices.
+
+    Args:
+        root: the folder.
+        base: folders of images and labels.
+        values: that occur in the labels.
+    """
+    parts = (root.name, *base.images.relative_to(root).parts, *base.labels.relative_to(root).parts)
+    names = {part.lower() for part in parts}
+
+    def of(metainfo: Mapping) -> list[NamedClass]:
+        return [NamedClass(name, tuple(color)) for name, color in zip(metainfo['classes'], metainfo['palette'])]
+
+    if {'jpegimages', 'segmentationclass'} <= names and values and max(values - {IGNORE}, default=0) <= 20:
+        return of(PascalVOCDataset.METAINFO), None
+    if names & {'ade', 'adechallengedata2016', 'ade20k'} and max(values, default=0) in range(1, 151):
+        classes = of(ADE20KDataset.METAINFO)
+        return classes, {0: None, **{index: each.name for index, each in enumerate(classes, 1)}}
+    return [], None
+
+
+def find_lists(root: Path, base: Paired) -> dict[str, list[tuple[str, str]]]:
+    """The pairs of each split that a list below the folder names, such as ``train.txt``.
+
+    Args:
+        root: the folder.
+        base: folders of images and labels.
+    """
+    beginning = f'{base.images.relative_to(root).as_posix()}/' if base.images != root else ''
+    by_name = {f'{before}{name}': pair for pair in base.pairs for name in (pair[0], stem_of(pair[0], IMAGE_SUFFIXES))
+               for before in {'', beginning}}
+    found = {}
+    for path in sorted(root.rglob('*.txt'), key=lambda path: (len(path.parts), str(path))):
+        name = split_of(path.stem)
+        if name is None or name in found:
+            continue
+        lines = [line.strip() for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
+        if lines and all(line in by_name for line in lines):
+            found[name] = sorted({by_name[line] for line in lines})
+    return found
+
+
+def _given_splits(root: Path, paired: Mapping[str, Paired], base: Paired) -> tuple[dict[str, Split], str, list[str]]:
+    """Splits by folders or lists, those that are there; how they are split; and what is left out."""
+    if 'train' in paired and ('val' in paired or 'test' in paired):
+        return {name: _part(each) for name, each in paired.items()}, 'by folders', []
+    lists = find_lists(root, base)
+    if 'train' in lists:
+        parts = {name: _part(base, pairs) for name, pairs in lists.items()}
+        listed = sum(map(len, lists.values()))
+        left = [f'{len(base.pairs) - listed} images are in no list and are left out.'] if listed < len(base.pairs) else []
+        return parts, 'by the lists in the folder', left
+    return {'train': _part(base)}, '', []
+
+
+def _part(paired: Paired, pairs: Sequence[tuple[str, str]] | None = None) -> Split:
+    return Split(paired.images, paired.labels, [Pair(paired.images / image, paired.labels / label)
+                                                for image, label in (paired.pairs if pairs is None else pairs)],
+                 pairs is not None or paired.unlabeled > 0)
+
+
+def _own_split(splits: Mapping[str, Split], counted: Sequence[Pair], kind: LabelKind, seed: int) -> dict[str, Split]:
+    train = splits['train']
+    if len(train.pairs) < MIN_IMAGES:
+        raise DataError(f'{train.images} has {len(train.pairs)} image(s) with a label; at least {MIN_IMAGES} are '
+                        'needed, one of them for validation')
+    rows = dict(zip(counted, kind.counts))
+    unknown = np.zeros(kind.counts.shape[1], np.int64)
+    validation = split(np.stack([rows.get(pair, unknown) for pair in train.pairs])[:, :-1], seed)
+    parts = {name: [pair for pair, chosen in zip(train.pairs, validation) if chosen == (name == 'val')]
+             for name in ('train', 'val')}
+    return {**splits, **{name: Split(train.images, train.labels, pairs, True) for name, pairs in parts.items()}}
+
+
+def _layout(root: Path, base: Paired) -> str:
+    def name(folder: Path) -> str:
+        return f'{folder.relative_to(root)}/' if folder != root else 'the folder'
+    if base.images == base.labels:
+        return f'labels NAME{base.suffix} beside the images'
+    return f'images in {name(base.images)}, labels NAME{base.suffix} in {name(base.labels)}'
+
+
+def _from_annotations(root: Path, workspace: Path,
+                      classes_file: Path | None) -> tuple[dict[str, Paired], list[NamedClass], str]:
+    """Make label files from JSON files; the folders of images and labels, and the classes."""
+    source = find_annotations(root)
+    if source is None:
+        return {}, [], ''
+    labels = workspace / 'labels'
+    made = make_labels(source, labels, str(classes_file) if classes_file else None)
+    wanted = {path.relative_to(labels).with_suffix('').as_posix(): path.relative_to(labels).as_posix()
+              for path in labels.rglob('*.png')}
+    best, pairs = root, list[tuple[str, str]]()
+    folders = {folder for place in image_names(root) for folder in (place, *place.parents) if folder.is_relative_to(root)}
+    for folder in sorted(folders):
+        inside = {stem_of(name, IMAGE_SUFFIXES): name for name in _below(folder)}
+        found = [(inside[name], label) for name, label in wanted.items() if name in inside]
+        if (len(found), -len(folder.parts)) > (len(pairs), -len(best.parts)):
+            best, pairs = folder, found
+    if len(pairs) < len(wanted):
+        absent = sorted(set(wanted) - {stem_of(image, IMAGE_SUFFIXES) for image, _ in pairs})
+        raise DataError(f'{len(absent)} of the {len(wanted)} images in {source} are not below {root}: {some(absent)}; add '
+                        'them, or remove them from the annotations')
+    words = "COCO's format" if source.is_file() else "LabelMe's format"
+    named = [NamedClass(name, None) for name in made.classes]
+    return {'all': Paired(best, labels, '.png', sorted(pairs), len(_below(best)) - len(pairs))}, named, f'polygons in {words}'
+
+
+def _below(folder: Path) -> list[str]:
+    return [(place / name).relative_to(folder).as_posix() for place, names in image_names(folder).items() for name in names]
+
+
+def _cityscapes(root: Path) -> Found:
+    """Cityscapes as it is unzipped."""
+    splits = {}
+    for name in ('train', 'val', 'test'):
+        images, labels = root / 'leftImg8bit' / name, root / 'gtFine' / name
+        if images.is_dir() and name != 'test':  # Whose labels are not public.
+            dataset = CityscapesDataset(data_root=str(root), data_prefix=dict(
+                img_path=str(images.relative_to(root)), seg_map_path=str(labels.relative_to(root))))
+            infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+            pairs = [Pair(Path(info['img_path']), Path(info['seg_map_path'])) for info in infos]
+            splits[name] = Split(images, labels, pairs, False)
+    if absent := [name for name in ('train', 'val') if name not in splits]:
+        raise DataError(f'{root} looks like Cityscapes, but leftImg8bit has no folder {some(absent)}; expected '
+                        f'{CityscapesDataset.LAYOUT}')
+    everything = [pair for part in splits.values() for pair in part.pairs]
+    counted = everything[::-(-len(everything) // LOOKED_AT)]
+    classes = list(dataset.metainfo['classes'])
+    table = np.zeros((len(counted), len(classes) + 1), np.int64)
+    for row, pair, counts in zip(table, counted, read_raw([pair.label for pair in counted]).counts):
+        meaning = dataset.raw_label_map(str(pair.label))
+        for value, pixels in counts.items():
+            row[min(meaning.get(value, IGNORE), len(classes))] += pixels
+    kind = LabelKind("Cityscapes' label ids", classes, [list(color) for color in dataset.metainfo['palette']], table)
+    return Found('Cityscapes as unzipped', 'repvgg_seg.CityscapesDataset', '', kind, counted, splits, 'by folders')

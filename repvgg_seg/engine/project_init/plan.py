@@ -1,0 +1,126 @@
+"""Choosing sizes, weights of classes and a schedule for a dataset and a machine."""
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...datasets.inspection.inspecting import Found
+from ...datasets.inspection.pixels import Pixels
+from .speed import Speed
+
+IMAGENET_MEAN, IMAGENET_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+MEAN_DIFFERENCE, STD_RATIO = 40, 1.6  # From ImageNet's, beyond which the mean and std of the images are used.
+BATCH = 8
+LARGEST_SIDE = {'cpu': 640, 'cuda': 1024}  # Pixels; larger images are resized.
+CROP_AREA = {'cpu': 50_000, 'cuda': 264_000}  # Pixels: about 193x257 and 513x513.
+IMBALANCE = 4  # Of the most to the least frequent class, from which on classes are weighted.
+WEIGHT_LIMITS = (0.3, 4.0)
+# A schedule in iterations: as many as a network needs that starts from scratch or from pretrained weights, and at least.
+SCRATCH, PRETRAINED, MIN_ITERATIONS = 4000, 2000, 200
+MIN_EPOCHS, MAX_EPOCHS = 10, 500
+VALIDATIONS, LOGGED = 10, 20
+LEARNING_RATE = 0.03  # From scratch, for a batch of 8; a third of it from pretrained weights.
+WARM_UP = 0.05  # Of the epochs.
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the config of a dataset has.
+
+    Args:
+        size: usual height and width of the images, after resizing.
+        resized: (width, height) into which all images are fitted, None if they stay as they are.
+        crop: height and width of the training images.
+        mean, std: for normalization.
+        class_weight: of the loss, None for equal weights.
+        batch: images in a step.
+        epochs, val_interval, warm_up: in epochs.
+        learning_rate: for this batch.
+        seconds: that training and validation take, as far as the measured speed tells.
+    """
+    size: tuple[int, int]
+    resized: tuple[int, int] | None
+    crop: tuple[int, int]
+    mean: list[float]
+    std: list[float]
+    class_weight: list[float] | None
+    batch: int
+    epochs: int = 1
+    val_interval: int = 1
+    warm_up: int = 1
+    learning_rate: float = LEARNING_RATE
+    seconds: float = 0
+
+
+def choose_sizes(found: Found, pixels: Pixels, device: str) -> Plan:
+    """A plan without a schedule.
+
+    Args:
+        found: the data.
+        pixels: of the images.
+        device: 'cpu' or 'cuda'.
+    """
+    height, width = pixels.usual_size()
+    largest = LARGEST_SIDE[device]
+    shrink = min(1, largest / max(height, width))
+    resized = (largest, largest) if shrink < 1 else None
+    height, width = round(height * shrink), round(width * shrink)
+    factor = min(1, math.sqrt(CROP_AREA[device] / (height * width)))
+    crop = tuple(max(8, int(length * factor - 1) // 8 * 8) + 1 for length in (height, width))
+    differs = any(abs(one - other) > MEAN_DIFFERENCE for one, other in zip(pixels.mean, IMAGENET_MEAN)) or any(
+        max(one / other, other / max(one, 1e-3)) > STD_RATIO for one, other in zip(pixels.std, IMAGENET_STD))
+    mean, std = (pixels.mean, [max(value, 1.0) for value in pixels.std]) if differs else (IMAGENET_MEAN, IMAGENET_STD)
+    return Plan((height, width), resized, (crop[0], crop[1]), mean, std, class_weights(found.kind.shares()),
+                min(BATCH, len(found.splits['train'].pairs)))
+
+
+def class_weights(shares: np.ndarray) -> list[float] | None:
+    """Weights of the loss: the square root of median-frequency weights; None if the classes are about as frequent.
+
+    Args:
+        shares: of the pixels of each class; a class without pixels gets the weight 1.
+    """
+    present = shares[shares > 0]
+    if len(present) < 2 or present.max() / present.min() < IMBALANCE:
+        return None
+    weights = np.sqrt(np.median(present) / np.maximum(shares, 1e-9)).clip(*WEIGHT_LIMITS)
+    return np.where(shares > 0, weights, 1).round(2).tolist()
+
+
+def with_schedule(plan: Plan, images: int, validated: int, speed: Speed, pretrained: bool, hours: float,
+                  epochs: int | None = None) -> Plan:
+    """A plan with a schedule.
+
+    Args:
+        plan: with sizes.
+        images, validated: number of images for training and for validation.
+        speed: that was measured.
+        pretrained: whether the backbone is.
+        hours: that training may take.
+        epochs: number of epochs; by default as many as fit into the time, but not more than the network needs.
+    """
+    batch = speed.batch
+    steps = max(1, images // batch)
+    validation = validated * speed.image
+    if epochs is None:
+        needed = (PRETRAINED if pretrained else SCRATCH) / steps
+        affordable = (3600 * hours - VALIDATIONS * validation) / (steps * speed.iteration)
+        epochs = math.ceil(min(max(min(needed, affordable), MIN_ITERATIONS / steps, MIN_EPOCHS), MAX_EPOCHS))
+    interval = max(1, math.ceil(epochs / VALIDATIONS))
+    rate = LEARNING_RATE * batch / BATCH / (3 if pretrained else 1)
+    return replace(plan, batch=batch, epochs=epochs, val_interval=interval, warm_up=max(1, round(WARM_UP * epochs)),
+                   learning_rate=float(f'{rate:.2g}'),
+                   seconds=epochs * steps * speed.iteration + math.ceil(epochs / interval) * validation)
+
+
+def wrapped(values: Sequence[object], indent: int, limit: int = 110) -> str:
+    """A list as it is written in a config: broken into lines of some length, the later ones indented."""
+    lines, line = [], ''
+    for value in values:
+        text = f'{value!r}, '
+        if line and len(line) + len(text) > limit - indent:
+            lines.append(line.rstrip())
+            line = ''
+        line += text
+    return '[' + f'\n{" " * indent}'.join([*lines, line.removesuffix(', ')]) + ']'

@@ -1,0 +1,49 @@
+"""Pretrained weights of a backbone, where they can be had."""
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from ...core.configs import CONFIGS, shipped_names
+from ...core.errors import CheckpointError
+from ...models.pretrained import load_pretrained
+
+SCRATCH = 'none'
+
+
+def find_weights(arch: str, asked: str | None = None) -> tuple[str | None, str]:
+    """Look for weights that load into a backbone; they are downloaded if need be.
+
+    Args:
+        arch: of the backbone.
+        asked: a file, folder or URL; 'none' for training from scratch; by default what the config for Cityscapes starts from.
+
+    Returns:
+        Where they are, None if there are none; and a sentence about that.
+
+    Raises:
+        CheckpointError: what was asked for does not load.
+    """
+    if asked == SCRATCH:
+        return None, 'It starts from scratch, as was asked for.'
+    sources = [asked] if asked else usual_weights(arch)
+    init_default_scope('mmseg')
+    backbone, reasons = MODELS.build(dict(type='repvgg_seg.RepVGG', arch=arch)), []
+    for source in sources:
+        try:
+            load_pretrained(backbone, source)
+        except CheckpointError as error:
+            if asked:
+                raise
+            reasons.append(str(error).removeprefix('no pretrained weights: ').partition(';')[0])
+        else:
+            return source, 'It starts from pretrained weights; heads learn faster than the backbone.'
+    why = '; '.join(reasons) or f'no weights of RepVGG-{arch} are known'
+    return None, f'It starts from scratch ({why}); --weights PATH of init takes the weights in a file.'
+
+
+def usual_weights(arch: str) -> list[str]:
+    """Where the config for Cityscapes of an arch looks for weights."""
+    name = f'pspnet_repvgg_{arch.lower()}_cityscapes'
+    if name not in shipped_names():
+        return [f'work_dirs/repvgg_{arch.lower()}_imagenet']
+    found = Config.fromfile(CONFIGS / f'{name}.py').model.backbone.init_cfg.checkpoint
+    return [found] if isinstance(found, str) else list(found)

@@ -1,0 +1,167 @@
+"""From a folder of photos and masks to a deployed model by the commands that ``init`` prints, with no file edited by hand."""
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mistakes import assert_error_line
+from mmengine.config import Config
+from PIL import Image
+
+from repvgg_seg.engine.project_init.speed import Speed
+from repvgg_seg.engine.trained_model import resolve
+from repvgg_seg.models import RepVGG
+from repvgg_seg.models.archs import ARCHS, RepVGGArch
+
+COUNT, SIZE = 8, (48, 64)
+SMALL = RepVGGArch(num_blocks=(1, 1, 5, 1), width_factors=(0.25, 0.125, 0.125, 0.125))  # In the place of A0, to be fast.
+
+
+def draw(folder: Path, count: int = COUNT) -> Path:
+    """Photos of a bright square before a dark ground, JPEG with endings in upper case, and masks of 0 and 255 beside them."""
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for index in range(count):
+        top, left = random.integers(4, 12, 2)
+        mask = np.zeros(SIZE, np.uint8)
+        mask[top:top + 20, left:left + 28] = 255
+        pixels = random.integers(0, 80, (*SIZE, 3)) + mask[..., None] // 2
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f'IMG_{index}.JPG', format='JPEG')
+        Image.fromarray(mask).save(folder / f'IMG_{index}_mask.PNG', format='PNG')
+    return folder
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def test_from_a_folder_to_a_deployed_model(run_tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(ARCHS, 'A0', SMALL)
+    before = files(draw(Path('photos')))
+    made = run_tool('init', 'photos', '--out', 'my.py', '--epochs', '1', '--weights', 'none')
+    assert made.code == 0, made.err
+    assert files(Path('photos')) == before
+    assert 'masks of 0 and 255' in made.out and 'train 6, val 2' in made.out
+    assert len([*Path('my_init/pictures').iterdir()]) == 6
+    written = Path('my.py').read_bytes()
+    commands = [shlex.split(line) for line in made.out.splitlines() if line.startswith('  tools/')]
+    assert [command[0] for command in commands] == ['tools/check_data.py', 'tools/train.py', 'tools/deploy.py']
+    for tool, *arguments in commands:
+        result = run_tool(Path(tool).stem, *arguments)
+        assert result.code == 0, f'{tool}\n{result.out}{result.err}'
+    assert Path('my.py').read_bytes() == written
+    report = json.loads(Path('my_int8/deploy.json').read_text())
+    assert Path('my_int8/model.int8.xml').is_file(), report
+
+
+@pytest.fixture
+def at_once(monkeypatch, tmp_path):
+    """In an empty folder, on a machine whose speed need not be measured."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('repvgg_seg.engine.project_init.initializing.measure_speed',
+                        lambda config, batch, *_: Speed('cpu', batch, False, 0.5, 0.1))
+
+
+def colored(root: Path) -> None:
+    """RGB masks in a folder of their own, and names for them."""
+    draw(root / 'images')
+    for path in (root / 'images').glob('*.PNG'):
+        white = np.array(Image.open(path)) > 0
+        target = root / 'masks' / path.name.replace('_mask.PNG', '.png')
+        target.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.where(white[..., None], np.uint8([128, 64, 128]), np.uint8([0, 0, 142]))).save(target)
+        path.unlink()
+    (root / 'classes.csv').write_text('name,r,g,b\nroad,128,64,128\ncar,0,0,142\n')
+
+
+def squares(root: Path) -> list[tuple[str, list[float]]]:
+    """Names of images without masks, and for each a polygon."""
+    draw(root)
+    found = []
+    for path in sorted(root.glob('*.PNG')):
+        rows, columns = np.nonzero(np.array(Image.open(path)))
+        left, top, right, bottom = map(float, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        found.append((path.name.replace('_mask.PNG', ''), [left, top, right, top, right, bottom, left, bottom]))
+        path.unlink()
+    return found
+
+
+def in_coco_format(root: Path) -> None:
+    found = list(enumerate(squares(root / 'images')))
+    (root / 'annotations.json').write_text(json.dumps(dict(
+        images=[dict(id=number, file_name=f'{name}.JPG', height=SIZE[0], width=SIZE[1]) for number, (name, _) in found],
+        categories=[dict(id=1, name='square')],
+        annotations=[dict(id=number, image_id=number, category_id=1, segmentation=[square]) for number, (_, square) in found])))
+
+
+def of_labelme(root: Path) -> None:
+    for name, square in squares(root):
+        points = [list(point) for point in zip(square[::2], square[1::2])]
+        (root / f'{name}.json').write_text(json.dumps(dict(
+            imagePath=f'{name}.JPG', imageHeight=SIZE[0], imageWidth=SIZE[1], shapes=[dict(label='square', points=points)])))
+
+
+@pytest.mark.parametrize(('form', 'classes'), [
+    (colored, ['road', 'car']), (in_coco_format, ['background', 'square']), (of_labelme, ['background', 'square'])])
+def test_other_forms(run_tool, at_once, form, classes):
+    if form is not colored:
+        pytest.importorskip('pycocotools')
+    form(Path('photos'))
+    before = files(Path('photos'))
+    result = run_tool('init', 'photos', '--out', 'my.py', '--weights', 'none')
+    assert result.code == 0, result.err
+    assert files(Path('photos')) == before
+    config = Config.fromfile('my.py')
+    assert config.classes == classes and config.model.decode_head.num_classes == config.model.auxiliary_head.num_classes == 2
+    assert sorted(config.model.decode_head.loss_decode.class_weight) == [0.78, 1.66]  # Ground, and the rarer squares.
+    checked = run_tool('check_data', 'my.py')
+    assert checked.code == 0 and f'No fault in {COUNT} pairs' in checked.out
+    first = np.array(Image.open(min(Path('my_init/pictures').iterdir())))
+    assert first.shape[1] == 3 * SIZE[1] and len(np.unique(first[:SIZE[0], SIZE[1]:2 * SIZE[1]].reshape(-1, 3), axis=0)) == 2
+
+
+def test_large_images_are_resized_everywhere(run_tool, at_once):
+    draw(Path('photos'))
+    for path in Path('photos').iterdir():
+        image = Image.open(path)
+        image.resize((1400, 1000), Image.Resampling.NEAREST).save(path, format=image.format)
+    assert run_tool('init', 'photos', '--out', 'my.py', '--weights', 'none').code == 0
+    config = Config.fromfile('my.py')
+    assert config.test_pipeline[1] == dict(type='Resize', scale=(640, 640), keep_ratio=True)
+    assert config.crop_size == (185, 257) and config.train_pipeline[2].scale == (640, 640)
+
+
+def test_weights_of_a_file(run_tool, at_once):
+    torch.save(RepVGG('A0').state_dict(), 'a0.pth')
+    draw(Path('photos'))
+    assert run_tool('init', 'photos', '--out', 'my.py', '--weights', 'a0.pth').code == 0
+    config = Config.fromfile('my.py')
+    assert config.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='a0.pth')
+    assert config.optim_wrapper.paramwise_cfg.custom_keys.decode_head.lr_mult == 10
+
+
+@pytest.mark.parametrize(('arguments', 'line'), [
+    (['nothing', '--out', 'my.py'], 'nothing is no folder; expected one with images and labels'),
+    (['photos', '--out', 'my.yaml'], '--out my.yaml does not end in .py; configs are Python files'),
+    (['photos', '--out', 'old.py'], 'old.py exists already; move it away, or choose another name with --out'),
+    (['photos', '--out', 'my.py', '--weights', 'no.pth'],
+     'no pretrained weights: no.pth does not exist; give a file with --cfg-options model.backbone.init_cfg.checkpoint=PATH, or '
+     'train from scratch with model.backbone.init_cfg=None'),
+    (['photos', '--out', 'my.py', '--classes', 'three.txt'],
+     'the labels have 2 values (0, 255), but 3 classes are named (a, b, c); name as many, in the order of the '
+     'values')], ids=str)
+def test_mistakes_leave_nothing(run_tool, at_once, arguments, line):
+    draw(Path('photos'))
+    Path('old.py').touch()
+    Path('three.txt').write_text('a\nb\nc\n')
+    before = files(Path())
+    assert_error_line(run_tool('init', *arguments), f'error: {line}')
+    assert files(Path()) == before and not Path('my_init').exists()
+
+
+def test_a_work_dir_represents_its_best_checkpoint(checkpoint, config):
+    found = resolve(Config.fromfile(config), str(checkpoint.parent))
+    assert found == str(checkpoint)
