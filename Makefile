@@ -19,13 +19,13 @@ demo: setup
 	$(BIN)/python tools/demo.py
 
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-versions:
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile $(CONCERNS_VERSIONS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile --max-worker-restart 0 $(CONCERNS_VERSIONS)
 
 test-openmmlab: $(OPENMMLAB)/.repvgg_seg
-	OMP_NUM_THREADS=1 $(OPENMMLAB)/bin/python -m pytest -n 2 --dist loadfile $(CONCERNS_OPENMMLAB)
+	OMP_NUM_THREADS=1 $(OPENMMLAB)/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 $(CONCERNS_OPENMMLAB)
 
 $(OPENMMLAB)/.repvgg_seg: tests/openmmlab.txt
 	$(PYTHON) -m venv $(OPENMMLAB)

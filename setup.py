@@ -33,5 +33,5 @@ setup(
         'mm': MM_PACKAGES,
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
         'labels': ['pycocotools'],
-        'test': ['pycocotools', 'pytest', 'pytest-xdist', 'hypothesis', 'timm', 'ruff', 'mypy'],
+        'test': ['pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'timm', 'ruff', 'mypy'],
     })

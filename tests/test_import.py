@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(code: str, *options: str) -> str:
     """What a new process writes, which must not fail."""
-    done = subprocess.run([sys.executable, *options, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, *options, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -82,7 +82,7 @@ def follow(recipe: str, folder: Path, **options: str) -> str:
     said = ''
     for command in [line for kind, text in blocks if kind == 'bash' for line in text.splitlines()]:
         command += ' ' + options.get(Path(command.split()[1]).stem, '')
-        run = subprocess.run(['bash', '-ec', command], cwd=folder, env=environment, capture_output=True, text=True)
+        run = subprocess.run(['bash', '-ec', command], cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
         assert run.returncode == 0, f'{command}\n{run.stdout}{run.stderr}'
         said += run.stdout + run.stderr
     return said

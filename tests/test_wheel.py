@@ -27,7 +27,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
                 ['-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '--no-index', '--wheel-dir', 'dist',
                  f'dist/{NAME}.tar.gz'])
     for command in commands:
-        done = subprocess.run([sys.executable, *command], cwd=copy, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *command], cwd=copy, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
     built, = (copy / 'dist').glob('*.whl')
     return zipfile.ZipFile(built)

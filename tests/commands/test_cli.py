@@ -141,7 +141,7 @@ def test_a_process_with_closed_output(arguments):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == ('', 0)
-    without = subprocess.run(['sh', '-c', '"$@" >&-', 'sh', *map(str, command)], stderr=subprocess.PIPE, text=True)
+    without = subprocess.run(['sh', '-c', '"$@" >&-', 'sh', *map(str, command)], stderr=subprocess.PIPE, text=True, timeout=600)
     assert (without.stderr, without.returncode) == ('', 0)
 
 
@@ -177,7 +177,7 @@ def test_a_process_says_nothing_of_packages(config, tmp_path):
     """Of the two classes of a model, of crops that are not 8k+1, of losses and of packages that nobody needs."""
     options = [f'{key}=2' for key in ('model.decode_head.num_classes', 'model.auxiliary_head.num_classes')]
     run = subprocess.run([sys.executable, ROOT / 'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options', *options],
-                         text=True, capture_output=True)
+                         text=True, capture_output=True, timeout=600)
     assert run.stdout.splitlines()[0].partition(' - INFO - ')[2].startswith('tiny.py with PyTorch')
     assert run.stderr == ('error: FactorizedPSPHead has num_classes=2, but ToyStreets has 12 classes; set num_classes of all '
                           'heads in the config\n')
@@ -185,5 +185,5 @@ def test_a_process_says_nothing_of_packages(config, tmp_path):
 
 def test_nothing_is_said_of_operators_that_nobody_needs():
     run = subprocess.run([sys.executable, ROOT / 'tools/benchmark.py', 'complexity', 'RepVGG-A0'], text=True,
-                         capture_output=True)
+                         capture_output=True, timeout=600)
     assert run.returncode == 0 and run.stderr == ''

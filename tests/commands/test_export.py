@@ -46,7 +46,7 @@ def artefacts(config, random_checkpoint, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('export') / 'artefacts'
     command = [sys.executable, 'tools/deploy.py', config, random_checkpoint, '--out', folder, '--formats', 'pth', 'onnx',
                'openvino', 'pt2', '--precision', *FLOATS]
-    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
     line = r'model\.fp32\.onnx +logits differ by \S+, 0\.0000% of the pixels change class; \S+ MB\n'
     assert re.search(line, result.stdout) and 'tools/benchmark.py artefacts' in result.stdout
@@ -138,7 +138,7 @@ def test_runs_without_what_it_was_trained_with(artefacts, random_segmentor, name
     blocked = ['mmengine', 'mmseg', 'mmcv', 'mmpretrain', 'cv2', 'PIL', 'rich', *backends.values()]
     assert needed not in blocked
     code = WITHOUT.format(blocked=blocked, path=str(artefacts / name), out=str(tmp_path / 'labels.npy'))
-    subprocess.run([sys.executable, '-c', code], check=True)
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=600)
     np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(random_segmentor, picture(65, 97)))
 
 

@@ -26,7 +26,7 @@ def exported(config, checkpoint, tmp_path_factory) -> Path:
     command = [sys.executable, 'tools/deploy.py', config, checkpoint, '--out', folder, '--formats', 'onnx', 'openvino',
                '--precision', 'int8', '--cfg-options', 'test_dataloader.num_workers=1',
                'test_dataloader.persistent_workers=True']
-    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
     assert re.search(r'^mIoU +\d+\.\d\d -> +\d+\.\d\d +\(3 images\)$', result.stdout, re.MULTILINE), result.stdout
     line = r'model\.int8\.xml +logits differ by .* mIoU \d+\.\d\d; in higher precision: backbone\.stem\.conv'

@@ -26,7 +26,7 @@ def exported(config, random_checkpoint, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('export') / 'ncnn'
     command = [sys.executable, 'tools/deploy.py', config, random_checkpoint, '--out', folder, '--formats', 'ncnn',
                '--precision', *FLOATS, '--size', *SIZE]
-    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder
 
@@ -80,7 +80,7 @@ def test_runs_without_what_it_was_trained_with(exported, random_segmentor, tmp_p
     code = (f'import sys; sys.modules.update(dict.fromkeys({blocked})); import numpy as np; from repvgg_seg.runtime.predictor '
             f'import load; image = np.load({str(tmp_path / "image.npy")!r}); '
             f'np.save({str(tmp_path / "labels.npy")!r}, load({str(exported)!r}, threads=1)(image))')
-    subprocess.run([sys.executable, '-c', code], check=True)
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=600)
     np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(random_segmentor, picture(*SIZE)))
 
 

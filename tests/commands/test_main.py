@@ -48,7 +48,7 @@ def test_every_command_has_its_script_in_tools():
 
 def test_module_is_the_command(tmp_path):
     result = subprocess.run([sys.executable, '-m', 'repvgg_seg', 'configs', 'pspnet_repvgg_a0_camvid'], cwd=tmp_path,
-                            capture_output=True, text=True)
+                            capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ('Wrote pspnet_repvgg_a0_camvid.py and 7 bases; start with repvgg-seg train '
                              'pspnet_repvgg_a0_camvid.py\n')

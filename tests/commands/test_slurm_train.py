@@ -14,7 +14,7 @@ def submit(folder: Path, code: int) -> tuple[int, list[str]]:
         (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/calls\n{ending}\n')
         (folder / name).chmod(0o755)
     env = dict(os.environ, PATH=f'{folder}:{os.environ["PATH"]}', SLURM_JOB_ID='17', SLURM_CPUS_PER_TASK='4')
-    done = subprocess.run(['bash', ROOT / 'tools/slurm_train.sh', 'configs/a b.py', '--amp'], env=env, cwd=ROOT)
+    done = subprocess.run(['bash', ROOT / 'tools/slurm_train.sh', 'configs/a b.py', '--amp'], env=env, cwd=ROOT, timeout=600)
     return done.returncode, (folder / 'calls').read_text().splitlines()
 
 

@@ -75,7 +75,7 @@ def run_elsewhere(program: str, config: Path, checkpoint: Path, image: Path, fol
     (folder / 'here').mkdir()
     run = subprocess.run([sys.executable, '-c', program, config, checkpoint, folder / 'deployed', image], text=True,
                          cwd=folder / 'here', env=os.environ | FOR_THEIR_TOOLS | dict(PYTHONPATH=str(folder / 'site')),
-                         capture_output=True)
+                         capture_output=True, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr
     found = json.loads((folder / 'here' / 'found.json').read_text())
     assert Path(found['package']).is_relative_to(folder / 'site')

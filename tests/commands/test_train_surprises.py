@@ -70,7 +70,7 @@ def test_worker_that_is_killed(run_tool, config, tmp_path, monkeypatch):
         for worker in multiprocessing.active_children():
             killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
-            worker.join()
+            worker.join(60)
 
     monkeypatch.setattr(FiniteLossHook, 'after_train_iter', kill)
     monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, '__defaults__', (0.2,))  # Instead of 5 s.

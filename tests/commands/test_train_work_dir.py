@@ -45,10 +45,13 @@ def test_copy_leaves_the_original_alone(run_tool, config, trained, tmp_path):
 def test_second_training_is_one_line_and_testing_is_not_kept_out(run_tool, config, trained, tmp_path):
     reader, writer = os.pipe()
     if (first := os.fork()) == 0:
-        with locked(tmp_path):
-            os.write(writer, b'1')
-            time.sleep(100)
-        os._exit(0)
+        try:
+            with locked(tmp_path):
+                os.write(writer, b'1')
+                time.sleep(100)
+        finally:
+            os._exit(0)
+    os.close(writer)  # So that reading ends where the child does.
     os.read(reader, 1)
     try:
         result = run_tool('train', config, '--work-dir', tmp_path)

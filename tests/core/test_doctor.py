@@ -132,7 +132,7 @@ runpy.run_path('tools/doctor.py', run_name='__main__')
 
 def test_it_starts_where_nothing_is_installed():
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, '-c', ALONE], capture_output=True, text=True, cwd=root)
+    done = subprocess.run([sys.executable, '-c', ALONE], capture_output=True, text=True, cwd=root, timeout=600)
     assert done.returncode == 0 and 'usage: ' in done.stdout, done.stderr
 
 

@@ -62,7 +62,7 @@ def test_damaged_bytes_are_one_line_and_harm_nobody(training_state, tmp_path):
     for name in ('archive', 'legacy'):
         torch.save(small, tmp_path / name, _use_new_zipfile_serialization=name == 'archive')
     result = subprocess.run([sys.executable, '-c', FUZZ, tmp_path / 'archive', tmp_path / 'legacy'], capture_output=True,
-                            text=True)
+                            text=True, timeout=600)
     assert result.returncode == 0 and int(result.stdout) > 400, result.stderr[-2000:]
 
 

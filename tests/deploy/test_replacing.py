@@ -75,9 +75,11 @@ def test_a_reader_always_finds_the_folder(tmp_path):
     done = threading.Event()
 
     def redeploy() -> None:
-        for version in range(1, 40):
-            deploy(out, version)
-        done.set()
+        try:
+            for version in range(1, 40):
+                deploy(out, version)
+        finally:
+            done.set()
 
     writer = threading.Thread(target=redeploy)
     writer.start()

@@ -58,7 +58,7 @@ def test_killed_and_resumed(config):
     finally:
         for process in first:
             process.kill()
-    before = first[0].communicate()[0]
+    before = first[0].communicate(timeout=60)[0]
     assert '4 images x 2 process(es) = 8 images a step; learning rate x 1 (the config is for 8)' in before
     assert 3 <= (last := last_epoch(config)) < EPOCHS, 'the process was not killed in the middle'
 

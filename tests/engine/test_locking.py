@@ -26,12 +26,14 @@ def hold() -> Iterator[Callable[[Path], int]]:
         reader, writer = os.pipe()
         process = os.fork()
         if process == 0:
-            with locked(folder):
-                worker = os.fork()
-                if worker:
-                    os.write(writer, str(worker).encode())
-                time.sleep(60)
-            os._exit(0)
+            try:
+                with locked(folder):
+                    worker = os.fork()
+                    if worker:
+                        os.write(writer, str(worker).encode())
+                    time.sleep(60)
+            finally:
+                os._exit(0)
         os.close(writer)
         started.extend([process, int(os.read(reader, 20))])
         os.close(reader)
