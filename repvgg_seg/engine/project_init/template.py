@@ -57,15 +57,14 @@ def _data(settings: Settings) -> list[str]:
     meanings: list[str] = []
     if kind.values:
         meanings = ['# Value in the label files -> class; None: ignored. 255 is ignored unless it is named.',
-                    f'label_values = {_mapping(kind.values, kind.classes, shares)}']
+                    f'label_values = {_mapping(kind.values, kind.classes, shares)}', _names_in('label_values')]
         dataset.append('    label_values=label_values')
     elif kind.colors:
         meanings = ['# Color (red, green, blue) in the label files -> class; None: ignored.',
-                    f'label_colors = {_mapping(kind.colors, kind.classes, shares)}']
+                    f'label_colors = {_mapping(kind.colors, kind.classes, shares)}', _names_in('label_colors')]
         dataset.append('    label_colors=label_colors')
     if kind.tolerance:
-        meanings.append(f'label_tolerance = {kind.tolerance}  # Largest difference from the nearest of them.')
-        dataset.append('    label_tolerance=label_tolerance')
+        dataset.append(f'    label_tolerance={kind.tolerance}')
     resize = [f"    dict(type='Resize', scale={plan.resized}, keep_ratio=True),"] if plan.resized else []
     scale = plan.resized or plan.size[::-1]
     loaders = [line for name in ('train', 'val', 'test') if name in found.splits for line in _loader(name, settings)]
@@ -74,9 +73,9 @@ def _data(settings: Settings) -> list[str]:
     return [
         *_comment(f'Data: {found.layout}; {kind.words}; split: {found.how_split}.'),
         *(line for guess in (*found.guesses, *kind.guesses) for line in _comment(f'Guess: {guess}')),
-        f'classes = {wrapped(kind.classes, 11)}',
+        *(meanings or [f'classes = {wrapped(kind.classes, 11)}']),
         f'palette = {wrapped(kind.palette, 11)}  # red, green, blue',
-        'num_classes = len(classes)', *meanings, ',\n'.join(dataset) + ')',
+        'num_classes = len(classes)', ',\n'.join(dataset) + ')',
         *_comment(f'Guess: height and width of the training images in pixels, 8 k + 1, chosen for images of about '
                   f'{plan.size[0]}x{plan.size[1]} and for this machine.'),
         f'crop_size = {plan.crop}',
@@ -170,6 +169,11 @@ def _mapping(meanings: Mapping, classes: Sequence[str], shares: Iterable[float])
     lines = [f'    {raw}: {name!r},' + (f'  # {share_of[name]:.2%} of the pixels' if name in share_of else '')
              for raw, name in meanings.items()]
     return '\n'.join(['{', *lines, '}'])
+
+
+def _names_in(meanings: str) -> str:
+    """The line that makes the classes of what values or colors mean, so that each name is in one place."""
+    return f'classes = [name for name in {meanings}.values() if name is not None]'
 
 
 def _comment(text: str) -> list[str]:
