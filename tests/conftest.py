@@ -30,6 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line('filterwarnings', line)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def unformatted_configs() -> Iterator[None]:
+    """MMEngine formats the text of a config with yapf several times a run, which takes longer than a tiny training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     random.seed(SEED)
