@@ -20,7 +20,7 @@ from repvgg_seg.engine.report.pictures import write_pictures
 from repvgg_seg.engine.report.summary import summarize
 
 NAMES, PALETTE = [name for name, _, _ in CLASSES], [list(color) for _, _, color in CLASSES]
-NAMES[3] = '<b>fence & "co"</b>'  # Names are text, whatever is in them.
+NAMES[3] = '</script><b>fence & "co"</b>'  # Names are text, whatever is in them.
 IMAGES = 14
 
 
