@@ -29,18 +29,14 @@ class Result:
 
 
 @pytest.fixture
-def quiet_logging(monkeypatch) -> None:
-    """Nothing is said of MMEngine's loggers, which have the closed output of earlier tests."""
-    monkeypatch.setattr(logging, 'raiseExceptions', False)
-
-
-@pytest.fixture
 def run_tool(capsys, monkeypatch) -> Callable[..., Result]:
     """Run ``tools/NAME.py`` with arguments, in this process, as if from a shell."""
 
     def run(name: str, *arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, arguments)])
         monkeypatch.setenv('LOCAL_RANK', '0')
+        # MMEngine's loggers of earlier tests would say on stderr that their output is closed.
+        monkeypatch.setattr(logging, 'raiseExceptions', False)
         capsys.readouterr()
         code = 0
         try:

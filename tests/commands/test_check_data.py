@@ -15,8 +15,6 @@ import tiny
 from mistakes import assert_error_line
 from PIL import Image
 
-pytestmark = pytest.mark.usefixtures('quiet_logging')  # What is said on stderr is compared.
-
 CONFIG = """
 _base_ = '{root}/configs/pspnet_repvgg_a0_camvid.py'
 train_dataloader = dict(dataset=dict(data_root='{data}'))

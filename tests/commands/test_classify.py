@@ -15,8 +15,6 @@ from tiny import write_noise
 from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.engine.trained_model import build_trained
 
-pytestmark = pytest.mark.usefixtures('quiet_logging')  # What is said on stderr is compared.
-
 ROOT = Path(__file__).parents[2]
 
 

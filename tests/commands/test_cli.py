@@ -156,7 +156,6 @@ def test_every_tool_is_run_by_the_same_function(verb):
                        before='548 lines, the first of them about packages that nobody needs',
                        now='at most 30 lines; config, environment and hooks are in the log file')
 @pytest.mark.parametrize('tool', ['train', 'classify_train'])
-@pytest.mark.usefixtures('quiet_logging')
 def test_what_training_says_first(run_tool, config, classifier_config, tmp_path, tool):
     result = run_tool(tool, config if tool == 'train' else classifier_config, '--work-dir', tmp_path, '--cfg-options',
                       'train_cfg.max_epochs=1')

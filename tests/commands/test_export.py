@@ -345,7 +345,6 @@ def test_a_program_needs_trust(run_tool, config, random_checkpoint, artefacts, s
                        before='test, predict and benchmark took it',
                        now='one line, unless --trust-checkpoint is there')
 @pytest.mark.parametrize('changed', ['model.pth', 'model.fp32.onnx', 'model.fp32.bin'])
-@pytest.mark.usefixtures('quiet_logging')
 def test_changed_files_are_noticed_by_the_tools(run_tool, config, artefacts, tmp_path, changed):
     folder = tmp_path / 'artefacts'
     shutil.copytree(artefacts, folder)

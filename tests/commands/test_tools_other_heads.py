@@ -16,8 +16,6 @@ from repvgg_seg.deploy.comparison import as_batch, logits_of
 from repvgg_seg.engine.trained_model import build_trained
 from repvgg_seg.runtime.predictor import load
 
-pytestmark = pytest.mark.usefixtures('quiet_logging')  # What is said on stderr is compared.
-
 CONFIG = """
 _base_ = '{root}/configs/{name}_repvgg_b1g2_cityscapes.py'
 model = dict(data_preprocessor=dict(size=(97, 97)),

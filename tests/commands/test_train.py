@@ -11,8 +11,6 @@ from PIL import Image
 
 from repvgg_seg.core.reading import read_checkpoint
 
-pytestmark = pytest.mark.usefixtures('quiet_logging')  # What is said on stderr is compared.
-
 
 def test_trains_and_resumes_where_it_stopped(run_tool, config, tmp_path):
     work_dir = tmp_path / 'run'

@@ -17,8 +17,6 @@ from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.engine.resuming import damage
 from repvgg_seg.engine.stopping import FiniteLossHook
 
-pytestmark = pytest.mark.usefixtures('quiet_logging')  # What is said on stderr is compared.
-
 EPOCHS = ('train_cfg.max_epochs=3', 'param_scheduler.0.end=3')
 
 
