@@ -10,6 +10,7 @@ import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from numbers import Integral
 from pathlib import Path
 from types import ModuleType
@@ -297,7 +298,7 @@ def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | N
     settings: dict[str, str | int] = {'INFERENCE_PRECISION_HINT': OPENVINO_PRECISION[precision], 'PERFORMANCE_HINT': 'LATENCY'}
     if threads:
         settings['INFERENCE_NUM_THREADS'] = threads
-    model = openvino.Core().compile_model(path, 'CPU', settings)
+    model = _core(openvino, os.getpid()).compile_model(path, 'CPU', settings)
     requests = threading.local()  # A request holds the tensors of one inference, so threads must not share it.
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -306,6 +307,17 @@ def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | N
         return requests.own.infer([images])[0]
 
     return run
+
+
+@cache
+def _core(openvino: ModuleType, process: int) -> Any:
+    """The one core of a process; a forked process needs its own.
+
+    Each core has a CPU plugin, which sets the memory that signal handlers run on and restores the previous one at its end. Of
+    two plugins that end in the order in which they started, the second restores memory that is gone: the next signal, such as
+    Ctrl-C, then ends the process with a segmentation fault.
+    """
+    return openvino.Core()
 
 
 def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -> Run:

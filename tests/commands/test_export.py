@@ -78,6 +78,25 @@ def test_threads_may_share_a_predictor(artefacts, name):
             np.testing.assert_array_equal(found, labels)
 
 
+@pytest.mark.situation('Tracebacks', 'Ctrl-C or SIGTERM in a process that had loaded two OpenVINO models',
+                       before='a segmentation fault: a plugin of OpenVINO had freed the stack of signal handlers',
+                       now='the signal is handled')
+def test_signals_after_two_predictors(artefacts):
+    script = '''
+import faulthandler, signal, sys
+from repvgg_seg.runtime.predictor import load
+faulthandler.enable()  # Which has signals handled on a stack of their own, as other packages do.
+first, second = load(sys.argv[1]), load(sys.argv[1])
+del first
+del second
+signal.signal(signal.SIGTERM, lambda *_: print('handled'))
+signal.raise_signal(signal.SIGTERM)
+'''
+    result = subprocess.run([sys.executable, '-c', script, artefacts / 'model.fp32.xml'], cwd=Path(__file__).parents[2],
+                            capture_output=True, text=True, timeout=90)
+    assert (result.returncode, result.stdout) == (0, 'handled\n')
+
+
 @pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize('name', ARTEFACTS)
 def test_agrees_at_awkward_sizes(artefacts, random_segmentor, name, size):
