@@ -1,4 +1,4 @@
-"""Tiny data sets and configs, for tests that train."""
+"""Tiny datasets and configs, for tests that train."""
 from collections.abc import Iterable
 from pathlib import Path
 

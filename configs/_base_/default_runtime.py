@@ -12,7 +12,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'))
-# Where batch norms are not synchronised, each process has its own running statistics: averaged before they are used.
+# Where batch norms are not synchronized, each process has its own running statistics: averaged before they are used.
 custom_hooks = [dict(type='SyncBuffersHook')]
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,6 +1,6 @@
 _base_ = './default_runtime.py'
 default_scope = 'mmseg'
-# Batch norm is synchronised when training on several GPUs; on one device, and on CPUs, it is the plain one.
+# Batch norm is synchronized when training on several GPUs; on one device, and on CPUs, it is the plain one.
 sync_bn = 'torch'
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
 default_hooks = dict(checkpoint=dict(save_best='mIoU'), visualization=dict(type='SegVisualizationHook'))

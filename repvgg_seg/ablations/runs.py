@@ -158,7 +158,7 @@ def check_settings(folder: Path, config: Config) -> None:
     path = folder / SETTINGS
     if path.is_file() and path.read_text() != settings_of(config):
         raise UserError(f'{folder} was begun with other settings (see {SETTINGS} in it); give the same config, options and '
-                        '--amp to go on, or another --work-dir to begin anew')
+                        '--amp to go on, or another --work-dir to start from scratch')
 
 
 def settings_of(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""Timing several things in turns, so that a drifting machine favours none; each in a process of its own, or all in one."""
+"""Timing several things in turns, so that a drifting machine favors none; each in a process of its own, or all in one."""
 import os
 import statistics
 import subprocess

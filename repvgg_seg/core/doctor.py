@@ -35,14 +35,14 @@ class Finding:
     Args:
         state: OK, INFO, WARNING or ERROR.
         text: what was found.
-        mend: the command that mends it.
+        remedy: the command that fixes it.
     """
     state: str
     text: str
-    mend: str = ''
+    remedy: str = ''
 
     def __str__(self) -> str:
-        return f'{self.state:8}{self.text}' + (f'\n{"":8}-> {self.mend}' if self.mend else '')
+        return f'{self.state:8}{self.text}' + (f'\n{"":8}-> {self.remedy}' if self.remedy else '')
 
 
 def examine(folder: Path) -> Iterator[Finding]:

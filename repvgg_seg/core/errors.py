@@ -1,4 +1,4 @@
-"""The errors that a user can mend. The tools print them as one line; everything else is a bug and keeps its traceback."""
+"""The errors that a user can fix. The tools print them as one line; everything else is a bug and keeps its traceback."""
 from collections.abc import Iterable
 
 LISTED_NAMES = 5  # Names shown in a message.
@@ -17,7 +17,7 @@ class CheckpointError(UserError):
 
 
 class DataError(UserError):
-    """A data set is absent, incomplete or broken.
+    """A dataset is absent, incomplete or broken.
 
     Args:
         message: which file, what was found, what to do.

@@ -18,7 +18,7 @@ def colorize(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray
 
     Args:
         labels: uint8 (H, W) of class indices; 255 and other values outside the palette are black.
-        palette: RGB colour of each class.
+        palette: RGB color of each class.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -47,13 +47,13 @@ def viewable(image: np.ndarray) -> np.ndarray:
 
 def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]],
             opacity: float = 0.55) -> np.ndarray:
-    """Lay coloured labels over an image, with a legend of the classes that occur below it.
+    """Lay colored labels over an image, with a legend of the classes that occur below it.
 
     Args:
         image: uint8 RGB (H, W, 3).
         labels: uint8 (H, W) of class indices.
         classes: name of each class.
-        palette: RGB colour of each class.
+        palette: RGB color of each class.
         opacity: of the labels, 0 to 1.
 
     Returns:
@@ -66,7 +66,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palet
 
 
 def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int) -> np.ndarray:
-    """Colour patches with names, in as many lines as a width in pixels needs: uint8 RGB (H, width, 3)."""
+    """Color patches with names, in as many lines as a width in pixels needs: uint8 RGB (H, width, 3)."""
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     entries, x, row = [], 4, 0
     for name, color in zip(classes, palette):
@@ -91,7 +91,7 @@ def distinct_colors(classes: Sequence[str]) -> list[list[int]]:
 
 
 def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] | None = None) -> None:
-    """Write label values as a PNG of one channel; with a palette, viewers show colours while the values stay."""
+    """Write label values as a PNG of one channel; with a palette, viewers show colors while the values stay."""
     picture = Image.fromarray(labels)
     if palette is not None:
         picture.putpalette(_colors(palette).ravel().tolist())  # Of fewer colors Pillow cuts bits off the values.

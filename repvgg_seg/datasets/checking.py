@@ -1,4 +1,4 @@
-"""Checking a data set for segmentation: every file, or a sample of them."""
+"""Checking a dataset for segmentation: every file, or a sample of them."""
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ SAMPLE = 16  # Pairs that are looked at before training.
 
 @dataclass
 class Report:
-    """What is in a data set, and what is wrong with it.
+    """What is in a dataset, and what is wrong with it.
 
     Args:
         name: of the set, for tables.
@@ -103,12 +103,12 @@ def check_dataset(dataset: BaseDataset, name: str, workers: int = 0, sample: int
         moments += checked['moments']
         sizes['{}x{}'.format(*checked['size'])] += 1
         if checked['histogram'][IGNORE] == checked['histogram'].sum() > 0:
-            report.add(report.warnings, 'nothing labelled', f'all pixels of the label of {checked["path"]} are ignored')
+            report.add(report.warnings, 'nothing labeled', f'all pixels of the label of {checked["path"]} are ignored')
     _conclude(report, histogram, files, moments)
     report.sizes = dict(sizes)
     if len(classes) > 1 and np.flatnonzero(histogram).tolist() == [0, IGNORE]:
         report.add(report.errors, BINARY.kind, f'the labels of {name} hold nothing but {classes[0]} and ignored pixels; '
-                   f'{BINARY.mend}', sum(sizes.values()))
+                   f'{BINARY.remedy}', sum(sizes.values()))
     for leaf in leaves(dataset):
         unused = unused_images(leaf)
         for sentence, paths in zip(describe_unused(unused), unused.values()):
@@ -173,7 +173,7 @@ def check_files(dataset: BaseDataset, name: str) -> None:
             raise DataError(f'image {image} of {name} is its own label; put the labels into a folder of their own, or set '
                             'seg_map_suffix')
     if absent:
-        raise DataError(f'{len(absent)} files of {name} do not exist: {some(absent)}; complete the data set')
+        raise DataError(f'{len(absent)} files of {name} do not exist: {some(absent)}; complete the dataset')
 
 
 def check_sample(name: str, dataset: BaseDataset) -> None:

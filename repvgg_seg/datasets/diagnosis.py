@@ -1,4 +1,4 @@
-"""What is probably wrong with a label map, told by its values, and the step that mends it."""
+"""What is probably wrong with a label map, told by its values, and the step that fixes it."""
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class Diagnosis:
 
     Args:
         kind: its name in tables.
-        mend: what to do about it.
+        remedy: what to do about it.
     """
     kind: str
-    mend: str
+    remedy: str
 
 
 BINARY = Diagnosis('only 0 and 255', 'these look like masks of 0 and 255, but 255 means ignored: use '
@@ -29,7 +29,7 @@ SHIFTED = Diagnosis('off by one', 'the values look like classes that are counted
 LABEL_IDS = Diagnosis('label ids', 'these look like Cityscapes\' label ids, not train ids: keep them under the names '
                       '*_gtFine_labelIds.png, which repvgg_seg.CityscapesDataset maps, or run '
                       'cityscapesscripts/preparation/createTrainIdLabelImgs.py')
-UNKNOWN = Diagnosis('unknown values', 'mend the label or the classes of the data set')
+UNKNOWN = Diagnosis('unknown values', 'correct the label or the classes of the dataset')
 COLORS = Diagnosis('colors', 'use repvgg_seg.PairedSegDataset with label_colors={(RED, GREEN, BLUE): CLASS, ...}, or '
                    'convert the colors to indices')
 GRAY = Diagnosis('three equal channels', 'convert it: its channels are equal, one of them is the map, e.g. label[..., 0]')

@@ -1,4 +1,4 @@
-"""Classification data sets of image files in one folder per class, checked when they are opened."""
+"""Classification datasets of image files in one folder per class, checked when they are opened."""
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,11 +39,11 @@ class ImageFolder(BaseDataset):
         """List the samples, sorted by class and path: dicts of ``img_path`` and ``gt_label``."""
         root = os.path.normpath(self.data_prefix['img_path'])
         if not os.path.isdir(root):
-            raise DataError(f'no data set: folder {root} does not exist; expected {self.LAYOUT}. Put it (or a link) there, '
+            raise DataError(f'no dataset: folder {root} does not exist; expected {self.LAYOUT}. Put it (or a link) there, '
                             'or set data_root')
         folders = class_folders(root)
         if len(folders) < 2:
-            raise DataError(f'no data set: {root} has {len(folders)} class folder(s); expected {self.LAYOUT}, two classes or '
+            raise DataError(f'no dataset: {root} has {len(folders)} class folder(s); expected {self.LAYOUT}, two classes or '
                             'more')
         images = {}
         for folder in folders:
@@ -125,7 +125,7 @@ class ImageNet(ImageFolder):
             raise DataError(f'{len(unlisted)} images in {root} are not in {listing} ({some(unlisted)}); complete the list')
         if absent := [sample['img_path'] for sample in samples if not os.path.isfile(sample['img_path'])]:
             raise DataError(f'{len(absent)} of the {len(samples)} images in {listing} do not exist ({some(absent)}); '
-                            'complete the data set')
+                            'complete the dataset')
         return samples
 
 

@@ -32,7 +32,7 @@ def class_indices(path: str, labels: np.ndarray, label_map: Mapping[int, int], s
     if labels.ndim != 2:
         diagnosis = diagnose_channels(labels)
         raise DataError(f'label {path} is a color image of shape {labels.shape}; expected one channel of class '
-                        f'indices: {diagnosis.mend}', diagnosis.kind)
+                        f'indices: {diagnosis.remedy}', diagnosis.kind)
     check_form(path, labels, shape)
     known = np.array(sorted(label_map))
     distances = abs(np.arange(256)[:, None] - known)
@@ -45,7 +45,7 @@ def class_indices(path: str, labels: np.ndarray, label_map: Mapping[int, int], s
         raise DataError(
             f'label {path} has values outside the classes: {", ".join(map(str, wrong[:LISTED_VALUES]))}'
             f'{" ..." if len(wrong) > LISTED_VALUES else ""}; expected {ranges(sorted(label_map))}; '
-            f'{share(indices < 0)} of its pixels have them; {diagnosis.mend}', diagnosis.kind)
+            f'{share(indices < 0)} of its pixels have them; {diagnosis.remedy}', diagnosis.kind)
     return indices.astype(np.uint8)
 
 

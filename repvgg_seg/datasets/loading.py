@@ -34,14 +34,14 @@ def checked(pipeline: Sequence) -> list:
         pipeline: steps as in a config; those named in ``CHECKED``, in whatever scope, are replaced.
 
     Raises:
-        UserError: one of these has arguments for labels, whose meaning is known by the data set.
+        UserError: one of these has arguments for labels, whose meaning is known by the dataset.
     """
     steps = []
     for step in pipeline:
         kind = type_name(step) if isinstance(step, dict) else None
         if kind == 'LoadAnnotations' and len(step) > 1:
             raise UserError(f'LoadAnnotations has {", ".join(sorted(set(step) - {"type"}))}, which would have no effect: the '
-                            'data set knows what its labels mean; remove it from the pipeline')
+                            'dataset knows what its labels mean; remove it from the pipeline')
         if kind in CHECKED:
             step = dict(step, type=CHECKED[kind])
         elif kind == 'TestTimeAug':
@@ -54,7 +54,7 @@ def image_pipeline(pipeline: Sequence) -> list:
     """The part of a test pipeline for images without labels, its loading checked.
 
     Args:
-        pipeline: steps as in a config, of whatever data set. The first loads the image; later ones whose names begin with
+        pipeline: steps as in a config, of whatever dataset. The first loads the image; later ones whose names begin with
             "Load" load labels and are left out.
     """
     steps = []

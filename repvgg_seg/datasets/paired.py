@@ -1,4 +1,4 @@
-"""Data sets of image files and label files beside them, checked when they are opened."""
+"""Datasets of image files and label files beside them, checked when they are opened."""
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -83,7 +83,7 @@ class PairedSegDataset(BaseSegDataset):
         classes = self.metainfo.get('classes')
         if not classes:
             raise UserError(f'{type(self).__name__} does not know its classes; add metainfo=dict(classes=[...], '
-                            'palette=[...]) to the data set')
+                            'palette=[...]) to the dataset')
         check_class_count(len(classes), type(self).__name__)
         if self.label_meanings:
             return meant_by(self.label_meanings, classes, type(self).__name__)
@@ -93,7 +93,7 @@ class PairedSegDataset(BaseSegDataset):
         """List the samples, sorted by image path, and set ``unused``."""
         image_root, label_root = self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path')
         if not os.path.isdir(image_root):
-            raise DataError(f'no data set: folder {image_root} does not exist; expected {self.LAYOUT}. '
+            raise DataError(f'no dataset: folder {image_root} does not exist; expected {self.LAYOUT}. '
                             'Put it (or a link) there, or set data_root')
         images, self.unused = find_images(image_root, self.img_suffixes)
         if self.ann_file:
@@ -104,7 +104,7 @@ class PairedSegDataset(BaseSegDataset):
         else:
             pairs = [(os.path.join(image_root, image), None) for image in images]
         if not pairs:
-            raise DataError(f'no data set: {image_root} holds no image file that ends in {some(self.img_suffixes)}; '
+            raise DataError(f'no dataset: {image_root} holds no image file that ends in {some(self.img_suffixes)}; '
                             f'expected {self.LAYOUT}')
         return [self._sample(image, label) for image, label in pairs]
 

@@ -156,7 +156,7 @@ def load_labels(dataset: BaseDataset, step: BaseTransform, sample: dict) -> dict
         raise DataError(
             f'label {path} has values outside the classes after {type(step).__name__}: '
             f'{", ".join(map(str, wrong[:LISTED_VALUES]))}{" ..." if len(wrong) > LISTED_VALUES else ""}; expected 0 to '
-            f'{classes - 1}, {IGNORE}; correct the label or the classes of the data set', 'unknown values')
+            f'{classes - 1}, {IGNORE}; correct the label or the classes of the dataset', 'unknown values')
     sample['gt_seg_map'] = np.where(labels == ignored, IGNORE, labels).astype(np.uint8)
     return sample
 
@@ -165,12 +165,12 @@ def load_plainly(dataset: BaseDataset, step: LoadAnnotations, sample: dict) -> d
     """Read the labels of a sample as MMSegmentation's ``LoadAnnotations`` does, and say what is wrong with them.
 
     Raises:
-        DataError: see :func:`~repvgg_seg.datasets.loading.class_indices`; or the step contradicts its data set.
+        DataError: see :func:`~repvgg_seg.datasets.loading.class_indices`; or the step contradicts its dataset.
     """
     path, reduced = sample['seg_map_path'], bool(sample.get('reduce_zero_label'))
     if step.reduce_zero_label not in (None, reduced):
-        raise DataError(f'LoadAnnotations has reduce_zero_label={step.reduce_zero_label}, its data set '
-                        f'{type(dataset).__name__} has {reduced}; set it in the data set alone', 'reduce_zero_label')
+        raise DataError(f'LoadAnnotations has reduce_zero_label={step.reduce_zero_label}, its dataset '
+                        f'{type(dataset).__name__} has {reduced}; set it in the dataset alone', 'reduce_zero_label')
     labels = read_labels(path, step.backend_args).squeeze()
     if labels.dtype != np.uint8 and labels.ndim == 2 and labels.min() >= 0 and labels.max() <= IGNORE:
         labels = labels.astype(np.uint8)
@@ -181,7 +181,7 @@ def load_plainly(dataset: BaseDataset, step: LoadAnnotations, sample: dict) -> d
 def legal_values(dataset: BaseDataset, sample: dict) -> dict[int, int]:
     """For each legal value of a sample's label file its class index, or 255.
 
-    Our data sets bring it along; those of MMSegmentation have classes 0 to C - 1 and 255, or 1 to C where the zero is reduced.
+    Our datasets bring it along; those of MMSegmentation have classes 0 to C - 1 and 255, or 1 to C where the zero is reduced.
     """
     if isinstance(dataset, PairedSegDataset):
         return sample['label_map']

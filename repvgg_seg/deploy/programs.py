@@ -56,7 +56,7 @@ class TorchProgram:
         end = graph.output_node()
         logits = cast(tuple, end.args[0])[0]
         aten = torch.ops.aten
-        # The signature and the nodes' values are what PyTorch itself keeps beside a graph; tracing anew takes 50 times as long.
+        # The signature and the nodes' values are what PyTorch keeps beside a graph; tracing again takes 50 times as long.
         with graph.inserting_before(end):
             def call(function: Any, *arguments: Any) -> torch.fx.Node:
                 node = graph.call_function(function, arguments)

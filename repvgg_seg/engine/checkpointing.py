@@ -73,7 +73,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
     - Files appear atomically, and those that they replace are removed afterwards; MMEngine removes first and writes in place.
     - Weights that are not finite are not written.
     - The states of the random generators of all processes are saved, and taken up again when a run is resumed.
-    - A validation that was cut off is made up for when the run is resumed. As hooks put other weights into the model for its
+    - A validation that was cut off is caught up on when the run is resumed. As hooks put other weights into the model for its
       time, such as averages, nothing to resume from is taken from the model then.
     - Gradients that wait for a step (``accumulative_counts``) and what ``EarlyStoppingHook`` has counted are saved too.
 

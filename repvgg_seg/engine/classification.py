@@ -70,7 +70,7 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
         ``accuracy/top1`` and, of five classes or more, ``accuracy/top5``, in per cent.
 
     Raises:
-        UserError: the checkpoint, the classes or the data set do not fit.
+        UserError: the checkpoint, the classes or the dataset do not fit.
     """
     fit_to_hardware(config)
     weights: str | None = None
@@ -132,7 +132,7 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
 
 
 def check_classes(model: BaseModel, dataset: BaseDataset) -> None:
-    """Compare the number of classes of a classifier and a data set.
+    """Compare the number of classes of a classifier and a dataset.
 
     Raises:
         UserError: they differ.

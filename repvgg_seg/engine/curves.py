@@ -81,6 +81,6 @@ def read_log(work_dir: Path) -> list[dict]:
             validated = 'loss' not in records[0]
             before = next((record for record in run if ('loss' not in record) == validated), None)
             if before and records[0]['step'] <= before['step']:
-                run = []  # It began anew.
+                run = []  # It started from scratch.
         run += records
     return run

@@ -1,4 +1,4 @@
-"""Checking the data sets of a config, with tables for a terminal."""
+"""Checking the datasets of a config, with tables for a terminal."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def check_sets(config: Config, names: Sequence[str], sample: int | None = None, 
             reports.append(Report(name, 0, []))
             reports[-1].add(reports[-1].errors, error.kind, str(error))
             continue
-        except (AssertionError, OSError) as error:  # MMSegmentation's own data sets say so that files are missing.
+        except (AssertionError, OSError) as error:  # MMSegmentation's own datasets say so that files are missing.
             reports.append(Report(name, 0, []))
             reports[-1].add(reports[-1].errors, 'incomplete',
                             f'{settings["type"]} cannot be opened ({str(error) or "files are missing"})')

@@ -13,7 +13,7 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 def equivalent_kernel_l2(conv: RepConv) -> Tensor:
     """What is decayed instead of the square norms of the 3x3 kernel K3 and the 1x1 kernel K1 (github.com/DingXiaoH/RepVGG).
 
-    With s the scale of a branch's batch norm, weight / sqrt(var + eps), and c the centre of a kernel, it is
+    With s the scale of a branch's batch norm, weight / sqrt(var + eps), and c the center of a kernel, it is
 
         sum K3^2 - sum c(K3)^2 + sum (s3 c(K3) + s1 K1)^2 / (s3^2 + s1^2)
 
@@ -30,10 +30,10 @@ def equivalent_kernel_l2(conv: RepConv) -> Tensor:
     scales = torch.stack([norm_scale_shift(branch.norm)[0].detach() for branch in (conv.branch_3x3, conv.branch_1x1)])
     all_reduce(scales, op='mean')
     scale, pointwise_scale = scales.to(kernel.dtype).view(2, -1, 1, 1, 1)
-    centre = kernel[:, :, 1:2, 1:2]
-    fused_centre = scale * centre + pointwise_scale * pointwise
-    return (kernel.square().sum() - centre.square().sum()
-            + (fused_centre.square() / (scale.square() + pointwise_scale.square())).sum())
+    center = kernel[:, :, 1:2, 1:2]
+    fused_center = scale * center + pointwise_scale * pointwise
+    return (kernel.square().sum() - center.square().sum()
+            + (fused_center.square() / (scale.square() + pointwise_scale.square())).sum())
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

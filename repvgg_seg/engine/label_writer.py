@@ -21,7 +21,7 @@ class LabelWriter(BaseMetric):
 
     Args:
         output_dir: folder for the files; it is made if it does not exist.
-        label_ids: write the data set's original label ids, as the Cityscapes server wants them, instead of class indices
+        label_ids: write the dataset's original label ids, as the Cityscapes server wants them, instead of class indices
             with a palette.
     """
 
@@ -32,7 +32,7 @@ class LabelWriter(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Write the ``pred_sem_seg`` of some samples."""
         if self.label_ids and 'label_ids' not in self.dataset_meta:
-            raise UserError('--submit needs a data set with label ids, such as Cityscapes; use --out instead')
+            raise UserError('--submit needs a dataset with label ids, such as Cityscapes; use --out instead')
         for sample in data_samples:
             labels = sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy().astype(np.uint8)
             palette = self.dataset_meta['palette']

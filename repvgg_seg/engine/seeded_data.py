@@ -15,13 +15,13 @@ REPLACED = ('dataset', 'sampler', 'batch_sampler', 'shuffle', 'generator')  # Ar
 
 
 class RepeatableDataset(Dataset):
-    """A data set whose random augmentation depends on the key of the sample, not on what was loaded before it or where.
+    """A dataset whose random augmentation depends on the key of the sample, not on what was loaded before it or where.
 
     MMEngine seeds each worker process once, so that the augmentation of an image depends on the number of workers and of
     processes, and after resuming on when the run was stopped.
 
     Args:
-        dataset: a data set of MMEngine's; its attributes are found here too.
+        dataset: a dataset of MMEngine's; its attributes are found here too.
         seed: of the run.
     """
 
@@ -43,7 +43,7 @@ class RepeatableDataset(Dataset):
 
 
 def unwrapped(dataset: Any) -> Any:
-    """The data set of a config, without the wrapping of this module."""
+    """The dataset of a config, without the wrapping of this module."""
     return dataset._dataset if isinstance(dataset, RepeatableDataset) else dataset
 
 
@@ -52,7 +52,7 @@ class RepeatableSampler(Sampler):
 
     Args:
         sampler: of MMEngine's: finite with ``set_epoch``, or infinite.
-        length: of the data set.
+        length: of the dataset.
     """
 
     def __init__(self, sampler: DefaultSampler | InfiniteSampler, length: int) -> None:

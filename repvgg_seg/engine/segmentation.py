@@ -64,7 +64,7 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         ``submit``.
 
     Raises:
-        UserError: the checkpoint, the classes, the data set or the arguments do not fit, or what is written would replace what
+        UserError: the checkpoint, the classes, the dataset or the arguments do not fit, or what is written would replace what
             is read or each other.
     """
     check_arguments(report, against, submit)
@@ -144,7 +144,7 @@ def counters(config: Config, report: Report | None) -> list[dict]:
 
 
 def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
-    """Check that a segmentor and its data sets fit together, that these are sound, and that the pyramid's norm can be trained.
+    """Check that a segmentor and its datasets fit together, that these are sound, and that the pyramid's norm can be trained.
 
     Raises:
         UserError: the classes differ or are more than 255, images have other channels than the backbone takes or make no
@@ -164,14 +164,14 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
     smallest = batch = loaders[0].batch_size
     if batch and len(sampler) % batch and not loaders[0].drop_last:
         smallest = len(sampler) % batch
-    synchronised = bool(config.get('sync_bn')) and get_world_size() > 1
-    if smallest == 1 and normalises_global_pool(model) and not synchronised:
+    synchronized = bool(config.get('sync_bn')) and get_world_size() > 1
+    if smallest == 1 and normalizes_global_pool(model) and not synchronized:
         raise UserError('a training batch has one image, but the pyramid pools to 1x1, whose batch norm needs at least two '
                         'values a channel; use train_dataloader.batch_size=2 or more, with '
                         'train_dataloader.drop_last=True')
 
 
-def normalises_global_pool(model: nn.Module) -> bool:
+def normalizes_global_pool(model: nn.Module) -> bool:
     """Whether something pools to 1x1 and has a batch norm after that, as the pyramids of PSPNet, UPerNet and DeepLabV3+."""
     return any(isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size in (1, (1, 1)) and
                any(isinstance(module, _BatchNorm) for module in parent.modules())
@@ -179,7 +179,7 @@ def normalises_global_pool(model: nn.Module) -> bool:
 
 
 def check_classes(model: nn.Module, dataset: BaseDataset) -> None:
-    """Compare the number of classes of a segmentor and a data set.
+    """Compare the number of classes of a segmentor and a dataset.
 
     Raises:
         UserError: they differ, or there are more than 255.

@@ -63,7 +63,7 @@ def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Confi
             # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
             runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # The loops open the data sets, so that a broken validation set shows now and not after the first epoch.
+        # The loops open the datasets, so that a broken validation set shows now and not after the first epoch.
         loaders = [runner.train_loop.dataloader]
         if runner.val_loop is not None:
             loaders.append(runner.val_loop.dataloader)

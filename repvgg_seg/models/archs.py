@@ -18,7 +18,7 @@ class RepVGGArch:
         groups: of the groupwise layers, which are the 3rd, 5th, 7th ... of the network, the stem being the 1st.
         use_se: squeeze-and-excitation in every block.
 
-    Neighbouring stages should differ in width, as in the paper: between equal ones a stage of stride 1 has an identity
+    Neighboring stages should differ in width, as in the paper: between equal ones a stage of stride 1 has an identity
     branch more than one of stride 2, so that weights do not carry over to another ``dilation``.
     """
     num_blocks: tuple[int, ...]

@@ -36,7 +36,7 @@ class BranchSum(LinearPart):
     """A sum of branches, and then a norm, or none.
 
     The branch that is the input itself exists where stride is 1 and ``in_channels == out_channels``. What is not 3 wide knows
-    nothing of dilation: it only sees the centre of the 3x3 kernel.
+    nothing of dilation: it only sees the center of the 3x3 kernel.
 
     With ``recompute_1x1`` set, a 1x1 convolution and its norm are computed again in the backward pass instead of storing the
     convolution's output: of the paper's three branches a third less memory for activations, a ninth more multiplications of the

@@ -78,7 +78,7 @@ def fold_branch(branch: nn.Module, channels: int, groups: int = 1,
 
 
 def pad_to_3x3(kernel: Tensor) -> Tensor:
-    """Put a kernel of 1 or 3 rows and columns, (O, I, kH, kW), in the centre of a (O, I, 3, 3) kernel of zeros."""
+    """Put a kernel of 1 or 3 rows and columns, (O, I, kH, kW), in the center of a (O, I, 3, 3) kernel of zeros."""
     rows, columns = ((3 - length) // 2 for length in kernel.shape[2:])
     return F.pad(kernel, (columns, columns, rows, rows))
 

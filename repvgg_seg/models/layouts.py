@@ -102,7 +102,7 @@ def to_own_layout(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
 
     Returns:
         The renamed tensors, with names that no layout knows kept as they are; names of heads, which were left out; the
-        layout that was recognised (the one that knows most names), or None.
+        layout that was recognized (the one that knows most names), or None.
     """
     body = [key for key in state if not HEADS.match(key)]
     layout = max(LAYOUTS.values(), key=lambda layout: sum(layout.to_own(key) is not None for key in body))

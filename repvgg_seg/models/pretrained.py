@@ -65,8 +65,8 @@ def load_beginning(model: nn.Module, checkpoint: Mapping, source: str | Path) ->
     others = [key for key in state if re.search(CLASSIFYING, key) and key in wanted and state[key].shape != wanted[key].shape
               and state[key].dim() == wanted[key].dim()]
     for key in others:
-        print_log(f'{key} of {source} is for {len(state[key])} classes, the model has {len(wanted[key])}: it starts anew',
-                  logger='current', level=logging.WARNING)
+        print_log(f'{key} of {source} is for {len(state[key])} classes, the model has {len(wanted[key])}: it starts from '
+                  'scratch', logger='current', level=logging.WARNING)
     _load_strictly(model, {**state, **{key: wanted[key] for key in others}}, source)
 
 

@@ -41,7 +41,7 @@ class ConvBranch(nn.Sequential):
 class LinearPart(nn.Module):
     """The part of a block that is trained in one form and deployed as one convolution.
 
-    Its 3x3 convolution is called ``branch_3x3.conv``, by which checkpoints are recognised.
+    Its 3x3 convolution is called ``branch_3x3.conv``, by which checkpoints are recognized.
 
     Args:
         in_channels: channels of the input.

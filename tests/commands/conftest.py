@@ -1,4 +1,4 @@
-"""Tiny data sets, a tiny segmentor and classifier for them, and a way to run the tools without a new process."""
+"""Tiny datasets, a tiny segmentor and classifier for them, and a way to run the tools without a new process."""
 import logging
 import runpy
 import sys
@@ -70,7 +70,7 @@ def checkpoint(config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def random_checkpoint(config, tmp_path_factory) -> Path:
-    """Weights of the segmentor with randomised batch norms, and a classifier that chooses between the classes."""
+    """Weights of the segmentor with randomized batch norms, and a classifier that chooses between the classes."""
     loaded = Config.fromfile(config)
     init_default_scope('mmseg')
     torch.manual_seed(0)

@@ -91,7 +91,7 @@ def test_equivalent_kernel_decay_is_one_option(run_tool, classifier_config, tmp_
 def test_default_config_is_the_companion_of_b2(run_tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run_tool('classify_train', '--cfg-options', 'model.backbone.arch=A0', 'model.head.in_channels=1280')
-    assert_error_line(result, 'error: no data set: folder data/imagenet/train does not exist; expected 1000 class folders '
+    assert_error_line(result, 'error: no dataset: folder data/imagenet/train does not exist; expected 1000 class folders '
                       'n01440764/ ... with their images. Put it (or a link) there, or set data_root')
     assert list(tmp_path.glob('work_dirs/repvgg_b2_imagenet/*/*.log'))
 
@@ -209,7 +209,7 @@ def cut_image(data: Path) -> None:
 @pytest.mark.parametrize(('damage', 'message'), [
     (without_training_class, "the training set and the validation set have different classes: 'green' only in the "
      'second; both need the same class folders'),
-    (without_validation, 'no data set: folder {data}/val does not exist; expected one folder per class with its images. Put it '
+    (without_validation, 'no dataset: folder {data}/val does not exist; expected one folder per class with its images. Put it '
      '(or a link) there, or set data_root'),
     (empty_class, '1 of 3 class folders in {data}/train have no image (green); add files that end in .jpg, .jpeg, .jpe, .jfif, '
      '.png, .bmp, .tif, .tiff, .webp, .ppm, .pgm, or remove the folders'),

@@ -49,7 +49,7 @@ def write_config(folder: Path, streets: Path, name: str) -> Path:
 
 
 def write_random(config: Path) -> Path:
-    """Weights with randomised batch norms."""
+    """Weights with randomized batch norms."""
     loaded = Config.fromfile(config)
     init_default_scope('mmseg')
     torch.save(randomize(MODELS.build(loaded.model)).state_dict(), config.with_suffix('.pth'))

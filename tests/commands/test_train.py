@@ -84,13 +84,13 @@ SINGLE = ('a training batch has one image, but the pyramid pools to 1x1, whose b
 
 
 @pytest.mark.parametrize(('damage', 'message'), [
-    (no_folder, 'no data set: folder {data}/leftImg8bit/train does not exist; expected '
+    (no_folder, 'no dataset: folder {data}/leftImg8bit/train does not exist; expected '
      'leftImg8bit/{{train,val}}/CITY/*_leftImg8bit.png and gtFine/{{train,val}}/CITY/*_gtFine_labelIds.png. Put it (or a link) '
      'there, or set data_root'),
     (no_label, NO_LABEL.format(4, split='train')),
     (no_validation_label, NO_LABEL.format(3, split='val')),
     (wrong_value, 'label {data}/gtFine/train/toytown/toytown_000001_000000_gtFine_labelIds.png has values outside the classes: '
-     '77; expected 0 to 33, 255; 100% of its pixels have them; mend the label or the classes of the data set' + SAMPLE),
+     '77; expected 0 to 33, 255; 100% of its pixels have them; correct the label or the classes of the dataset' + SAMPLE),
     (cut_image, 'image {data}/leftImg8bit/train/toytown/toytown_000001_000000_leftImg8bit.png cannot be read (image file is '
      'truncated); replace or remove it' + SAMPLE),
 ])

@@ -18,7 +18,7 @@ INT8_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
 
 @pytest.fixture
 def train(run_tool, classifier_config, tmp_path):
-    """Run the tool on the tiny data set, in a folder."""
+    """Run the tool on the tiny dataset, in a folder."""
     return lambda name, *options: run_tool('train_ablations', classifier_config, '--work-dir', tmp_path / name, *options)
 
 
@@ -101,7 +101,7 @@ def test_other_settings_are_refused_before_anything_is_trained(train, tmp_path):
         result = train('runs', '--variants', 'dirac', 'plain', *options)
         assert_error_line(result, (
             f'error: {tmp_path}/runs/plain_seed0 was begun with other settings (see settings.py in it); give the same config, '
-            'options and --amp to go on, or another --work-dir to begin anew'))
+            'options and --amp to go on, or another --work-dir to start from scratch'))
     assert (tmp_path / 'runs/plain_seed0/settings.py').read_text() == before
     assert not (tmp_path / 'runs/dirac_seed0').exists()
 

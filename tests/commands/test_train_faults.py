@@ -126,8 +126,8 @@ def test_start_from_a_model_of_other_classes(run_tool, config, trained, tmp_path
                'optim_wrapper.optimizer.lr=0.0', 'model.decode_head.dropout_ratio=0')
     result = run_tool('train', config, *options)
     assert result.code == 0
-    assert re.search(r'decode_head\.conv_seg\.weight of \S+five\.pth is for 5 classes, the model has 12: it starts anew',
-                     result.out + result.err)
+    assert re.search(r'decode_head\.conv_seg\.weight of \S+five\.pth is for 5 classes, the model has 12: it starts from '
+                     'scratch', result.out + result.err)
     state = read_checkpoint(tmp_path / 'run/epoch_1.pth')['state_dict']
     name = 'decode_head.bottleneck.conv.weight'
     assert torch.equal(state[name], checkpoint['state_dict'][name])

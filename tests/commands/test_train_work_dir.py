@@ -81,7 +81,7 @@ def interrupted(config, tmp_path_factory) -> Path:
     return Path(loaded.work_dir)
 
 
-@pytest.mark.situation('Silently wrong', '`--resume` within the first epoch, with another batch or data set',
+@pytest.mark.situation('Silently wrong', '`--resume` within the first epoch, with another batch or dataset',
                        before='training went on; images were left out, others came twice', now='one line that names both')
 @pytest.mark.parametrize(('option', 'now'), [
     ('train_dataloader.batch_size=4', '1 iterations an epoch (4 images, 4 an iteration)'),

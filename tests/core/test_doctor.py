@@ -32,7 +32,7 @@ def install(monkeypatch):
 
 
 def complaints(findings) -> list[tuple[str, str, str]]:
-    return [(finding.state, finding.text, finding.mend) for finding in findings if finding.state != OK]
+    return [(finding.state, finding.text, finding.remedy) for finding in findings if finding.state != OK]
 
 
 def test_sound_installation(install):
@@ -68,8 +68,8 @@ def test_original_family_is_as_good(install):
 ])
 def test_torch_and_torchvision(install, versions, needs, state, text):
     install(versions, torchvision_needs=needs)
-    (found, said, mend), = complaints(doctor.torch_pair())
-    assert (found, said) == (state, text) and mend.startswith('pip install ')
+    (found, said, remedy), = complaints(doctor.torch_pair())
+    assert (found, said) == (state, text) and remedy.startswith('pip install ')
 
 
 def test_two_opencvs(install):
@@ -87,8 +87,8 @@ def test_absent_extra(install):
 def test_mixed_families(monkeypatch):
     from repvgg_seg.core import environment
     monkeypatch.setattr(environment, 'installed_distributions', lambda: {'mmengine', 'onedl-mmengine'})
-    (state, text, mend), = complaints(doctor.families())
-    assert state == ERROR and 'side by side' in text and mend.startswith('pip uninstall -y mmengine onedl-mmengine &&')
+    (state, text, remedy), = complaints(doctor.families())
+    assert state == ERROR and 'side by side' in text and remedy.startswith('pip uninstall -y mmengine onedl-mmengine &&')
 
 
 @pytest.mark.parametrize(('output', 'driver', 'state', 'text'), [
@@ -103,7 +103,7 @@ def test_gpu(monkeypatch, output, driver, state, text):
     monkeypatch.setattr(doctor, 'run_python', lambda code: Done(0, output, ''))
     monkeypatch.setattr(doctor.shutil, 'which', lambda name: '/usr/bin/nvidia-smi' if driver else None)
     finding, = doctor.gpu()
-    assert finding.state == state and re.search(text, finding.text) and bool(finding.mend) == (state == WARNING)
+    assert finding.state == state and re.search(text, finding.text) and bool(finding.remedy) == (state == WARNING)
 
 
 @pytest.mark.parametrize(('free', 'shared', 'states'), [(6, 8, [OK, OK]), (4, 8, [WARNING, OK]), (6, 0.06, [OK, WARNING])])

@@ -126,7 +126,7 @@ def test_safetensors(tmp_path, monkeypatch):
 
 
 def repack(path, compression, data=None):
-    """Write a sound checkpoint's archive anew."""
+    """Write a sound checkpoint's archive again."""
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, 'w', compression) as archive:

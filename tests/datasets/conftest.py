@@ -1,4 +1,4 @@
-"""Small data sets of generated files, opened through the registry as a config does."""
+"""Small datasets of generated files, opened through the registry as a config does."""
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,10 @@ LOAD = (dict(type='repvgg_seg.LoadImage'), dict(type='repvgg_seg.LoadLabels'))
 
 
 class SmallSet:
-    """One split of a data set, at first without files.
+    """One split of a dataset, at first without files.
 
     Args:
-        kind: name of the data set class.
+        kind: name of the dataset class.
         root: ``data_root``.
         folders: of the images and of the labels below ``root``.
         endings: of image and label files after the part of the name that they share.

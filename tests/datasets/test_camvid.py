@@ -31,5 +31,5 @@ def test_other_values_are_refused(camvid, values, named, share):
     labels = np.resize(np.array(values, np.uint8), (24, 32))
     with pytest.raises(DataError, match=rf'^label .*trainannot/one\.png has values outside the classes: {named}; '
                                         rf'expected 0 to 11; {share}% of its pixels have them; '
-                                        'mend the label or the classes of the data set$'):
+                                        'correct the label or the classes of the dataset$'):
         camvid.read_labels(labels)

@@ -64,7 +64,7 @@ def test_other_values_are_refused(cityscapes, value, ending, expected):
     path = cityscapes.add_label('a', labels, ending)
     with pytest.raises(DataError, match=f'^label .*{path.name} has values outside the classes: {value}; '
                                         f'expected {expected}; 0.13% of its pixels have them; '
-                                        '(mend|the values look|these look)'):
+                                        '(correct the label|the values look|these look)'):
         cityscapes.build()[0]
 
 

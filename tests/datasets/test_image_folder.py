@@ -1,4 +1,4 @@
-"""Classification data sets: what is listed, and what is said when something is missing."""
+"""Classification datasets: what is listed, and what is said when something is missing."""
 import shutil
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_classes_are_the_sorted_folders(tmp_path):
 
 
 @pytest.mark.parametrize(('files', 'message'), [
-    ([], r'no data set: folder \S+/data does not exist; expected one folder per class with its images\. Put it'),
+    ([], r'no dataset: folder \S+/data does not exist; expected one folder per class with its images\. Put it'),
     (['data/1.png', 'data/2.png'], r'\S+/data has 0 class folder\(s\); expected one folder per class'),
     (['data/a/1.png'], r'\S+/data has 1 class folder\(s\)'),
     (['data/a/1.png', 'data/b/1.txt', 'data/c/1.npy'], r'2 of 3 class folders in \S+/data have no image \(b, c\); add files'),
@@ -109,7 +109,7 @@ def no_folder(root: Path) -> None:
 
 @pytest.mark.parametrize(('damage', 'message'), [
     (no_list, r'\S+val is flat, and neither \S+/val.txt nor \S+/meta/val.txt exists; expected 1000 class folders'),
-    (no_image, r'1 of the 3 images in \S+val.txt do not exist \(\S+_00000002.JPEG\); complete the data set'),
+    (no_image, r'1 of the 3 images in \S+val.txt do not exist \(\S+_00000002.JPEG\); complete the dataset'),
     (cut_list, r'1 images in \S+val are not in \S+val.txt \(\S+_00000003.JPEG\); complete the list'),
     (empty_list, r'3 images in \S+val are not in \S+val.txt'),
     (other_lines, r"line 1 of \S+val.txt is '\S+ n01751748'; expected a file name and a label from 0 to 999"),

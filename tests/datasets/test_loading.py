@@ -194,7 +194,7 @@ def test_arguments_for_labels_are_refused():
 
 
 def test_image_pipeline_loads_no_labels():
-    """Also where MMSegmentation's own data sets have labels that are counted from 1."""
+    """Also where MMSegmentation's own datasets have labels that are counted from 1."""
     branches = [[dict(type='RandomFlip', prob=0.0)], [dict(type='LoadAnnotations')]]
     pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32)),
                 dict(type='LoadAnnotations', reduce_zero_label=True), abs, dict(type='TestTimeAug', transforms=branches)]

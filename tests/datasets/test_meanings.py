@@ -57,7 +57,7 @@ def test_unknown_value_is_named_with_its_share(own):
     labels = np.resize(np.array([0, 0, 0, 9], np.uint8), (24, 32))
     assert refused(own.read_labels, labels, label_values=VALUES, **META) == (
         f'label {own.label_path("one")} has values outside the classes: 9; expected 0, 7, 255; 25% of its pixels have them; '
-        'mend the label or the classes of the data set')
+        'correct the label or the classes of the dataset')
 
 
 def test_unknown_colors_are_named_with_their_share_and_the_nearest_ones(own):

@@ -1,4 +1,4 @@
-"""Which files a data set lists, and what it says when some are absent."""
+"""Which files a dataset lists, and what it says when some are absent."""
 import re
 import shutil
 
@@ -23,7 +23,7 @@ def listed(dataset):
 def test_missing_folder(small_set, options):
     folder = small_set.root / small_set.folders[0]
     folder.rmdir()
-    expected = rf'no data set: folder {re.escape(str(folder))} does not exist; expected .*_?label.*set data_root$'
+    expected = rf'no dataset: folder {re.escape(str(folder))} does not exist; expected .*_?label.*set data_root$'
     with pytest.raises(DataError, match=expected):
         small_set.build(**options).full_init()
 
@@ -41,7 +41,7 @@ def test_folder_without_images(small_set, files):
         path = small_set.root / small_set.folders[0] / file
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    with pytest.raises(DataError, match=r'no data set: .*train holds no image file that ends in .*\.jpg, .*\.png and 6 more; '):
+    with pytest.raises(DataError, match=r'no dataset: .*train holds no image file that ends in .*\.jpg, .*\.png and 6 more; '):
         small_set.build()
 
 

@@ -135,7 +135,7 @@ def test_steps_of_ones_own(pair, tmp_path):
     write(tmp_path / 'labels/a.png', colors)
     assert found(settings) == {'unknown values': [
         f'label {tmp_path / "labels/a.png"} has values outside the classes after LoadColors: 3; expected 0 to 2, 255; correct '
-        'the label or the classes of the data set']}
+        'the label or the classes of the dataset']}
     path.write_bytes(b'text')
     assert found(settings) == {'unreadable image': [f'image {path} cannot be read (not mine); replace or remove it']}
 
@@ -172,7 +172,7 @@ def test_step_and_dataset_that_contradict_each_other(pair, tmp_path):
     pair()
     label = dict(type='LoadAnnotations', reduce_zero_label=True)
     assert found(dataset(tmp_path, 'BaseSegDataset', label=label)) == {'reduce_zero_label': [
-        'LoadAnnotations has reduce_zero_label=True, its data set BaseSegDataset has False; set it in the data set alone']}
+        'LoadAnnotations has reduce_zero_label=True, its dataset BaseSegDataset has False; set it in the dataset alone']}
 
 
 def test_missing_files_of_mmsegmentations_are_found_before_training(pair, tmp_path):
@@ -180,7 +180,7 @@ def test_missing_files_of_mmsegmentations_are_found_before_training(pair, tmp_pa
         pair(name=name)
     opened = DATASETS.build(dataset(tmp_path, 'BaseSegDataset'))
     (tmp_path / 'labels/b.png').unlink()
-    message = f'1 files of the training set do not exist: {tmp_path / "labels/b.png"}; complete the data set'
+    message = f'1 files of the training set do not exist: {tmp_path / "labels/b.png"}; complete the dataset'
     with pytest.raises(DataError, match=f'^{re.escape(message)}$'):
         check_sample('the training set', opened)
 

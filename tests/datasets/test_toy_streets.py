@@ -1,4 +1,4 @@
-"""ToyStreets as a data set: drawn once, with classes, colors and label ids that belong together."""
+"""ToyStreets as a dataset: drawn once, with classes, colors and label ids that belong together."""
 import numpy as np
 import pytest
 from mmseg.registry import DATASETS
@@ -66,7 +66,7 @@ def test_only_the_main_process_draws_and_the_others_wait(tmp_path, monkeypatch, 
 
 def test_existing_folder_is_neither_filled_nor_changed(tmp_path, drawn):
     (tmp_path / 'notes.txt').touch()
-    with pytest.raises(DataError, match='no data set: folder .*leftImg8bit/train does not exist'):
+    with pytest.raises(DataError, match='no dataset: folder .*leftImg8bit/train does not exist'):
         build(tmp_path)
     assert not drawn and [path.name for path in tmp_path.iterdir()] == ['notes.txt']
 
@@ -104,13 +104,13 @@ def test_label_ids_become_class_indices(tmp_path, split):
 
 @pytest.mark.parametrize('value', [0, 1, 12, 25, 255])
 def test_other_label_ids_of_cityscapes_are_ignored(tmp_path, value):
-    assert np.unique(relabelled(tmp_path / 'toy', value)[0]['gt_seg_map']).tolist() == [255]
+    assert np.unique(relabeled(tmp_path / 'toy', value)[0]['gt_seg_map']).tolist() == [255]
 
 
 @pytest.mark.parametrize('value', [34, 254])
 def test_label_ids_that_cityscapes_lacks_are_refused(tmp_path, value):
     with pytest.raises(DataError, match=f'outside the classes: {value}; expected 0 to 33, 255'):
-        relabelled(tmp_path / 'toy', value)[0]
+        relabeled(tmp_path / 'toy', value)[0]
 
 
 def test_existing_set_of_another_drawing_is_used(tmp_path, drawn):
@@ -119,7 +119,7 @@ def test_existing_set_of_another_drawing_is_used(tmp_path, drawn):
     assert not drawn
 
 
-def relabelled(root, value):
+def relabeled(root, value):
     """The set with one value in its first label map."""
     dataset = build(root)
     Image.fromarray(np.full((24, 32), value, np.uint8)).save(dataset.get_data_info(0)['seg_map_path'])

@@ -111,7 +111,7 @@ def batch(scope: str) -> dict:
 
 
 def build(scope: str, config: dict) -> nn.Module:
-    """With plain batch norms in the place of synchronised ones, as MMEngine has it in a single process."""
+    """With plain batch norms in the place of synchronized ones, as MMEngine has it in a single process."""
     with DefaultScope.overwrite_default_scope(scope):
         model = MODELS.build(ConfigDict(config))
         model.init_weights()

@@ -287,7 +287,7 @@ def test_hand_worked_dirac_kernel():
         part.branch_3x3.conv.weight.copy_(torch.tensor([[[[3.0, 0, 0], [0, 0, 0], [0, 0, 4.0]]]]))
         part.identity_scale.fill_(2)
         part.weight_scale.fill_(0.5)
-    # 2 in the centre, 0.5 * (3, 4) / 5 in the corners.
+    # 2 in the center, 0.5 * (3, 4) / 5 in the corners.
     expected = torch.tensor([[[[0.3, 0, 0], [0, 2, 0], [0, 0, 0.4]]]], dtype=torch.float64)
     torch.testing.assert_close(part.kernel(part.branch_3x3.conv.weight), expected, **EXACT)
 

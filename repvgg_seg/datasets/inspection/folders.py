@@ -1,4 +1,4 @@
-"""Which folders of a data set hold images and which their labels, by the names of the files and a look into a few of them."""
+"""Which folders of a dataset hold images and which their labels, by the names of the files and a look into a few of them."""
 import os
 import re
 from collections import defaultdict

@@ -45,7 +45,7 @@ class NormAfterSum(BranchSum):
 class QARepConv(BranchSum):
     """BN(BN(conv3x3(x)) + conv1x1(x) [+ x]): the block of QARepVGG (arXiv:2212.01593, AAAI 2024).
 
-    It is made for 8 bits: plainly quantised, A0 keeps 70.4 of its top-1 accuracy on ImageNet where RepVGG-A0 keeps 52.2 of
+    It is made for 8 bits: plainly quantized, A0 keeps 70.4 of its top-1 accuracy on ImageNet where RepVGG-A0 keeps 52.2 of
     72.4 (its Figure 1).
     """
     branches = (CONV_3X3, Branch((1, 1), norm=False), Branch(None, norm=False))
