@@ -9,7 +9,7 @@ __all__ = ['FactorizedPSPHead', 'RepVGG']
 
 
 def __getattr__(name: str) -> object:
-    # The head needs MMSegmentation, the backbone does not: it is imported when asked for (PEP 562).
+    # The head needs MMSegmentation and the backbone does not, so the head is imported on first access (PEP 562).
     if name == 'FactorizedPSPHead':
         from .psp_head import FactorizedPSPHead
         return FactorizedPSPHead

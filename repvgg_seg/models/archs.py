@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from ..core.errors import ArgumentTypeError, UserError
 
 BASE_WIDTHS = (64, 128, 256, 512)
-SE_RATIO = 16  # Channels of a block over those between the two layers of its squeeze-and-excitation.
+SE_RATIO = 16  # Ratio of a block's channels to the channels between the two layers of its squeeze-and-excitation.
 
 
 @dataclass(frozen=True)
@@ -13,13 +13,15 @@ class RepVGGArch:
     """Size of a RepVGG body.
 
     Args:
-        num_blocks: blocks of the paper's stages 2 to 5 (stage 1, the stem, is one block).
-        width_factors: multiply the base widths 64, 128, 256, 512 of these stages; the stem has min(64, 64 * first).
-        groups: of the groupwise layers, which are the 3rd, 5th, 7th ... of the network, the stem being the 1st.
-        use_se: squeeze-and-excitation in every block.
+        num_blocks: number of blocks in each of the paper's stages 2 to 5 (stage 1, the stem, is one block).
+        width_factors: multipliers of the base widths 64, 128, 256, 512 of these stages; the stem has min(64, 64 * first)
+            channels.
+        groups: number of groups of the groupwise layers, which are the 3rd, 5th, 7th ... layer of the network, counting the
+            stem as the 1st.
+        use_se: whether every block has squeeze-and-excitation.
 
-    Neighboring stages should differ in width, as in the paper: between equal ones a stage of stride 1 has an identity
-    branch more than one of stride 2, so that weights do not carry over to another ``dilation``.
+    Neighboring stages should differ in width, as in the paper. If two are equally wide, the first block of the second one has
+    an identity branch with stride 1 but not with stride 2, so that weights do not carry over to another ``dilation``.
     """
     num_blocks: tuple[int, ...]
     width_factors: tuple[float, ...]
@@ -42,16 +44,16 @@ class RepVGGArch:
 
     @property
     def stem_width(self) -> int:
-        """Channels of the stem (stage 1)."""
+        """Number of channels of the stem (stage 1)."""
         return min(64, self.stage_widths[0])
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
-        """Channels of the stages 2 to 5."""
+        """Numbers of channels of stages 2 to 5."""
         return tuple(int(base * factor) for base, factor in zip(BASE_WIDTHS, self.width_factors))
 
     def layer_groups(self) -> Iterator[int]:
-        """Groups of the layers in order, the stem first."""
+        """Number of groups of each layer in order, starting with the stem."""
         for layer in range(1, 2 + sum(self.num_blocks)):
             yield self.groups if layer >= 3 and layer % 2 == 1 else 1
 
@@ -76,11 +78,11 @@ ARCHS: dict[str, RepVGGArch] = {
 
 
 def get_arch(arch: str | Mapping | RepVGGArch) -> RepVGGArch:
-    """Look an architecture up by name, or make one from a dict with the fields of :class:`RepVGGArch`.
+    """Look up an architecture by name, or build one from a dict with the fields of :class:`RepVGGArch`.
 
     Raises:
-        UserError: unknown name, or wrong fields.
-        ArgumentTypeError: neither a name nor a dict.
+        UserError: the name is unknown, or the fields are wrong.
+        ArgumentTypeError: the argument is neither a name nor a dict.
     """
     if isinstance(arch, RepVGGArch):
         return arch

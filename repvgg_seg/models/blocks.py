@@ -1,4 +1,4 @@
-"""The building block of RepVGG. Its training form and its fused form differ in one sub-module and share one forward."""
+"""The building block of RepVGG. Its training form and its fused form differ in one submodule and share one forward pass."""
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +19,8 @@ class SqueezeExcitation(nn.Module):
     """Channel attention x * sigmoid(expand(relu(reduce(mean(x))))) (arXiv:1709.01507), used by D2se before its ReLU.
 
     Args:
-        channels: C of the (N, C, H, W) input and output.
-        ratio: C / ratio channels between the two 1x1 convolutions.
+        channels: number of channels C of the (N, C, H, W) input and output.
+        ratio: reduction ratio; there are C / ratio channels between the two 1x1 convolutions.
     """
 
     def __init__(self, channels: int, ratio: int = SE_RATIO) -> None:
@@ -33,21 +33,21 @@ class SqueezeExcitation(nn.Module):
         return self.scale(x, x.mean((2, 3), keepdim=True))
 
     def scale(self, x: Tensor, mean: Tensor) -> Tensor:
-        """Weigh the channels of (N, C, H, W) by the attention that their means (N, C, 1, 1) get."""
+        """Scale the channels of x (N, C, H, W) by the attention computed from their means (N, C, 1, 1)."""
         return x * torch.sigmoid(self.expand(torch.relu(self.reduce(mean))))
 
 
 class RepVGGBlock(nn.Module):
-    """y = ReLU(SE(conv(x))), where ``conv`` is a :class:`RepConv` or, fused, the plain ``nn.Conv2d`` it stands for.
+    """y = ReLU(SE(conv(x))), where ``conv`` is a :class:`RepConv` or, once fused, the equivalent plain ``nn.Conv2d``.
 
     Args:
         in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`.
-        use_se: squeeze-and-excitation before the ReLU.
-        deploy: build the fused form.
-        linear_part: what is trained as ``conv``.
+        use_se: whether to apply squeeze-and-excitation before the ReLU.
+        deploy: whether to build the fused form.
+        linear_part: class of the module that is trained as ``conv``.
 
     Raises:
-        ArgumentTypeError: the fused form is asked for, but there is none.
+        ArgumentTypeError: the fused form is requested, but this linear part has none.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,

@@ -1,4 +1,4 @@
-"""Linear parts that add up branches."""
+"""Linear parts that are a sum of branches."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -14,10 +14,10 @@ from .reparam import ConvBranch, LinearPart, build_norm, padded_conv
 
 @dataclass(frozen=True)
 class Branch:
-    """A convolution without bias, or the input itself; then a norm, or none.
+    """A convolution without bias, or the identity, optionally followed by a norm.
 
     Args:
-        kernel_size: rows and columns of the convolution, 1 or 3 each; None: the input itself.
+        kernel_size: rows and columns of the convolution, 1 or 3 each; None for the identity.
         norm: whether a norm follows.
     """
     kernel_size: tuple[int, int] | None
@@ -25,7 +25,7 @@ class Branch:
 
     @property
     def name(self) -> str:
-        """Of the sub-module."""
+        """Name of the submodule."""
         return 'branch_identity' if self.kernel_size is None else 'branch_{}x{}'.format(*self.kernel_size)
 
 
@@ -33,14 +33,14 @@ CONV_3X3, CONV_1X1, IDENTITY = Branch((3, 3)), Branch((1, 1)), Branch(None)
 
 
 class BranchSum(LinearPart):
-    """A sum of branches, and then a norm, or none.
+    """A sum of branches, optionally followed by a norm.
 
-    The branch that is the input itself exists where stride is 1 and ``in_channels == out_channels``. What is not 3 wide knows
-    nothing of dilation: it only sees the center of the 3x3 kernel.
+    The identity branch exists only if stride is 1 and ``in_channels == out_channels``. Dilation does not affect an axis along
+    which a kernel is 1 wide, because such a kernel only covers the center of the 3x3 kernel.
 
-    With ``recompute_1x1`` set, a 1x1 convolution and its norm are computed again in the backward pass instead of storing the
-    convolution's output: of the paper's three branches a third less memory for activations, a ninth more multiplications of the
-    forward pass.
+    If ``recompute_1x1`` is set, the backward pass recomputes the 1x1 convolution and its norm, so the convolution's output is
+    not stored. With the paper's three branches, activations take a third less memory, and the backward pass costs an additional
+    ninth of the multiplications of the forward pass.
 
     Args:
         in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`.
@@ -65,7 +65,7 @@ class BranchSum(LinearPart):
         return y if self.norm is None else self.norm(y)
 
     def outputs(self, x: Tensor) -> Iterator[Tensor]:
-        """What each branch makes of the input."""
+        """Output of each branch."""
         saving: ConvBranch | None = getattr(self, 'branch_1x1', None) if self.recompute_1x1 and self.training else None
         for branch in self._modules_to_add():
             recompute = saving is not None and len(saving) == 2 and branch is saving
@@ -73,7 +73,7 @@ class BranchSum(LinearPart):
 
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:
-        """See :meth:`LinearPart.fuse`; kernels and biases of the branches add up (paper, section 3.3, Figure 4)."""
+        """See :meth:`LinearPart.fuse`; the kernels and biases of the branches add up (paper, section 3.3, Figure 4)."""
         like = self.branch_3x3.conv
         kernels, biases = zip(*(fold_branch(branch, self.out_channels, self.groups, like.weight.device)
                                 for branch in self._modules_to_add()))

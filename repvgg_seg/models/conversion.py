@@ -1,4 +1,4 @@
-"""Converting the checkpoint of a RepVGG between the layouts of code bases."""
+"""Converting RepVGG checkpoints between the layouts of different code bases."""
 from pathlib import Path
 
 import torch
@@ -14,22 +14,22 @@ from .weights import check_values, state_dict_of
 
 def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str | None = None,
                        key: str | None = None) -> list[str]:
-    """Rename every tensor of a RepVGG backbone or classifier; their values and order are kept.
+    """Rename every tensor of a RepVGG backbone or classifier, keeping values and order.
 
     Args:
-        source: path or URL, in the official, MMPretrain's, timm's or our own layout, in training or in fused form.
-        target: file to write. In our own layout it holds ``dict(state_dict=...)`` of an ``ImageClassifier``, from which
-            classifiers are tested and segmentors start; in the official one the bare tensors.
+        source: path or URL of a checkpoint in the official, MMPretrain's, timm's or our own layout, in training or fused form.
+        target: file to write. In our own layout it holds ``dict(state_dict=...)`` of an ``ImageClassifier``, which can be
+            tested as a classifier and used to initialize segmentors; in the official layout it holds the bare tensors.
         to: layout of ``target``, 'own' or 'official'.
-        prefix: of the names of the backbone's tensors; what is neither below it nor a classifier is left out. Without one all
-            tensors must belong to a backbone, wherever it is, and heads.
-        key: under which the checkpoint has the weights, e.g. ``'model_ema'``; found by itself where it is a usual one.
+        prefix: prefix of the backbone's tensor names; tensors that neither have the prefix nor belong to a classifier are left
+            out. Without a prefix, all tensors must belong to heads or to a backbone, whatever its prefix.
+        key: key of the weights in the checkpoint, e.g. ``'model_ema'``; common keys are detected automatically.
 
     Returns:
-        What was done, in lines for a terminal.
+        Lines for the terminal that describe what was done.
 
     Raises:
-        CheckpointError: the source cannot be read, or is not a whole RepVGG; nothing was written.
+        CheckpointError: the source cannot be read, or is not a complete RepVGG; nothing was written.
         UserError: the target is the source, or a folder.
     """
     check_outputs([Output(target, 'DST')], [source])
@@ -49,7 +49,7 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str |
     if counters and not any(name in weights for name in counters):
         weights |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
         lines.append(f'added {len(counters)} counters num_batches_tracked, which old PyTorch did not save')
-    # A wrapper can have its own names around the backbone of another code base.
+    # A wrapper can add its own names around a backbone from another code base.
     names = [found.layout.classifier, *(layout.classifier for layout in LAYOUTS.values())]
     theirs = next((name for name in names if any(each.startswith(name) for each in found.beside)), found.layout.classifier)
     classifier = {name: value for name, value in found.beside.items() if name.startswith(theirs)}
@@ -58,7 +58,7 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str |
         width, num_classes = arch.stage_widths[-1], len(next(iter(classifier.values())))
         wanted |= {theirs + name: torch.empty(shape, device='meta') for name, shape in (
             ('weight', (num_classes, width)), ('bias', (num_classes, )))}
-    # What no layout knows must not get lost; heads of a segmentor have no place in a classifier.
+    # Tensors that no layout knows must not be lost silently; segmentation heads have no place in a classifier.
     unknown = [] if prefix else [name for name in left_out if not HEADS.match(name)]
     state = {**weights, **classifier, **{name: found.beside[name] for name in unknown}}
     if problem := differences(state, wanted):
@@ -71,7 +71,7 @@ def convert_checkpoint(source: str, target: Path, to: str = 'own', prefix: str |
     layout = LAYOUTS[to]
     renamed = {layout.backbone + layout.from_own(name): value for name, value in weights.items()}
     renamed |= {layout.classifier + name[len(theirs):]: value for name, value in classifier.items()}
-    renamed = {name: value.clone() for name, value in renamed.items()}  # Without what else a shared storage holds.
+    renamed = {name: value.clone() for name, value in renamed.items()}  # Drops the rest of any shared storage.
     write_checkpoint(renamed if to == 'official' else dict(state_dict=renamed), target)
     kind = f'{"fused" if fused else "training"} form, ' + (f'{num_classes} classes' if classifier else 'without a classifier')
     lines.append(f'{describe_arch(weights)} ({kind}): {len(renamed)} tensors from the {found.layout.name} to the {to} layout')

@@ -1,10 +1,10 @@
-"""Strides and dilations of the stages: the presets of the paper (section 4.3) and the general form behind them."""
+"""Strides and dilations of the stages: the presets of the paper (section 4.3) and their general form."""
 from collections.abc import Sequence
 
 from ..core.errors import ArgumentTypeError, UserError
 
 PRESETS = ('full', 'fast')
-FAST_DILATED_BLOCKS = 4  # 'fast' dilates the last 5 layers: these of stage 4, and the one of stage 5.
+FAST_DILATED_BLOCKS = 4  # 'fast' dilates the last 5 layers: these blocks of stage 4, and the one block of stage 5.
 CLASSIFICATION_STRIDES = (2, 2, 2, 2)
 SEGMENTATION_STRIDES = (2, 2, 1, 1)
 
@@ -12,19 +12,19 @@ SEGMENTATION_STRIDES = (2, 2, 1, 1)
 def resolve_dilation(num_blocks: Sequence[int], dilation: str | None, strides: Sequence[int] | None,
                      dilations: Sequence[int | Sequence[int]] | None
                      ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Turn the arguments of the backbone into one stride a stage and one dilation a block.
+    """Resolve the backbone's arguments to one stride per stage and one dilation per block.
 
     Args:
-        num_blocks: blocks of the stages 2 to 5.
+        num_blocks: number of blocks in each of stages 2 to 5.
         dilation: None (output stride 32), 'full' or 'fast' (output stride 8).
-        strides: of the first block of each stage, 1 or 2; instead of ``dilation``.
-        dilations: for each stage one number, or one number for each of its blocks; instead of ``dilation``.
+        strides: stride of the first block of each stage, 1 or 2; an alternative to ``dilation``.
+        dilations: for each stage, one dilation or one for each of its blocks; an alternative to ``dilation``.
 
     Returns:
         The strides (4 numbers), and for each stage the dilations of its blocks.
 
     Raises:
-        UserError: unknown preset, a preset together with the general form, or numbers that do not fit the stages.
+        UserError: the preset is unknown, a preset is combined with the general form, or the numbers do not fit the stages.
         ArgumentTypeError: ``strides`` or ``dilations`` is not a sequence.
     """
     if dilation is not None:

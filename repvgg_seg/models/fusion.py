@@ -1,6 +1,6 @@
 """The algebra of structural re-parameterization (RepVGG, arXiv:2101.03697, section 3.3 and Figure 4) on plain tensors.
 
-Everything is computed and returned in float64; the caller rounds once, at the end.
+All functions compute and return float64; the caller rounds once, at the end.
 """
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ def norm_scale_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
         scale and shift, float64, each of shape (C,).
 
     Raises:
-        ArgumentTypeError: the norm depends on its input at inference, so that no convolution can replace it.
+        ArgumentTypeError: the norm depends on its input at inference, so no convolution can replace it.
     """
     if not isinstance(norm, _BatchNorm):
         raise ArgumentTypeError(f'cannot fuse {type(norm).__name__}: only batch norm has fixed statistics at inference')
@@ -40,7 +40,7 @@ def fold_norm(kernel: Tensor, bias: Tensor | None, norm: nn.Module) -> tuple[Ten
     Args:
         kernel: (O, I / groups, kH, kW).
         bias: (O,) or None.
-        norm: the batch norm over the O output channels.
+        norm: batch norm over the O output channels.
 
     Returns:
         kernel of the same shape and bias of shape (O,), float64.
@@ -53,14 +53,14 @@ def fold_norm(kernel: Tensor, bias: Tensor | None, norm: nn.Module) -> tuple[Ten
 
 def fold_branch(branch: nn.Module, channels: int, groups: int = 1,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """One branch of a block as a 3x3 kernel and a bias.
+    """Express one branch of a block as a 3x3 kernel and a bias.
 
     Args:
-        branch: a convolution of 1 or 3 rows and columns, a batch norm, one after the other in a ``Sequential``, or
-            ``nn.Identity``.
-        channels: O, of its output.
-        groups: of its convolution, and of the kernel that stands for an identity.
-        device: of what is returned.
+        branch: a convolution of 1 or 3 rows and columns, a batch norm, a ``Sequential`` of such a convolution and a batch norm,
+            or ``nn.Identity``.
+        channels: number of output channels O.
+        groups: number of groups of the convolution, or of the kernel that represents an identity.
+        device: device of the returned tensors.
 
     Returns:
         kernel (O, I / groups, 3, 3) and bias (O,), float64.
@@ -78,25 +78,25 @@ def fold_branch(branch: nn.Module, channels: int, groups: int = 1,
 
 
 def pad_to_3x3(kernel: Tensor) -> Tensor:
-    """Put a kernel of 1 or 3 rows and columns, (O, I, kH, kW), in the center of a (O, I, 3, 3) kernel of zeros."""
+    """Center a kernel (O, I, kH, kW) of 1 or 3 rows and columns in an (O, I, 3, 3) kernel of zeros."""
     rows, columns = ((3 - length) // 2 for length in kernel.shape[2:])
     return F.pad(kernel, (columns, columns, rows, rows))
 
 
 def identity_kernel(channels: int, groups: int = 1, device: torch.device | None = None) -> Tensor:
-    """The 1x1 kernel (C, C / groups, 1, 1), float64, whose convolution with the same groups returns its input."""
+    """The 1x1 kernel (C, C / groups, 1, 1), float64, whose convolution with the same number of groups returns its input."""
     width = channels // groups
     return torch.eye(width, dtype=torch.float64, device=device).repeat(groups, 1).view(channels, width, 1, 1)
 
 
 @torch.no_grad()
 def conv_with(conv: nn.Conv2d, kernel: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A convolution with bias, otherwise as ``conv``: geometry, dtype, device, training flag and ``requires_grad``.
+    """Build a convolution with bias that otherwise matches ``conv``: geometry, dtype, device, training flag, ``requires_grad``.
 
     Args:
-        conv: what it is to resemble.
-        kernel: of the shape of ``conv.weight``.
-        bias: (O,).
+        conv: convolution to match.
+        kernel: new kernel, in the shape of ``conv.weight``.
+        bias: new bias, (O,).
     """
     fused = nn.utils.skip_init(nn.Conv2d, conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
                                conv.dilation, conv.groups, bias=True, padding_mode=conv.padding_mode,

@@ -1,4 +1,4 @@
-"""The names that RepVGG's tensors have in other code bases, and the architecture that a set of tensors belongs to."""
+"""The names of RepVGG's tensors in other code bases, and the architecture that a set of tensors belongs to."""
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from .archs import ARCHS, BASE_WIDTHS, RepVGGArch
 
 @dataclass(frozen=True)
 class Layout:
-    """How one code base names the tensors.
+    """How one code base names its tensors.
 
     Args:
-        name: shown to users.
+        name: name shown to users.
         stem: their prefix of the stem's tensors.
-        stage: their prefix of a block's tensors, with ``{stage}`` and ``{block}`` in it.
+        stage: their prefix of a block's tensors, with the placeholders ``{stage}`` and ``{block}``.
         first_stage: their number of the stage after the stem; ours is 0.
         fused: their name of the fused convolution inside a block.
-        modules: theirs -> ours, inside a block of the training form.
-        classifier: their prefix of the linear layer's tensors, in a checkpoint with the classifier.
-        backbone: their prefix of all other tensors there.
+        modules: mapping from their module names to ours, inside a block of the training form.
+        classifier: their prefix of the linear layer's tensors in a classifier's checkpoint.
+        backbone: their prefix of all other tensors in a classifier's checkpoint.
     """
     name: str
     stem: str
@@ -34,7 +34,7 @@ class Layout:
     backbone: str = ''
 
     def to_own(self, key: str) -> str | None:
-        """Our name of one of their keys, or None if it is not of this layout."""
+        """Our name of one of their keys, or None if the key is not in this layout."""
         match = self.pattern.fullmatch(key)
         if match is None:
             return None
@@ -49,7 +49,7 @@ class Layout:
         """Their name of one of our keys.
 
         Raises:
-            KeyError: it is none of ours.
+            KeyError: the key is not one of ours.
         """
         match = LAYOUTS['own'].pattern.fullmatch(key)
         if match is None:
@@ -61,12 +61,12 @@ class Layout:
         return f'{block}{theirs}.{tensor}'
 
     def is_fused(self, keys: Mapping[str, Tensor]) -> bool:
-        """Whether tensors of this layout are in fused form."""
+        """Whether tensors in this layout are in fused form."""
         return any((match := self.pattern.fullmatch(key)) and match['rest'] == f'{self.fused}.weight' for key in keys)
 
     @cached_property
     def pattern(self) -> re.Pattern:
-        """What all their keys of a backbone look like: groups ``stage`` and ``block`` (None for the stem), and ``rest``."""
+        """Pattern of all their backbone keys, with groups ``stage`` and ``block`` (None for the stem), and ``rest``."""
         stage = re.escape(self.stage.format(stage='STAGE', block='BLOCK'))
         stage = stage.replace('STAGE', r'(?P<stage>\d)').replace('BLOCK', r'(?P<block>\d+)')
         return re.compile(f'(?:{re.escape(self.stem)}|{stage})(?P<rest>.+)')
@@ -90,7 +90,7 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (
     Layout('timm', 'stem.', 'stages.{stage}.{block}.', 0, 'reparam_conv', _modules(
         'conv_kxk.conv', 'conv_kxk.bn', 'conv_1x1.conv', 'conv_1x1.bn', 'identity', 'attn.fc1', 'attn.fc2'), 'head.fc.'),
 )}
-# Weights that may stand beside a backbone and are rightly left out.
+# Other weights beside a backbone that are left out on purpose.
 HEADS = re.compile(r'(linear|head|fc|neck|decode_head|auxiliary_head|data_preprocessor)\.')
 
 
@@ -98,11 +98,11 @@ def to_own_layout(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
     """Rename tensors into our layout.
 
     Args:
-        state: tensors by their names in any of :data:`LAYOUTS`.
+        state: tensors by their names in any of the :data:`LAYOUTS`.
 
     Returns:
-        The renamed tensors, with names that no layout knows kept as they are; names of heads, which were left out; the
-        layout that was recognized (the one that knows most names), or None.
+        The renamed tensors, in which names unknown to every layout are unchanged; names of head tensors, which were left out;
+        the detected layout (the one that knows the most names), or None.
     """
     body = [key for key in state if not HEADS.match(key)]
     layout = max(LAYOUTS.values(), key=lambda layout: sum(layout.to_own(key) is not None for key in body))
@@ -113,14 +113,14 @@ def to_own_layout(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
 
 
 def arch_of(state: Mapping[str, Tensor], prefix: str = '') -> RepVGGArch | None:
-    """The architecture that tensors in our layout belong to; None if they hold no RepVGG of four stages.
+    """Find the architecture that tensors in our layout belong to; None if they do not hold a RepVGG with four stages.
 
     Args:
-        state: tensors by their names, in training or in fused form.
-        prefix: of these names.
+        state: tensors by name, in training or fused form.
+        prefix: prefix of these names.
 
     Raises:
-        UserError: their shapes are those of no RepVGG.
+        UserError: no RepVGG has tensors of these shapes.
     """
     pattern = re.compile(re.escape(prefix) + r'stages\.(\d)\.(\d+)\.conv\.(?:branch_3x3\.conv\.)?weight')
     kernels = {(int(match[1]), int(match[2])): value.shape for key, value in state.items()
@@ -136,7 +136,7 @@ def arch_of(state: Mapping[str, Tensor], prefix: str = '') -> RepVGGArch | None:
 
 
 def describe_arch(state: Mapping[str, Tensor], prefix: str = '') -> str:
-    """Name the architecture that tensors in our layout belong to, e.g. ``RepVGG-A0``; empty if they hold no RepVGG."""
+    """Name the architecture that tensors in our layout belong to, e.g. ``RepVGG-A0``; empty if they do not hold a RepVGG."""
     try:
         arch = arch_of(state, prefix)
     except UserError:

@@ -1,4 +1,4 @@
-"""Loading checkpoints whole or not at all."""
+"""Loading checkpoints completely or not at all."""
 import io
 import logging
 import re
@@ -19,21 +19,21 @@ from ..core.run_checkpoints import find_checkpoint
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
 from .weights import check_values, part_of, prefixes_of, state_dict_of
 
-CLASSIFYING = r'(conv_seg|head\.fc)\.(weight|bias)$'  # Layers with one output a class.
+CLASSIFYING = r'(conv_seg|head\.fc)\.(weight|bias)$'  # Layers with one output per class.
 
 
 def load_model(model: nn.Module, source: str | Path) -> dict:
     """Load a whole model strictly.
 
     Args:
-        model: e.g. a segmentor, in the form (training or fused) in which the checkpoint was written.
-        source: path or URL.
+        model: e.g. a segmentor, in the same form (training or fused) as the checkpoint.
+        source: path or URL of the checkpoint.
 
     Returns:
         The checkpoint's ``meta``, or an empty dict.
 
     Raises:
-        CheckpointError: unreadable, or any key or shape differs; nothing was loaded.
+        CheckpointError: the checkpoint is unreadable, or any key or shape differs; nothing was loaded.
     """
     checkpoint = read_checkpoint(source)
     load_model_state(model, checkpoint, source)
@@ -42,7 +42,7 @@ def load_model(model: nn.Module, source: str | Path) -> dict:
 
 
 def load_model_state(model: nn.Module, checkpoint: Mapping, source: str | Path) -> None:
-    """Load a whole model strictly from what :func:`read_checkpoint` read from ``source``.
+    """Load a whole model strictly from a checkpoint that :func:`read_checkpoint` read from ``source``.
 
     Raises:
         CheckpointError: any key or shape differs; nothing was loaded.
@@ -51,12 +51,12 @@ def load_model_state(model: nn.Module, checkpoint: Mapping, source: str | Path) 
 
 
 def load_beginning(model: nn.Module, checkpoint: Mapping, source: str | Path) -> None:
-    """Load a whole model to train it further; layers that classify, of another number of classes, keep the weights they have.
+    """Load a whole model for further training; classifying layers keep their weights if the number of classes differs.
 
     Args:
         model: a segmentor or classifier.
-        checkpoint: what :func:`read_checkpoint` read.
-        source: where from, for messages.
+        checkpoint: checkpoint that :func:`read_checkpoint` returned.
+        source: origin of the checkpoint, for messages.
 
     Raises:
         CheckpointError: any key, or any other shape, differs; nothing was loaded.
@@ -74,20 +74,20 @@ def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Pat
                     key: str | None = None) -> None:
     """Load a backbone from a checkpoint in the official, MMPretrain's, timm's or our own layout.
 
-    Classifier and head weights beside the backbone's are left out, everything else must fit.
+    Weights of classifiers and heads beside the backbone are left out; everything else must match.
 
     Args:
         backbone: a :class:`~repvgg_seg.models.RepVGG`, in training or in fused form.
-        source: path or URL; or several, of which the first that exists is taken. A folder stands for the best, else the
-            last checkpoint in it.
-        prefix: of the names of the backbone's tensors, as MMEngine's ``Pretrained`` has it; found by itself where the file
-            holds one RepVGG, or one under ``backbone.``.
-        key: under which the checkpoint has the weights, e.g. ``'model_ema'`` for averaged ones; found by itself where it is a
-            usual one.
+        source: path or URL; or several, of which the first that exists is used. For a folder, its best checkpoint is used, or
+            else its last one.
+        prefix: prefix of the backbone's tensor names, as in MMEngine's ``Pretrained``; detected automatically if the file holds
+            one RepVGG, or one under ``backbone.``.
+        key: key of the weights in the checkpoint, e.g. ``'model_ema'`` for averaged ones; common keys are detected
+            automatically.
 
     Raises:
-        CheckpointError: unreadable, another architecture, the other form (training or fused), or any other difference;
-            nothing was loaded.
+        CheckpointError: the checkpoint is unreadable, of another architecture or in the other form (training or fused), or it
+            differs in any other way; nothing was loaded.
     """
     path, checkpoint = _first_available([source] if isinstance(source, (str, Path)) else list(source))
     found = backbone_of(state_dict_of(checkpoint, path, key), path, prefix)
@@ -116,10 +116,10 @@ class FoundBackbone:
     """A RepVGG among the weights of a checkpoint.
 
     Args:
-        weights: by our names; names that the layout does not know are kept.
-        beside: what is not the backbone's, such as a classifier, by its names without what wraps the whole model.
-        layout: of the checkpoint.
-        fused: whether it is in fused form.
+        weights: weights by our names; names that the layout does not know are unchanged.
+        beside: tensors outside the backbone, such as a classifier, by name without the prefix of any whole-model wrapper.
+        layout: layout of the checkpoint.
+        fused: whether the weights are in fused form.
     """
     weights: dict[str, Tensor]
     beside: dict[str, Tensor]
@@ -128,15 +128,16 @@ class FoundBackbone:
 
 
 def backbone_of(state: Mapping[str, Tensor], source: str | Path, prefix: str | None = None) -> FoundBackbone:
-    """Find the weights of a RepVGG in those of a backbone, a classifier, a segmentor or what wraps them, in any layout.
+    """Find the weights of a RepVGG in those of a backbone, classifier or segmentor, wrapped or not, in any layout.
 
     Args:
-        state: the weights.
-        source: where they are from, for messages.
-        prefix: of the names of the backbone's tensors; found by itself where there is one RepVGG, or one under ``backbone.``.
+        state: weights by name.
+        source: origin of the weights, for messages.
+        prefix: prefix of the backbone's tensor names; detected automatically if there is one RepVGG, or one under
+            ``backbone.``.
 
     Raises:
-        CheckpointError: nothing has the prefix, nothing is of a RepVGG, or there are several.
+        CheckpointError: nothing has the prefix, nothing belongs to a RepVGG, or there are several RepVGGs.
     """
     if not prefix:
         prefix = _find_prefix(state, source)
@@ -164,7 +165,7 @@ def _find_prefix(state: Mapping[str, Tensor], source: str | Path) -> str:
 
 
 def _without_wrapper(key: str, prefix: str) -> str:
-    """A key without what wraps the whole model: model.head of a backbone with the prefix model.backbone. is head."""
+    """Strip a whole-model wrapper from a key: if the backbone's prefix is model.backbone., model.head becomes head."""
     wrapper = prefix
     while not key.startswith(wrapper):
         wrapper = ''.join(wrapper[:-1].rpartition('.')[:2])
@@ -172,10 +173,10 @@ def _without_wrapper(key: str, prefix: str) -> str:
 
 
 def pretrained_config(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping | None:
-    """The ``dict(type='Pretrained', checkpoint=...)`` in an ``init_cfg``, if there is one.
+    """Find the ``dict(type='Pretrained', checkpoint=...)`` in an ``init_cfg``; None if it has none.
 
     Raises:
-        ArgumentTypeError: it has no ``checkpoint``.
+        ArgumentTypeError: the dict has no ``checkpoint``.
     """
     configs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
     for config in configs:
@@ -188,9 +189,9 @@ def pretrained_config(init_cfg: Mapping | Sequence[Mapping] | None) -> Mapping |
 
 
 def write_checkpoint(content: Mapping, path: Path) -> None:
-    """Write a checkpoint at once: an interruption leaves the file that was there before, or none.
+    """Write a checkpoint atomically: an interruption leaves the previous file, or none.
 
-    The same content gives the same bytes, whatever the name of the file.
+    The same content gives the same bytes, regardless of the file name.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -215,20 +216,20 @@ def _first_available(sources: list[str | Path]) -> tuple[str, Mapping]:
 
 
 def _existing(source: str | Path) -> str | None:
-    """A URL, or the path of what is there: of a folder that of a checkpoint in it."""
+    """Return a URL unchanged, or the path of an existing file; for a folder, the path of a checkpoint in it."""
     if is_url(source):
         return str(source)
     try:
         path = Path(source).expanduser()
         found = find_checkpoint(path) if path.is_dir() else path
         return str(found) if found is not None and found.exists() else None
-    except (OSError, RuntimeError):  # No such name is possible; no such user in ~user.
+    except (OSError, RuntimeError):  # The name is impossible, or ~user names an unknown user.
         return None
 
 
 def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     wanted = model.state_dict()
-    prefix = next(iter(prefixes_of(state, wanted.__contains__).most_common(1)), ("", 0))[0]  # Such as Lightning's model.
+    prefix = next(iter(prefixes_of(state, wanted.__contains__).most_common(1)), ("", 0))[0]  # Such as Lightning's "model.".
     state = _by_names_of(wanted, {key.removeprefix(prefix): value for key, value in state.items()})
     if parts := differences(state, wanted):
         found, expected = describe_arch(state, 'backbone.'), describe_arch(wanted, 'backbone.')
@@ -251,7 +252,7 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | 
 
 
 def _by_names_of(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Whole models as they are, unless it is ours that is wanted and the backbone has the names of another code base."""
+    """Return whole models unchanged, unless the model is ours and the backbone uses the names of another code base."""
     prefix = 'backbone.'
     layout = to_own_layout({key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)})[2]
     if layout is None or layout.name == 'own':
@@ -261,7 +262,7 @@ def _by_names_of(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> M
 
 
 def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """What stands between some weights and those that are wanted: names and shapes; empty if they fit."""
+    """Describe how weights differ from the expected ones, in names and shapes; empty if they match."""
     missing = [key for key in wanted if key not in state]
     unused = [key for key in state if key not in wanted]
     shapes = [f'{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}'

@@ -19,22 +19,22 @@ from mmseg.models.decode_heads.psp_head import PPM  # noqa: E402
 
 @MODELS.register_module()
 class FactorizedPSPHead(BaseDecodeHead):
-    """MMSegmentation's ``PSPHead``: same parameters, keys and outputs, less work.
+    """MMSegmentation's ``PSPHead`` with the same parameters, keys and outputs, but less computation.
 
-    The 3x3 bottleneck over the concatenation [x, up(p_1), up(p_2), up(p_3), up(p_6)] is linear, so the part of each
-    pooled map p_s can be computed on its s x s cells: multiply them by the nine taps of their slice of the kernel, and
-    spread the products over the map with the bilinear weights shifted by the tap. Bilinear weights are separable, so
-    they are spread along x and then along y. The (N, C_in + S * C_pool, H, W) concatenation is never built.
+    The 3x3 bottleneck over the concatenation [x, up(p_1), up(p_2), up(p_3), up(p_6)] is linear, so the contribution of each
+    pooled map p_s can be computed on its s x s cells: multiply the cells by the nine taps of their slice of the kernel, and
+    spread the products over the map with the bilinear weights shifted by the tap. Bilinear weights are separable, so the
+    products are spread along x and then along y. The (N, C_in + S * C_pool, H, W) concatenation is never built.
 
     Args:
         pool_scales: sizes s of the pooled maps.
-        pool_channels: channels of each pyramid branch, by default ``channels``. The paper's PSPNet has
+        pool_channels: number of channels of each pyramid branch; defaults to ``channels``. The paper's PSPNet has
             ``in_channels / 4``.
-        **kwargs: of MMSegmentation's ``BaseDecodeHead``. ``conv_cfg`` must be None: the factorization holds for plain
-            convolutions.
+        **kwargs: arguments of MMSegmentation's ``BaseDecodeHead``. ``conv_cfg`` must be None, because the factorization holds
+            only for plain convolutions.
 
     Raises:
-        UserError: ``conv_cfg`` is given, or pool scales or channels are not positive integers.
+        UserError: ``conv_cfg`` is given, or the pool scales or channels are not positive integers.
     """
 
     def __init__(self, pool_scales: Sequence[int] = (1, 2, 3, 6), pool_channels: int | None = None, **kwargs: Any) -> None:
@@ -54,14 +54,14 @@ class FactorizedPSPHead(BaseDecodeHead):
                                      padding=1, **layers)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Feature maps of the backbone, of which ``in_index`` is (N, C_in, H, W) -> logits (N, num_classes, H, W)."""
+        """Map the backbone's features, of which ``in_index`` is (N, C_in, H, W), to logits (N, num_classes, H, W)."""
         return self.cls_seg(self._forward_feature(inputs))
 
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Feature maps of the backbone -> features (N, channels, H, W) before the classifier."""
+        """Map the backbone's features to the features (N, channels, H, W) before the classifier."""
         x = self._transform_inputs(inputs)
         conv = self.bottleneck.conv
-        # One split: the gradient of slices would be a whole kernel of zeros for each of them.
+        # Split only once: the gradient of each slice would be a whole kernel of zeros.
         kernel, *taps = conv.weight.split([self.in_channels, *[self.pool_channels] * len(self.pool_scales)], dim=1)
         features = F.conv2d(x, kernel, conv.bias, padding=1)
         features = features + self._pyramid(x, taps)
@@ -70,11 +70,11 @@ class FactorizedPSPHead(BaseDecodeHead):
         return self.bottleneck.activate(features) if self.bottleneck.with_activation else features
 
     def _pyramid(self, x: Tensor, taps: Sequence[Tensor]) -> Tensor:
-        """The bottleneck's response to the pooled maps.
+        """Compute the bottleneck's response to the pooled maps.
 
         Args:
             x: (N, C_in, H, W).
-            taps: for each scale its slice (channels, C_pool, 3, 3) of the bottleneck's kernel.
+            taps: for each scale, its slice (channels, C_pool, 3, 3) of the bottleneck's kernel.
 
         Returns:
             (N, channels, H, W).
@@ -91,7 +91,7 @@ class FactorizedPSPHead(BaseDecodeHead):
 
     def _spread(self, scale: int, size: int, like: Tensor) -> Tensor:
         """Bilinear weights of ``scale`` cells over ``size`` pixels, shifted by each of three taps: (3 * scale, size)."""
-        # Low precision would move the sampling points.
+        # Low precision would shift the sampling points.
         dtype = torch.promote_types(like.dtype, torch.float32)
         pixels = torch.arange(size, dtype=dtype, device=like.device)
         if self.align_corners:
@@ -109,9 +109,9 @@ def _is_positive(value: object) -> bool:
 
 
 def _pool(x: Tensor, scale: int) -> Tensor:
-    """Adaptive average pooling of (N, C, H, W) to ``scale`` x ``scale`` cells, as two matrix products.
+    """Apply adaptive average pooling to (N, C, H, W), giving ``scale`` x ``scale`` cells, as two matrix products.
 
-    Unlike ``AdaptiveAvgPool2d`` it can be exported for any H and W, and its gradient is deterministic on GPUs.
+    Unlike ``AdaptiveAvgPool2d``, it can be exported for any H and W, and its gradient is deterministic on GPUs.
     """
     if scale == 1:
         return x.mean((2, 3), keepdim=True)
@@ -140,6 +140,6 @@ def _tap_products(cells: Tensor, taps: Tensor) -> Tensor:
     """
     batch, _, scale, _ = cells.shape
     products = cells.flatten(2).transpose(1, 2) @ taps.transpose(0, 1).flatten(1)
-    # Not more than four axes (times the batch), which is all that some runtimes know: channel and tap_y; tap_x; y; x.
+    # At most four axes (times the batch), the limit of some runtimes: channel and tap_y; tap_x; y; x.
     products = products.transpose(1, 2).reshape(-1, 3, scale, scale).transpose(1, 2)
     return products.reshape(batch, -1, 3 * scale, 3 * scale)

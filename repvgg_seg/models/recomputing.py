@@ -1,4 +1,4 @@
-"""Computing a module again in the backward pass, which saves the memory of what it would store."""
+"""Recomputing a module in the backward pass, which saves the memory for its intermediate results."""
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def recomputed(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)`` of which only ``x`` is stored for the backward pass. Running statistics are updated once."""
-    # A compiled graph updates statistics once by itself, and takes no contexts.
+    """Compute ``module(x)``, storing only ``x`` for the backward pass. Running statistics are updated once."""
+    # A compiled graph already updates the statistics only once, and does not accept contexts.
     contexts: dict[str, Any] = {}
     if not torch.compiler.is_compiling():
         contexts['context_fn'] = partial(_contexts, module)
@@ -20,7 +20,7 @@ def recomputed(module: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep batch norms from updating their running statistics, as they must not when a forward pass is recomputed."""
+    """Keep batch norms from updating their running statistics while a forward pass is recomputed."""
     before = [(norm, norm.momentum, counter, counter.clone()) for norm in module.modules()
               if isinstance(norm, _BatchNorm) and (counter := norm.num_batches_tracked) is not None]
     for norm, *_ in before:
@@ -34,5 +34,5 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """In which a module is computed in the forward pass, and again in the backward pass."""
+    """Contexts for computing a module in the forward pass, and for recomputing it in the backward pass."""
     return nullcontext(), frozen_statistics(module)

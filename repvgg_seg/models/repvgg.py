@@ -20,7 +20,7 @@ from .reparam import fuse_linear_parts, get_linear_part
 @root.MODELS.register_module()
 @MODELS.register_module()
 class RepVGG(nn.Module):
-    """RepVGG body of five stages, with the dilation that segmentation needs (paper, Table 2 and section 4.3).
+    """RepVGG body of five stages, with the dilation needed for segmentation (paper, Table 2 and section 4.3).
 
     ======== ================== ============= =========================================================
     dilation strides of stages  output stride dilation of the 3x3 convolutions
@@ -31,30 +31,30 @@ class RepVGG(nn.Module):
     'fast'   2, 2, 1, 1         8             2 in the last 4 blocks of stage 4, 4 in stage 5
     ======== ================== ============= =========================================================
 
-    A checkpoint of one variant loads into every other. With ``init_cfg=dict(type='Pretrained', checkpoint=...)`` weights
-    are loaded whole or not at all: see :func:`repvgg_seg.models.pretrained.load_pretrained`.
+    A checkpoint of one variant loads into every other variant. ``init_cfg=dict(type='Pretrained', checkpoint=...)`` loads
+    weights completely or not at all; see :func:`repvgg_seg.models.pretrained.load_pretrained`.
 
     Args:
-        arch: name in :data:`repvgg_seg.models.archs.ARCHS`, or a dict with the fields of
+        arch: name of an architecture in :data:`repvgg_seg.models.archs.ARCHS`, or a dict with the fields of
             :class:`~repvgg_seg.models.archs.RepVGGArch`.
-        dilation: None, 'full' or 'fast'.
-        out_indices: stages whose outputs are returned; 0 to 3 stand for the paper's stages 2 to 5.
-        in_channels: channels of the image.
-        strides: stride of the first block of each of the 4 stages, 1 or 2; instead of ``dilation``.
-        dilations: for each of the 4 stages one dilation, or one for each of its blocks; instead of ``dilation``.
-        frozen_stages: -1: none; 0: the stem; n: the stem and the first n stages. Frozen stages are in eval mode and
-            without gradient.
-        norm_cfg: MMCV config of the norm layers; fusing needs a batch norm.
-        norm_eval: keep the batch norms in eval mode while training.
-        with_cp: to save memory, True: recompute each block in the backward pass; '1x1': only the 1x1 branches, which costs
-            far less time.
-        deploy: build the fused form, a plain stack of 3x3 convolutions and ReLUs.
-        block: what a block trains before its ReLU, e.g. ``dict(type='AsymmetricConv')``; see
+        dilation: dilation preset from the table above: None, 'full' or 'fast'.
+        out_indices: indices of the stages whose outputs are returned; 0 to 3 correspond to the paper's stages 2 to 5.
+        in_channels: number of image channels.
+        strides: stride of the first block of each of the 4 stages, 1 or 2; an alternative to ``dilation``.
+        dilations: for each of the 4 stages, one dilation or one for each of its blocks; an alternative to ``dilation``.
+        frozen_stages: number of frozen stages. -1: none; 0: the stem; n: the stem and the first n stages. Frozen stages stay in
+            eval mode and get no gradients.
+        norm_cfg: MMCV config of the norm layers; fusing requires a batch norm.
+        norm_eval: whether batch norms stay in eval mode during training.
+        with_cp: what to recompute in the backward pass to save memory. True: each block; '1x1': only the 1x1 branches, which
+            costs far less time.
+        deploy: whether to build the fused form, a plain stack of 3x3 convolutions and ReLUs.
+        block: config of the part of a block before its ReLU during training, e.g. ``dict(type='AsymmetricConv')``; see
             :mod:`repvgg_seg.models.variants`. None: the paper's :class:`~repvgg_seg.models.blocks.RepConv`.
-        init_cfg: MMEngine's initialization config. By default layers keep PyTorch's, as in the official code.
+        init_cfg: MMEngine's initialization config. By default, layers keep PyTorch's initialization, as in the official code.
 
     Raises:
-        UserError (a ValueError), ArgumentTypeError (a TypeError): an argument is wrong.
+        UserError (a ValueError), ArgumentTypeError (a TypeError): an argument is invalid.
 
     Example:
         >>> import torch
@@ -107,7 +107,7 @@ class RepVGG(nn.Module):
         self._freeze()
 
     def init_weights(self) -> None:
-        """Initialize by ``init_cfg``, the first time. Pretrained weights are loaded strictly.
+        """Initialize according to ``init_cfg``, on the first call only. Pretrained weights are loaded strictly.
 
         Raises:
             CheckpointError: the weights cannot be read or do not fit this backbone.
@@ -117,20 +117,22 @@ class RepVGG(nn.Module):
         if pretrained := pretrained_config(self.init_cfg):
             load_pretrained(self, pretrained['checkpoint'], pretrained.get('prefix'), pretrained.get('key'))
         elif self.init_cfg:
-            # Loads MMEngine's optimizers, for ten times as long as this package takes; so would its BaseModule as a base.
+            # Imported late, because it loads MMEngine's optimizers, which takes ten times as long as importing this package.
+            # MMEngine's BaseModule as a base class would load them too.
+
             from mmengine.model import initialize
             initialize(self, self.init_cfg)
         self.is_init = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute feature maps.
+        """Compute the feature maps.
 
         Args:
             x: images (N, in_channels, H, W).
 
         Returns:
-            For each of ``out_indices`` a map (N, C, ceil(H / s), ceil(W / s)) with C from ``out_channels`` and s the
-            stride of the stage.
+            For each of ``out_indices`` a feature map (N, C, ceil(H / s), ceil(W / s)), where C comes from ``out_channels`` and
+            s is the stride of the stage.
         """
         x = self.stem(x)
         outputs = []
@@ -142,7 +144,7 @@ class RepVGG(nn.Module):
         return tuple(outputs)
 
     def train(self, mode: bool = True) -> 'RepVGG':
-        """Set the mode, keeping frozen stages and, with ``norm_eval``, all batch norms in eval mode."""
+        """Set the mode, but keep frozen stages and, with ``norm_eval``, all batch norms in eval mode."""
         super().train(mode)
         if mode:
             for frozen in self._frozen_modules():
@@ -157,7 +159,7 @@ class RepVGG(nn.Module):
         """Fuse every block in place; a second call does nothing.
 
         Raises:
-            ArgumentTypeError: a norm or a variant of the block cannot be fused; nothing was changed.
+            ArgumentTypeError: a norm or a block variant cannot be fused; nothing was changed.
         """
         fuse_linear_parts(self)
         self.deploy = True

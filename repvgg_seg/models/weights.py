@@ -1,4 +1,4 @@
-"""Finding the weights in a checkpoint as other people write them, and checking that they are weights."""
+"""Finding the weights in checkpoints of other programs, and checking that they are valid."""
 import os
 import re
 from collections import Counter
@@ -13,27 +13,27 @@ from ..core.command_names import command
 from ..core.errors import CheckpointError, some
 from ..core.logs import print_log
 
-# Keys under which training programs keep weights, in the order in which they are looked for; then averaged ones.
+# Keys under which training programs store weights, in search order; then the keys of averaged weights.
 WEIGHTS_KEYS = ('state_dict', 'model', 'model_state', 'model_state_dict', 'net', 'network', 'weights', 'params', 'module')
 AVERAGED_KEYS = ('state_dict_ema', 'model_ema', 'ema', 'ema_state_dict', 'ema_model', 'ema_model_state_dict', 'params_ema')
-MAX_DEPTH = 4  # Of such keys inside each other; a pickle can hold itself.
-MAX_REPEATED = 2**20  # Elements of a tensor that repeats the few that are stored of it.
-COUNTERS = ('steps', 'n_averaged')  # Of models that are averaged, beside those.
+MAX_DEPTH = 4  # Maximum nesting depth of such keys; a pickle can contain itself.
+MAX_REPEATED = 2**20  # Maximum number of elements of a tensor that repeats a few stored elements.
+COUNTERS = ('steps', 'n_averaged')  # Counters stored beside averaged models.
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """The weights in a checkpoint, bare or under one of the usual keys, without what wrappers put into their names.
+    """Extract the weights of a checkpoint, bare or under one of the usual keys, stripping the name prefixes of wrappers.
 
-    Where there are others beside those that are taken, such as averaged ones (EMA) or a teacher's, both are named in the log.
+    If the checkpoint also holds other weights, such as averaged ones (EMA) or those of a teacher, the log names both.
 
     Args:
-        checkpoint: what was read.
-        source: where from, for messages.
-        key: under which the weights are; found by itself where it is a usual one.
+        checkpoint: content of the checkpoint.
+        source: origin of the checkpoint, for messages.
+        key: key of the weights; common keys are detected automatically.
 
     Raises:
-        CheckpointError: it holds no tensors, or such as are no weights.
+        CheckpointError: it holds no tensors, or the tensors are not weights.
     """
     inside = checkpoint
     if key is not None:
@@ -46,7 +46,7 @@ def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = Non
         if below is None:
             break
         inside = inside[below]
-    # A tensor in a pickle can have any attributes, also in the place of methods; a detached one has none.
+    # An unpickled tensor can have arbitrary attributes, even in place of methods; a detached one has none.
     state = {name: Tensor.detach(value) for name, value in inside.items()
              if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
@@ -65,10 +65,10 @@ def state_dict_of(checkpoint: Mapping, source: str | Path, key: str | None = Non
 
 
 def check_form(state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Check that tensors are plain ones.
+    """Check that tensors are ordinary dense ones.
 
     Raises:
-        CheckpointError: some are quantized, sparse, nested or without values.
+        CheckpointError: some tensors are quantized, sparse, nested or without values.
     """
     forms: dict[str, Callable[[Tensor], bool]] = {
         'quantized': lambda value: value.is_quantized,
@@ -77,16 +77,16 @@ def check_form(state: Mapping[str, Tensor], source: str | Path) -> None:
         'without values (on the device meta)': lambda value: value.is_meta,
         'far larger than what is stored of them': lambda value: value.numel() > max(
             MAX_REPEATED, value.untyped_storage().nbytes() / value.element_size())}
-    for form, has in forms.items():  # In this order: each needs that those before do not hold.
+    for form, has in forms.items():  # In this order: each check requires that the previous ones are false.
         _refuse(source, form, (name for name, value in state.items() if has(value)),
                 'expected plain floating-point weights, from before that was done to them')
 
 
 def check_values(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str | Path) -> None:
-    """Check that tensors of the right names and shapes can be the weights of a model.
+    """Check that tensors with the right names and shapes can be a model's weights.
 
     Raises:
-        CheckpointError: some that ought to be floating-point numbers are not, or some are not finite.
+        CheckpointError: some tensors should be floating-point but are not, or some values are not finite.
     """
     for name in wanted:
         dtype, fits = state[name].dtype, FLOATS if wanted[name].is_floating_point() else (*FLOATS, torch.int64, torch.int32)
@@ -94,23 +94,23 @@ def check_values(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sour
             _refuse(source, f'of the type {str(dtype).removeprefix("torch.")}',
                     (name for name in wanted if state[name].dtype == dtype), 'expected floating-point weights')
     _refuse(source, 'not finite (NaN or infinite)',
-            not_finite({name: state[name].to(wanted[name].dtype) for name in wanted}),  # Which can be too small for them.
+            not_finite({name: state[name].to(wanted[name].dtype) for name in wanted}),  # May not fit that dtype.
             'its training diverged: take a checkpoint from before that')
     _refuse(source, 'variances below 0', (name for name in wanted if name.endswith('running_var') and (state[name] < 0).any()),
             'it is damaged: take another checkpoint')
 
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold a value that is infinite or no number."""
+    """Names of the tensors that contain an infinite value or NaN."""
     return [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
 
 
 def prefixes_of(names: Iterable[str], known: Callable[[str], bool]) -> Counter[str]:
-    """What stands before the names that somebody knows, with how many; such as ``backbone.``, or nothing.
+    """Count the prefixes that precede known names, such as ``backbone.`` or the empty string.
 
     Args:
-        names: of tensors.
-        known: whether a name, or the end of one after a dot, is known.
+        names: tensor names.
+        known: predicate that says whether a name, or the part of one after a dot, is known.
     """
     found: Counter[str] = Counter()
     for name in names:
@@ -122,10 +122,10 @@ def prefixes_of(names: Iterable[str], known: Callable[[str], bool]) -> Counter[s
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str, source: str | Path) -> dict[str, Tensor]:
-    """The weights whose names start with a prefix, such as ``backbone.``, without it.
+    """Select the weights whose names start with a prefix such as ``backbone.``, and strip it.
 
     Raises:
-        CheckpointError: there are none.
+        CheckpointError: no name has the prefix.
     """
     part = {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)}
     if not part:
@@ -143,17 +143,17 @@ def _refuse(source: str | Path, what: str, names: Iterable[str], remedy: str) ->
 
 
 def _weights_keys(checkpoint: Mapping) -> Sequence[str]:
-    """The keys under which there are weights, or could be, those to be taken first."""
+    """Keys that hold weights, or may hold them, in order of preference."""
     return [key for key in (*WEIGHTS_KEYS, *AVERAGED_KEYS) if isinstance(checkpoint.get(key), Mapping) and checkpoint[key]]
 
 
 def _places_of_tensors(checkpoint: Mapping, known: Callable[[str], bool] = lambda name: True, count: int = 1) -> list[str]:
-    """The keys at the top under which there are tensors, at any of a few levels.
+    """Top-level keys that hold tensors, directly or up to a few levels deeper.
 
     Args:
-        checkpoint: what was read.
-        known: whether a name, or the end of one after a dot, is one that counts.
-        count: how many there must be in one mapping.
+        checkpoint: content of the checkpoint.
+        known: predicate that says whether a name, or the part of one after a dot, counts.
+        count: minimum number of such tensors in one mapping.
     """
     def holds(part: object, depth: int) -> bool:
         if not isinstance(part, Mapping):
@@ -166,7 +166,7 @@ def _places_of_tensors(checkpoint: Mapping, known: Callable[[str], bool] = lambd
 
 
 def _log_choice(checkpoint: Mapping, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Name the keys at the top under which there are at least half as many tensors with the names of those that were taken."""
+    """Log the other top-level keys that hold at least half as many tensors of the same names as the selected weights."""
     taken = next(iter(_weights_keys(checkpoint)), None)
     ends = {name[match.end():] for name in state for match in re.finditer(r'^|\.', name)}
     known = {name for name in ends if '.' in name} | state.keys()
@@ -182,7 +182,7 @@ def _log_choice(checkpoint: Mapping, state: Mapping[str, Tensor], source: str | 
 
 
 def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what DataParallel, averaging and torch.compile put into names."""
+    """Strip the name prefixes that DataParallel, weight averaging and torch.compile add."""
     state = {name.replace('_orig_mod.', ''): value for name, value in state.items()}
     while all(name.startswith('module.') or name in COUNTERS for name in state) and not state.keys() <= {*COUNTERS}:
         state = {name[len('module.'):]: value for name, value in state.items() if name not in COUNTERS}

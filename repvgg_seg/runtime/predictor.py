@@ -1,4 +1,4 @@
-"""Running an exported model with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn); no OpenMMLab package.
+"""Running an exported model with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn), without OpenMMLab packages.
 
 >>> from repvgg_seg.deploy.runtime import load            # doctest: +SKIP
 >>> predictor = load('exported')                          # a folder that repvgg-seg deploy wrote, or one file in it
@@ -25,9 +25,9 @@ from ..core.tasks import CLASSIFICATION, SEGMENTATION
 from .report import OPENVINO_PRECISION, REPORT, read_report
 
 PROGRAM = '.pt2'
-OVERLAP = 64  # Pixels that neighboring windows share by default.
-WITH_WEIGHTS_BESIDE = ('.xml', '.param')  # In a .bin file of the same name.
-# What the backends raise on damaged files.
+OVERLAP = 64  # Default overlap of neighboring windows, in pixels.
+WITH_WEIGHTS_BESIDE = ('.xml', '.param')  # Formats whose weights are in a .bin file of the same name.
+# Exceptions that the backends raise for damaged files.
 UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -37,18 +37,18 @@ class Predictor:
     """A loaded artifact.
 
     Args:
-        run: images uint8 (N, H, W, in_channels) -> class indices, of a segmentor uint8 (N, H, W) and of a classifier int64
-            (N,); or logits, float32 (N, C, H, W) and (N, C).
-        info: the folder's ``deploy.json``.
-        artifact: the entry of the file in it.
+        run: function of images uint8 (N, H, W, in_channels) that returns class indices, uint8 (N, H, W) for a segmentor and
+            int64 (N,) for a classifier; or logits, float32 (N, C, H, W) or (N, C).
+        info: content of the folder's ``deploy.json``.
+        artifact: entry of the artifact's file in ``deploy.json``.
 
     Attributes:
-        task: 'segmentation' or 'classification'.
+        task: task of the model, 'segmentation' or 'classification'.
         classes: names of the classes, by index.
         palette: RGB color of each class; empty for a classifier.
-        channels: 'RGB' or 'BGR', the order of the channels that images must have; None for other than three channels.
-        in_channels: how many channels images must have.
-        size: height and width of the images, or None for any size.
+        channels: required order of the image channels, 'RGB' or 'BGR'; None if there are not three channels.
+        in_channels: required number of image channels.
+        size: required height and width of the images; None for any size.
     """
 
     def __init__(self, run: Run, info: dict, artifact: dict) -> None:
@@ -72,23 +72,23 @@ class Predictor:
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], tile: tuple[int, int] | None = None,
                  overlap: int | tuple[int, int] | None = None, batch_size: int = 1) -> np.ndarray | list[np.ndarray]:
-        """Segment or classify an image, or some.
+        """Segment or classify one image or several.
 
         Args:
-            images: uint8 (H, W, in_channels), or a list of such, of any sizes.
-            tile: height and width of the windows to which larger images are cut for a segmentor; by default an artifact of a
-                fixed size cuts to that, one of any size does not cut.
-            overlap: overlap of neighboring windows, in pixels, or one for each axis; by default 64, but at most half a window.
-                Each pixel is taken from the window in which it is further inside.
+            images: uint8 image (H, W, in_channels), or a list of images of any sizes.
+            tile: height and width of the sliding windows into which a segmentor splits larger images. By default, an artifact
+                of a fixed size uses that size, and an artifact for any size does not split.
+            overlap: overlap of neighboring windows in pixels, one number or one for each axis; by default 64, but at most half
+                a window. Each pixel is taken from the window in which it is farther from the edge.
             batch_size: number of windows of an image that are computed at once.
 
         Returns:
-            Class indices: of a segmentor uint8 (H, W); of a classifier int64 (), an array without axes, which is an index like
-            an ``int``. Of an artifact with logits float32 (C, H, W), or (C,). A list if a list was given.
+            Class indices: uint8 (H, W) for a segmentor; int64 () for a classifier, which is an array without axes that can be
+            used as an index like an ``int``. Artifacts with logits return float32 (C, H, W) or (C,). A list for a list.
 
         Raises:
-            UserError: an image or a tile does not have the form or size that the artifact takes, or a classifier is asked to
-                cut images.
+            UserError: an image or tile does not have the form or size that the artifact requires, or a classifier is asked to
+                split images.
         """
         if self.task == CLASSIFICATION:
             if tile is not None or overlap is not None or batch_size != 1:
@@ -150,10 +150,10 @@ class Predictor:
 
 
 def pair(value: object, expected: str) -> tuple[int, int]:
-    """Two integers, of NumPy or Python, as those of Python.
+    """Convert two integers of NumPy or Python to Python integers.
 
     Raises:
-        UserError: the value is something else than two of them; the message begins with what is expected.
+        UserError: the value is not a pair of integers; the message begins with ``expected``.
     """
     given = list(value) if isinstance(value, (tuple, list, np.ndarray)) else []
     if len(given) != 2 or not all(isinstance(each, Integral) for each in given):
@@ -162,7 +162,7 @@ def pair(value: object, expected: str) -> tuple[int, int]:
 
 
 class Window(NamedTuple):
-    """A stretch of an axis: ``start`` to ``stop`` is computed, ``first`` to ``end`` of it is used."""
+    """A window along one axis: ``start`` to ``stop`` is computed, and ``first`` to ``end`` of it is used."""
     start: int
     stop: int
     first: int
@@ -170,10 +170,10 @@ class Window(NamedTuple):
 
 
 def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
-    """Cover an axis of ``size`` pixels with windows of equal ``length``, neighbors cut in the middle of what they share.
+    """Cover an axis of ``size`` pixels with windows of equal ``length``; neighbors meet in the middle of their overlap.
 
     Raises:
-        UserError: the overlap leaves nothing to move by.
+        UserError: the overlap is too large for the windows to advance.
     """
     if length == size:
         yield Window(0, size, 0, size)
@@ -188,17 +188,17 @@ def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
 
 
 def load(source: str | Path, threads: int | None = None, verify: bool = True) -> Predictor:
-    """Load an artifact that ``repvgg-seg deploy`` exported. Threads may share the predictor.
+    """Load an artifact that ``repvgg-seg deploy`` exported. The predictor can be shared between threads.
 
     Args:
-        source: a file (``.onnx``, ``.xml``, ``.pt2`` or ``.param``), or the folder; of several in it one in fp32, and then the
-            first in the order of ``BACKENDS``, whose backend is installed. A ``.pt2`` file is a program, so it is loaded only
-            when ``source`` names it.
-        threads: CPU threads; by default the backend decides.
-        verify: compare the files with the sha256 that was recorded when they were exported.
+        source: a file (``.onnx``, ``.xml``, ``.pt2`` or ``.param``), or the folder. From a folder, the first artifact whose
+            backend is installed is loaded, fp32 artifacts first and then in the order of ``BACKENDS``. A ``.pt2`` file is a
+            program, so it is loaded only if ``source`` names it.
+        threads: number of CPU threads; by default the backend decides.
+        verify: whether to compare the files with the SHA-256 recorded at export.
 
     Raises:
-        UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or not the exported one.
+        UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or differs from the exported one.
         InstallationError: the backend is not installed.
     """
     if threads is not None:
@@ -216,7 +216,7 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
     if source.is_dir() and all(name.endswith(PROGRAM) for name in wanted):
         raise UserError(f'{folder} holds {some(wanted)} only, which is a program and can run any code; if you exported it '
                         f'yourself, load it by its name: {folder / wanted[0]}')
-    # The first whose backend is here; what is nearest to the trained model comes first.
+    # Take the first whose backend is installed; those closest to the trained model come first.
     wanted = [name for name in wanted if not source.is_dir() or not name.endswith(PROGRAM)]
     wanted.sort(key=lambda name: (artifacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
     able = [name for name in wanted if importlib.util.find_spec(BACKENDS[Path(name).suffix][0]) is not None]
@@ -227,22 +227,22 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of an artifact: of the file, and of the weights beside it where they are a file of their own."""
+    """Hash an artifact: the file, and the weights if they are in a separate file beside it."""
     return _sha256(path, path.with_suffix('.bin')) if path.suffix in WITH_WEIGHTS_BESIDE else _sha256(path)
 
 
 def check_hash(path: Path, expected: str | None) -> None:
-    """Compare an artifact with the hash in ``deploy.json``, if there is one.
+    """Compare an artifact with its hash in ``deploy.json``, if it has one.
 
     Raises:
-        UserError: they differ.
+        UserError: the hashes differ.
     """
     if expected is None:
         return
     if path.suffix in WITH_WEIGHTS_BESIDE and not path.with_suffix('.bin').is_file():
         raise UserError(f'{path} has its weights in {path.with_suffix(".bin").name}, which is not beside it; copy both files')
     weights = path.with_suffix('.bin')
-    # Version 0.1.0 hashed OpenVINO's weights with every file of the same name that was written after them.
+    # Version 0.1.0 included OpenVINO's weights in the hash of every file with the same name that was written after them.
     if (found := sha256_of(path)) != expected and not (weights.is_file() and _sha256(path, weights) == expected):
         raise UserError(f'{path} is not the file that was exported: its sha256 begins with {found[:12]}, the one in {REPORT} '
                         f'with {expected[:12]}; copy or export it again, or load it as it is with --trust-checkpoint, in '
@@ -257,12 +257,12 @@ def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
     """Load one exported file into its backend.
 
     Args:
-        path: the file, with a suffix in ``BACKENDS``.
-        precision: in which it was exported.
-        threads: CPU threads; by default the backend decides.
+        path: file to load, with a suffix in ``BACKENDS``.
+        precision: precision of the export.
+        threads: number of CPU threads; by default the backend decides.
 
     Returns:
-        A function of images uint8 (N, H, W, channels) to what was exported, see :class:`Predictor`.
+        A function that maps images uint8 (N, H, W, channels) to the exported output, see :class:`Predictor`.
 
     Raises:
         UserError: the backend cannot read the file.
@@ -288,13 +288,13 @@ def _onnxruntime(onnxruntime: ModuleType, path: Path, precision: str, threads: i
     try:
         session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
     except (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf, raised.NotImplemented) as error:
-        raise ValueError(error) from None  # Theirs have no base class of their own.
+        raise ValueError(error) from None  # ONNX Runtime's exceptions have no common base class.
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
 
 
 def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
-    # Otherwise OpenVINO takes bf16 wherever the CPU has it, also for what was exported and checked in fp32.
+    # Otherwise OpenVINO uses bf16 on every CPU that supports it, even for models exported and checked in fp32.
     settings: dict[str, str | int] = {'INFERENCE_PRECISION_HINT': OPENVINO_PRECISION[precision], 'PERFORMANCE_HINT': 'LATENCY'}
     if threads:
         settings['INFERENCE_NUM_THREADS'] = threads
@@ -311,11 +311,11 @@ def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | N
 
 @cache
 def _core(openvino: ModuleType, process: int) -> Any:
-    """The one core of a process; a forked process needs its own.
+    """Return the process's only core; a forked process needs its own.
 
-    Each core has a CPU plugin, which sets the memory that signal handlers run on and restores the previous one at its end. Of
-    two plugins that end in the order in which they started, the second restores memory that is gone: the next signal, such as
-    Ctrl-C, then ends the process with a segmentation fault.
+    Each core has a CPU plugin, which sets the memory that signal handlers run on and restores the previous memory when it
+    ends. If two plugins end in the order in which they started, the second one restores memory that has been freed, and the
+    next signal, such as Ctrl-C, ends the process with a segmentation fault.
     """
     return openvino.Core()
 
@@ -328,7 +328,7 @@ def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -
 
     def run(images: np.ndarray) -> np.ndarray:
         if os.getpid() != process:
-            torch.set_num_threads(1)  # OpenMP's other threads are not forked; it would wait for them forever.
+            torch.set_num_threads(1)  # OpenMP's other threads do not survive a fork; PyTorch would wait for them forever.
         return module(torch.from_numpy(images)).numpy()
 
     return run
@@ -338,10 +338,10 @@ def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None)
     """Load the two files of an ncnn network into an ``ncnn.Net``.
 
     Raises:
-        OSError: one cannot be read.
+        OSError: one of the files cannot be read.
     """
     net = ncnn.Net()
-    # By default it computes in 16 bits wherever the processor can, also what was exported and checked in fp32.
+    # By default ncnn computes in 16 bits on every processor that supports it, even for models exported and checked in fp32.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = precision == 'bf16'
     if threads:
@@ -370,6 +370,6 @@ def _ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> 
     return lambda images: np.stack([segment(image) for image in images])
 
 
-# Suffix -> backend and what loads a file into it, in order of preference.
+# Suffix -> backend and loader function, in order of preference.
 BACKENDS = {'.xml': ('openvino', _openvino), '.onnx': ('onnxruntime', _onnxruntime), '.pt2': ('torch', _torch),
             '.param': ('ncnn', _ncnn)}

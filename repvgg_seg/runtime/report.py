@@ -1,4 +1,4 @@
-"""Reading ``deploy.json``, which says what the files of a deployed folder are; what is in it is checked, never believed."""
+"""Reading ``deploy.json``, which describes the files of a deployed folder. Its content is always validated, never trusted."""
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from ..core.errors import UserError
 from ..core.tasks import MODEL_KINDS, SEGMENTATION
 
 REPORT = 'deploy.json'
-# Precision of an artifact, in OpenVINO's words; in int8 of what is not quantized. A CPU without bf16 takes f32 for it.
+# Precision in OpenVINO's terms; for int8, that of the layers that are not quantized. A CPU without bf16 computes in f32.
 OPENVINO_PRECISION = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
 SUFFIXES = ('.xml', '.onnx', '.pt2', '.param')
 
@@ -17,10 +17,10 @@ def read_report(folder: Path) -> dict:
     """Read the ``deploy.json`` of a folder.
 
     Returns:
-        What it holds, ``artefacts`` (file name -> entry) included, which is empty where only fused weights were written.
+        Its content, including ``artefacts`` (file name -> entry), which is empty if only fused weights were written.
 
     Raises:
-        UserError: there is none, or it is not what ``repvgg-seg deploy`` writes.
+        UserError: there is no ``deploy.json``, or ``repvgg-seg deploy`` did not write it.
     """
     path = folder / REPORT
     if not path.is_file():
@@ -35,7 +35,7 @@ def read_report(folder: Path) -> dict:
 
 
 def problem_of(info: object) -> str | None:
-    """What is wrong with the content of a ``deploy.json``; None if nothing."""
+    """Describe what is wrong with the content of a ``deploy.json``; None if it is valid."""
     if not isinstance(info, Mapping):
         return f'it holds {"null" if info is None else f"a {type(info).__name__}"}, not an object'
     artefacts, files = info.get('artefacts', {}), info.get('files', {})

@@ -1,6 +1,6 @@
-"""What the paper's ablations (Tables 6 and 7) put in the place of its block, and QARepVGG's block.
+"""Alternatives to the paper's block: those of its ablations (Tables 6 and 7), and QARepVGG's block.
 
-Accuracies are top-1 in per cent of B0 on ImageNet after 120 epochs, from the paper; with the paper's own block it has 75.14.
+Accuracies are the paper's: top-1 in percent of B0 on ImageNet after 120 epochs. With the paper's own block it is 75.14.
 """
 from .branches import (
            AsymmetricConv,

@@ -1,4 +1,4 @@
-"""Variants of RepVGG's block that add up other branches."""
+"""Variants of RepVGG's block with other branches."""
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -45,8 +45,8 @@ class NormAfterSum(BranchSum):
 class QARepConv(BranchSum):
     """BN(BN(conv3x3(x)) + conv1x1(x) [+ x]): the block of QARepVGG (arXiv:2212.01593, AAAI 2024).
 
-    It is made for 8 bits: plainly quantized, A0 keeps 70.4 of its top-1 accuracy on ImageNet where RepVGG-A0 keeps 52.2 of
-    72.4 (its Figure 1).
+    It is designed for 8-bit quantization: plainly quantized, QARepVGG-A0 keeps 70.4 percent top-1 accuracy on ImageNet, where
+    RepVGG-A0 drops from 72.4 to 52.2 (its Figure 1).
     """
     branches = (CONV_3X3, Branch((1, 1), norm=False), Branch(None, norm=False))
     norm_after_sum = True
@@ -62,16 +62,16 @@ class AsymmetricConv(BranchSum):
 class ReLUInBranches(BranchSum):
     """ReLU(BN(conv3x3(x))) + ReLU(BN(conv1x1(x))) [+ ReLU(BN(x))] (Table 7, "+ReLU in branches": 75.69).
 
-    No convolution equals it: it can be trained, which shows what more nonlinearity would gain, but not fused.
+    No convolution is equivalent to it: it can be trained, to show the benefit of more nonlinearity, but not fused.
     """
     branches = (CONV_3X3, CONV_1X1, IDENTITY)
 
     def outputs(self, x: Tensor) -> Iterator[Tensor]:
-        """What each branch makes of the input."""
+        """Output of each branch."""
         return map(torch.relu, super().outputs(x))
 
     def fuse(self) -> NoReturn:
-        """Refuse.
+        """Refuse, because no convolution is equivalent to this block.
 
         Raises:
             ArgumentTypeError: always.
@@ -80,7 +80,7 @@ class ReLUInBranches(BranchSum):
 
     @classmethod
     def fused_form(cls, *geometry: int) -> NoReturn:
-        """Refuse.
+        """Refuse, because no convolution is equivalent to this block.
 
         Raises:
             ArgumentTypeError: always.

@@ -1,4 +1,4 @@
-"""Variants of RepVGG's block that have one branch, whose kernel is computed from other parameters."""
+"""Variants of RepVGG's block with a single branch, whose kernel is computed from other parameters."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from ..reparam import ConvBranch, LinearPart, build_norm, padded_conv
 class KernelConv(LinearPart):
     """BN(x * K), where * is convolution and the kernel K is computed from the parameter W and the Dirac kernel I.
 
-    x * I is x, or of x what the shape of the convolution leaves: every second value where stride is 2; the first channels where
-    there are less than in x, and no more than x has where there are more; per group.
+    x * I is x adapted to the shape of the convolution's output: with stride 2 it has every second value; with fewer output than
+    input channels it has the first channels; with more, the additional channels are zero. This applies to each group.
 
     Args:
         in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`.
@@ -27,7 +27,7 @@ class KernelConv(LinearPart):
         self.register_buffer('identity', nn.init.dirac_(torch.empty_like(conv.weight), groups), persistent=False)
 
     def kernel(self, weight: Tensor) -> Tensor:
-        """K, in the shape and dtype of W: (C_out, C_in / groups, 3, 3)."""
+        """Compute K, in the shape and dtype of W: (C_out, C_in / groups, 3, 3)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ class TrivialConv(KernelConv):
 class DiracConv(KernelConv):
     """K = diag(a) I + diag(b) W / |W|: the layer of DiracNets (arXiv:1706.00388; Table 7, "DiracNet": 73.97).
 
-    Every filter of W is divided by its own norm. a (``identity_scale``) and b (``weight_scale``) scale the output channels;
-    they are 1 and 0.1 at first, and should not decay, for near 0 the layer degenerates.
+    Every filter of W is divided by its own norm. a (``identity_scale``) and b (``weight_scale``) scale the output channels.
+    Their initial values are 1 and 0.1. They should not have weight decay, because the layer degenerates as they approach 0.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,

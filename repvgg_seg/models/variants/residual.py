@@ -14,10 +14,10 @@ from ..repvgg import RepVGG
 
 
 class Projection(LinearPart):
-    """BN(conv1x1(x)): the shortcut where a residual block changes size or channels, as in ResNet-18 and ResNet-34.
+    """BN(conv1x1(x)): the shortcut of a residual block that changes size or channels, as in ResNet-18 and ResNet-34.
 
     Args:
-        in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`; there is nothing to dilate.
+        in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`LinearPart`; the dilation has no effect.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1,
@@ -32,22 +32,22 @@ class Projection(LinearPart):
 
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:
-        """See :meth:`LinearPart.fuse`; a 1x1 convolution."""
+        """See :meth:`LinearPart.fuse`; the result is a 1x1 convolution."""
         return conv_with(self.conv, *fold_norm(self.conv.weight, None, self.norm))
 
     @classmethod
     def fused_form(cls, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
-        """See :meth:`LinearPart.fused_form`; a 1x1 convolution."""
+        """See :meth:`LinearPart.fused_form`; the result is a 1x1 convolution."""
         return padded_conv(in_channels, out_channels, stride, dilation, groups, True, kernel_size=(1, 1))
 
 
 class ResidualBlock(nn.Module):
-    """y = ReLU(SE(second.conv(first(x))) + shortcut(x)). The shortcut stays when both layers are fused.
+    """y = ReLU(SE(second.conv(first(x))) + shortcut(x)). The shortcut remains when both layers are fused.
 
     Args:
-        first: layer that may change size or channels.
-        second: layer that does not.
-        shortcut: x -> what has the size of y.
+        first: layer that may change the size or channels.
+        second: layer that keeps the size and channels.
+        shortcut: module that maps x to the size of y.
     """
 
     def __init__(self, first: RepVGGBlock, second: RepVGGBlock, shortcut: nn.Module) -> None:
@@ -64,16 +64,18 @@ class ResidualBlock(nn.Module):
 class ResidualRepVGG(RepVGG):
     """RepVGG's layers in pairs, each with a shortcut: a ResNet (Table 7, "Residual Reorg": 74.56 with plain layers).
 
-    y = ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + x), where the shape changes with BN(conv1x1(x)) in the place of x. Of B0's
-    stages the first and the last keep their one layer, the others become 2, 3 and 8 residual blocks. Unlike RepVGG's branches
-    the shortcuts are there at inference too.
+    y = ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + x), with BN(conv1x1(x)) instead of x if the shape changes. The first and last
+    stages of B0 keep their single layer; the others become 2, 3 and 8 residual blocks. Unlike RepVGG's branches, the shortcuts
+    remain at inference.
 
     Args:
         *args, **kwargs: see :class:`~repvgg_seg.models.RepVGG`.
-        block: what each layer trains before its ReLU, by default ``dict(type='PlainConv')``: the paper's has no branches.
+        block: config of the part of each layer before its ReLU; defaults to ``dict(type='PlainConv')``, without branches as in
+            the paper.
+
 
     Raises:
-        UserError: a stage has more than one layer, but no even number of them.
+        UserError: a stage has more than one layer, but an odd number of them.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

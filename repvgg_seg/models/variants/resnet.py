@@ -1,4 +1,4 @@
-"""ResNet with RepVGG blocks: the paper's double check in section 4.2. Needs MMPretrain, so configs import it by themselves."""
+"""ResNet with RepVGG blocks: the paper's cross-check in section 4.2. Needs MMPretrain, so configs import it explicitly."""
 from typing import Any
 
 from torch import nn
@@ -15,7 +15,7 @@ from mmpretrain.models.backbones.resnet import Bottleneck, ResNet  # noqa: E402
 
 
 class RepVGGBottleneck(Bottleneck):
-    """MMPretrain's bottleneck, 1x1, 3x3 and 1x1 layer, of which the 3x3 is a RepVGG block.
+    """MMPretrain's bottleneck (1x1, 3x3 and 1x1 layers) with a RepVGG block as the 3x3 layer.
 
     Args:
         *args, **kwargs: see MMPretrain's ``Bottleneck``.
@@ -29,14 +29,14 @@ class RepVGGBottleneck(Bottleneck):
 
 @MODELS.register_module()
 class ResNetRepVGG(ResNet):
-    """MMPretrain's ResNet with RepVGG blocks as 3x3 layers: 76.34 top-1 on ImageNet where ResNet-50 has 76.31 (section 4.2).
+    """MMPretrain's ResNet with RepVGG blocks as 3x3 layers: 76.34 top-1 on ImageNet; ResNet-50 has 76.31 (section 4.2).
 
-    Re-parameterization helps what is plain; a ResNet has its shortcuts already.
+    Re-parameterization helps plain networks; a ResNet already has shortcuts.
 
     Args:
-        depth: 50, 101 or 152.
-        deploy: build the fused form.
-        **kwargs: see MMPretrain's ``ResNet``.
+        depth: depth of the network, 50, 101 or 152.
+        deploy: whether to build the fused form.
+        **kwargs: other arguments of MMPretrain's ``ResNet``.
     """
     arch_settings = {depth: (RepVGGBottleneck, blocks) for depth, (block, blocks) in ResNet.arch_settings.items()
                      if block is Bottleneck}
@@ -47,7 +47,7 @@ class ResNetRepVGG(ResNet):
             self.switch_to_deploy()
 
     def train(self, mode: bool = True) -> 'ResNetRepVGG':
-        """Set the mode. MMPretrain's own returns nothing."""
+        """Set the mode and return the model; MMPretrain's method returns None."""
         super().train(mode)
         return self
 
