@@ -10,7 +10,7 @@ MODULES = {'fuse': 'fusing', 'undilate': 'undilation'}
 
 
 def __getattr__(name: str) -> object:
-    # These need PyTorch, running what was exported need not: imported when asked for (PEP 562).
+    # These functions need PyTorch, but running an exported model does not, so they are imported on first access (PEP 562).
     if name in MODULES:
         return getattr(import_module(f'.{MODULES[name]}', __name__), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,4 +1,4 @@
-"""What 8 bits cost a classifier: the comparison of RepVGG with QARepVGG (arXiv:2212.01593)."""
+"""Accuracy of quantized classifiers, for the comparison of RepVGG with QARepVGG (arXiv:2212.01593)."""
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,31 +17,32 @@ from .sample_images import calibration_images
 
 CALIBRATION_IMAGES = 256
 REQUEST = ExportRequest(formats=('onnx', 'openvino'), precisions=('int8', ))
-# Name in tables -> suffix, how it is quantized, whether the identity is separated (see SplitIdentity). All convolutions are in
-# 8 bits, weights per channel, inputs per tensor.
+# Maps the name in tables to the file suffix, the quantization function, and whether the identity is separated (see
+# SplitIdentity). All convolutions are in 8 bits, with weights quantized per channel and inputs per tensor.
 METHODS = {f'{runtime}{", identity separated" if separated else ""}': (suffix, quantize, separated)
            for runtime, suffix, quantize in (('ONNX Runtime', '.onnx', quantize_onnx), ('OpenVINO', '.xml', quantize_openvino))
            for separated in (False, True)}
 
 
 def check_installed() -> None:
-    """Check that everything that ``METHODS`` need is installed.
+    """Check that all packages that ``METHODS`` need are installed.
 
     Raises:
-        InstallationError: it is not.
+        InstallationError: a package is missing.
     """
     check_request(REQUEST)
 
 
 def int8_accuracies(config: Config, checkpoint: str) -> dict[str, float]:
-    """Quantize a trained classifier in every way of ``METHODS``.
+    """Quantize a trained classifier with each of ``METHODS``, and evaluate the results.
 
     Args:
-        config: the whole config. Its training set calibrates, as the test pipeline gives it; its test set is evaluated.
-        checkpoint: its training checkpoint.
+        config: full config of the model. Its training set, read through the test pipeline, is used for calibration, and its
+            test set for evaluation.
+        checkpoint: training checkpoint of the model.
 
     Returns:
-        Top-1 accuracy in percent of the fused model in float32 (``fp32``), and by each method.
+        Top-1 accuracy in percent of the fused model in float32 (``fp32``) and of each method.
     """
     fused, meta = build_trained(config, checkpoint)
     fused = fuse_for_inference(fused)

@@ -1,4 +1,4 @@
-"""How far a model and another form of it differ on images, and how long they take."""
+"""Compare a model with another form of it on images: the difference of their outputs, and their run times."""
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ TIMED_ROUNDS = 10
 
 
 def as_batch(model: BaseModel, image: np.ndarray) -> Tensor:
-    """An image BGR (H, W, C) as the normalized batch (1, C, H, W) of a model."""
+    """Convert an image, BGR (H, W, C), to the normalized batch (1, C, H, W) that a model takes."""
     data = dict(inputs=[torch.from_numpy(image.transpose(2, 0, 1).copy())], data_samples=[BaseDataElement()])
     return model.data_preprocessor(data, training=False)['inputs']
 
 
 @torch.no_grad()
 def logits_of(model: BaseModel, batch: Tensor) -> Tensor:
-    """Logits of a segmentor at the size of its input, (N, C, H, W), or of a classifier, (N, C)."""
+    """Compute the logits of a segmentor at the size of its input, (N, C, H, W), or of a classifier, (N, C)."""
     logits = model(batch)
     if logits.ndim == 4:
         logits = F.interpolate(logits, batch.shape[2:], mode='bilinear', align_corners=model.align_corners)
@@ -30,7 +30,7 @@ def logits_of(model: BaseModel, batch: Tensor) -> Tensor:
 
 
 def threshold_of(model: Any) -> float | None:
-    """Above which sigmoid the only channel of a segmentor with ``out_channels=1`` means class 1; None for other models."""
+    """Sigmoid threshold above which a pixel is class 1, for a segmentor with ``out_channels=1``; None for other models."""
     if getattr(model, 'out_channels', None) != 1:
         return None
     head = model.decode_head
@@ -39,40 +39,41 @@ def threshold_of(model: Any) -> float | None:
 
 
 class Decision(NamedTuple):
-    """How class indices follow from logits.
+    """Rule that converts logits to class indices.
 
     Args:
-        threshold: threshold of the sigmoid of a single channel, see :func:`threshold_of`; None: the largest logit decides.
+        threshold: sigmoid threshold for a single channel, see :func:`threshold_of`; None to take the class with the largest
+            logit.
         dtype: dtype of the class indices, 'uint8' or 'int64'.
     """
     threshold: float | None
     dtype: str
 
     def labels_of(self, logits: Tensor) -> Tensor:
-        """Logits (N, C, ...) -> class indices (N, ...)."""
+        """Convert logits (N, C, ...) to class indices (N, ...)."""
         return classes_of(logits, self.threshold).to(getattr(torch, self.dtype))
 
 
 def classes_of(logits: Tensor, threshold: float | None = None) -> Tensor:
-    """Class indices (N, ...) of logits (N, C, ...).
+    """Convert logits (N, C, ...) to class indices (N, ...).
 
     Args:
-        logits: of a channel a class, or of one channel.
-        threshold: of the sigmoid of one channel, see :func:`threshold_of`.
+        logits: logits with one channel per class, or with a single channel.
+        threshold: sigmoid threshold for a single channel, see :func:`threshold_of`.
     """
     return logits.argmax(1) if threshold is None else (logits[:, 0].sigmoid() > threshold).long()
 
 
 def compare(pairs: Iterable[tuple[Tensor, Tensor]], threshold: float | None = None) -> tuple[float, float]:
-    """How far logits differ from those of the reference.
+    """Compare logits with those of a reference.
 
     Args:
-        pairs: for each image the reference's logits, and those to judge, (N, C, ...).
+        pairs: for each image, the logits of the reference and the logits to compare, (N, C, ...) each.
         threshold: see :func:`classes_of`.
 
     Returns:
-        The largest difference divided by the largest logit, and the share of pixels (of a classifier: of images) whose class
-        changes. Where a logit is not a number, so is the difference.
+        The largest difference divided by the largest logit, and the share of pixels (for a classifier, of images) whose class
+        changes. The difference is NaN if any logit is NaN.
     """
     differences, changed, total = [], 0, 0
     for expected, actual in pairs:
@@ -80,12 +81,12 @@ def compare(pairs: Iterable[tuple[Tensor, Tensor]], threshold: float | None = No
         classes = classes_of(expected, threshold)
         changed += int((classes != classes_of(actual, threshold)).sum())
         total += classes.numel()
-    return torch.stack(differences).max().item(), changed / total  # Of tensors the maximum is NaN where one of them is.
+    return torch.stack(differences).max().item(), changed / total  # Unlike max(), torch's maximum propagates NaN.
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute float32 as such on GPUs, which otherwise round the factors of convolutions to 10 bits (TF32)."""
+    """Compute in full float32 on GPUs, which otherwise round the factors of convolutions to 10 bits (TF32)."""
     backends: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
@@ -98,7 +99,7 @@ def full_float32() -> Iterator[None]:
 
 
 def timing(runs: Sequence[Callable[[], object]]) -> list[list[float]]:
-    """Milliseconds of each of some functions in ``TIMED_ROUNDS`` rounds, in each of which every one runs once."""
+    """Time functions in ``TIMED_ROUNDS`` rounds, each of which runs every function once; returns milliseconds by function."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(1 + TIMED_ROUNDS):
         for run, record in zip(runs, times):

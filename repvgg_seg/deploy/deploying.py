@@ -1,4 +1,4 @@
-"""Fuse a trained model, export it, prove that it gives the same answer, and only then write it as a folder."""
+"""Fuse a trained model, export it, check that the results agree with the trained model, and only then write the folder."""
 import io
 import json
 import os
@@ -32,39 +32,39 @@ from .plan import DeployPlan, inputs_of
 from .replacing import check_replaceable, replacement
 from .tasks import TASKS
 
-# Largest difference of logits, relative to the largest, and largest share of pixels (or images) whose class changes.
+# The largest logit difference, relative to the largest logit, and the largest share of pixels (or images) that change class.
 FUSING_LIMITS = (1e-4, 1e-3)
 
 
 @dataclass
 class DeployReport:
-    """What deploying did to a model; sizes in parameters and bytes, times in milliseconds for one image."""
-    unit: str  # What is classified: pixels or images.
+    """Model statistics before and after deployment: numbers of parameters, sizes in bytes, and milliseconds per image."""
+    unit: str  # What the model classifies: pixels or images.
     images: int
     real_images: bool
     logit_difference: float
     changed: float
     evaluated_images: int
-    miou_before: float | None  # In percent; None if it was not evaluated.
+    miou_before: float | None  # In percent; None if the model was not evaluated.
     miou_after: float | None
     parameters_before: int
     parameters_after: int
     bytes_before: int
-    bytes_after: int | None  # None if the fused weights are not written as a file of their own.
+    bytes_after: int | None  # None if the fused weights are not written to a separate file.
     milliseconds_before: float
     milliseconds_after: float
-    speedup: tuple[float, ...]  # Three quartiles of the ratio of the two, which were timed in turns.
+    speedup: tuple[float, ...]  # Three quartiles of the ratio of the two times, which were measured alternately.
     in_channels: int
-    input_size: tuple[int, ...]  # Height and width.
+    input_size: tuple[int, ...]  # Height and width in pixels.
     device: str
     artefacts: dict[str, Artifact]
-    steps_left_out: list[str]  # Of the test pipeline, which exported files do not do.
+    steps_left_out: list[str]  # Steps of the test pipeline that exported files do not include.
     task: str = SEGMENTATION
-    accuracy_before: float | None = None  # Top-1 accuracy of a classifier in percent; None if it was not evaluated.
+    accuracy_before: float | None = None  # Top-1 accuracy of a classifier in percent; None if the model was not evaluated.
     accuracy_after: float | None = None
 
     def lines(self) -> list[str]:
-        """The report for a terminal."""
+        """Format the report as lines for the terminal."""
         kind, metric = 'real' if self.real_images else 'random', TASKS[self.task].metric
         before, after = (getattr(self, f'{metric.key}_{when}') for when in ('before', 'after'))
         height, width = self.input_size
@@ -97,29 +97,29 @@ class DeployReport:
 
 
 def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | None = None) -> DeployReport:
-    """Fuse a trained segmentor or classifier and write it as a folder of artifacts and a report.
+    """Fuse a trained segmentor or classifier and write it to a folder of artifacts with a report.
 
-    Backbone and head are fused, the auxiliary head is dropped. Nothing is written unless every artifact agrees with the trained
-    model; an older folder is replaced at once, at the end.
+    The backbone and the head are fused, and the auxiliary head is dropped. Nothing is written unless every artifact agrees with
+    the trained model. An existing deployment folder is replaced in a single step at the end.
 
     Args:
-        config: the whole config of the trained model.
-        checkpoint: its training checkpoint, or a work dir, which represents the best one in it.
-        out: folder to write; it may be one that was written before.
-        request: what to write, and how to check it; by default the fused weights with their config.
+        config: full config of the trained model.
+        checkpoint: training checkpoint of the model, or a work dir, from which the best checkpoint is taken.
+        out: output folder; it may contain an earlier deployment, which is replaced.
+        request: files to write and checks to run; by default only the fused weights and their config are written.
 
     Returns:
-        The report, which is also in the folder.
+        The report, which is also saved in the folder.
 
     Raises:
-        UserError: the checkpoint does not fit, the models disagree, ``out`` holds something else or what is read, or the
-            request cannot be met.
+        UserError: the checkpoint does not match the config, the fused model or an artifact disagrees with the trained model,
+            ``out`` contains other files or an input of the deployment, or the request cannot be fulfilled.
     """
     request = request or ExportRequest()
     check_request(request, task_of(config.model))
     if Path(checkpoint).is_dir():
         checkpoint = str(checkpoint_in(Path(checkpoint)) or checkpoint)
-    out = out.resolve()  # A link stays, what it leads to is replaced.
+    out = out.resolve()  # If out is a symbolic link, the link stays and its target is replaced.
     check_replaced(out, inputs_of(config, checkpoint, request))
     check_replaceable(out)
     if Path(checkpoint).is_dir():
@@ -166,18 +166,18 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
 
 
 def compare_fused(plan: DeployPlan, trained: BaseModel, fused: BaseModel, batches: Sequence[Tensor]) -> tuple[float, float]:
-    """Compare the fused model with the trained one.
+    """Compare the fused model with the trained model.
 
     Args:
-        plan: what is deployed.
+        plan: deployment plan.
         trained, fused: the two models.
-        batches: normalized images, (1, C, H, W) each.
+        batches: normalized images, each of shape (1, C, H, W).
 
     Returns:
-        The difference of the logits and the share of changed classes, see :func:`repvgg_seg.deploy.comparison.compare`.
+        The logit difference and the share of changed classes, see :func:`repvgg_seg.deploy.comparison.compare`.
 
     Raises:
-        UserError: they differ by more than the limits.
+        UserError: the models differ by more than ``FUSING_LIMITS``.
     """
     with full_float32():
         difference, changed = compare(((logits_of(trained, batch), logits_of(fused, batch)) for batch in batches),
@@ -190,14 +190,14 @@ def compare_fused(plan: DeployPlan, trained: BaseModel, fused: BaseModel, batche
 
 
 def write_fused(folder: Path, fused: BaseModel, config: Config, meta: dict) -> None:
-    """Write weights and config of a fused model, and check that they are read back as they were.
+    """Write the weights and the config of a fused model, and check that reading them back gives the same model.
 
     Raises:
-        UserError: they are not.
+        UserError: the weights differ after reading them back.
     """
     config.dump(folder / FUSED_CONFIG)
     state = {key: value.cpu() for key, value in fused.state_dict().items()}
-    buffer = io.BytesIO()  # PyTorch does not say that a disk is full.
+    buffer = io.BytesIO()  # torch.save() does not report a full disk; write_bytes() does.
     torch.save(dict(meta=meta, state_dict=state), buffer)
     (folder / FUSED_WEIGHTS).write_bytes(buffer.getbuffer())
     reloaded = build_trained(config, str(folder))[0].state_dict()
@@ -206,5 +206,5 @@ def write_fused(folder: Path, fused: BaseModel, config: Config, meta: dict) -> N
 
 
 def count(model: nn.Module) -> int:
-    """Number of parameters."""
+    """Count the parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())

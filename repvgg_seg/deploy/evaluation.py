@@ -1,4 +1,4 @@
-"""The metric of a model and of its exported forms, while they are being deployed."""
+"""Evaluate a model and its exported files during deployment."""
 import copy
 import logging
 import math
@@ -30,12 +30,12 @@ class Evaluation:
     """The config's labeled test set and the metric of its task.
 
     Args:
-        config: the whole config, which :func:`repvgg_seg.engine.trained_model.build_trained` has read the model from.
-        task: the model's task.
+        config: full config, from which :func:`repvgg_seg.engine.trained_model.build_trained` built the model.
+        task: task of the model.
 
     Attributes:
         images: number of images.
-        reference: the metric of the trained model in percent, as :meth:`before_and_after` found it.
+        reference: metric of the trained model in percent, set by :meth:`before_and_after`.
     """
 
     def __init__(self, config: Config, task: Task) -> None:
@@ -52,29 +52,29 @@ class Evaluation:
         self.reference = math.nan
 
     def size(self) -> tuple[int, int]:
-        """Height and width of what a model gets: a window, or the first image."""
+        """Height and width of a model's input: those of the sliding window, or of the first image."""
         height, width = window_of(self.config)[0] or self.loader.dataset[0]['inputs'].shape[1:]
         return height, width
 
     def before_and_after(self, trained: BaseModel, fused: BaseModel) -> tuple[float, float]:
-        """The metric in percent of the trained and of the fused model; the first is the reference of exported files.
+        """Evaluate the trained and the fused model, in percent; the first value is the reference for exported files.
 
         Raises:
-            UserError: the config's evaluator does not give the metric.
+            UserError: the config's evaluator does not compute the metric.
         """
         self.reference, fused_value = (self.of_model(model, f'the {name} model')
                                        for model, name in ((trained, 'trained'), (fused, 'fused')))
         return self.reference, fused_value
 
     def of_predictor(self, predictor: Predictor, name: str) -> float:
-        """The metric in percent of an exported file; images are cut as the config's model does."""
+        """Evaluate an exported file, in percent; images are split into windows as the config's model does."""
         return self._evaluate(self.task.exported_model(predictor, self.config), self.raw_loader, name)
 
     def of_model(self, model: BaseModel, name: str) -> float:
-        """The metric in percent of a model.
+        """Evaluate a model, in percent.
 
         Raises:
-            UserError: the config's evaluator does not give the metric.
+            UserError: the config's evaluator does not compute the metric.
         """
         return self._evaluate(model, self.loader, name)
 
@@ -93,10 +93,10 @@ class Evaluation:
 
 
 def evaluation_for(config: Config, plan: DeployPlan) -> Evaluation | None:
-    """What everything is evaluated by: if that is demanded, or int8 is asked for and there are labels.
+    """Create the evaluation if it is requested, or if int8 is requested and labels are available; otherwise return None.
 
     Raises:
-        UserError: it is demanded, but what is exported takes images of another size than the test has.
+        UserError: evaluation is requested, but exported files take images of a different size than the test does.
     """
     request = plan.request
     if not (request.evaluate or ('int8' in request.precisions and plan.task.has_labels(config))):
@@ -107,18 +107,18 @@ def evaluation_for(config: Config, plan: DeployPlan) -> Evaluation | None:
     if request.evaluate:
         raise UserError(f'--eval compares with the trained model, which gets {size[0]}x{size[1]} pixels of the test set; use '
                         f'--size {size[0]} {size[1]}, or leave it out')
-    return None  # Cut into other windows, the same network has another metric.
+    return None  # The same network has a different metric if images are split into other windows.
 
 
 def loader_of(config: Config) -> Any:
-    """A loader of the config's test set."""
-    # In this process: with workers that were forked before OpenVINO was loaded, Python crashes when it ends.
+    """Build a data loader for the config's test set."""
+    # Load in this process: if workers are forked before OpenVINO is loaded, Python crashes on exit.
     return Runner.build_dataloader(dict(copy.deepcopy(config.test_dataloader), num_workers=0, persistent_workers=False))
 
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Keep MMEngine's loggers, to which metrics write tables, below warnings silent."""
+    """Silence messages below warnings in MMEngine's logger, to which metrics write their tables."""
     logger = MMLogger.get_current_instance()
     before = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Writing a fused model in the formats that other programs run, each file checked against the trained model."""
+"""Export a fused model to the formats of other runtimes, and check each file against the trained model."""
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,22 +22,22 @@ from .sample_images import crop_or_enlarge
 from .tasks import check_exportable
 from .undilation import undilate
 
-METRIC_LIMIT = 0.5  # Largest loss against the trained model, in percent, where both were evaluated.
+METRIC_LIMIT = 0.5  # Largest allowed drop of the metric from the trained model, in percentage points, if both were evaluated.
 
 
 def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
            evaluation: Evaluation | None = None) -> tuple[dict[str, Artifact], dict]:
-    """Write the artifacts of a model and check each.
+    """Write the artifacts of a model, and check each one.
 
     Args:
-        plan: what is written, and with which images it is checked.
-        trained: the reference, in training form, on the CPU.
-        fused: what is exported, on the CPU.
-        folder: folder to write to.
-        evaluation: evaluates every artifact.
+        plan: deployment plan.
+        trained: reference model in training form, on the CPU.
+        fused: fused model to export, on the CPU.
+        folder: output folder.
+        evaluation: evaluation that is run on every artifact; None to skip it.
 
     Returns:
-        The artifacts by their file names, and what their users must know of the model, for ``deploy.json``.
+        The artifacts by file name, and the description of the model that ``deploy.json`` gives to their users.
 
     Raises:
         UserError: the model cannot be exported, the size is too small for it, or an artifact differs from the trained model by
@@ -54,7 +54,7 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
     pictures, calibration = ([crop_or_enlarge(picture, enlarged_size(picture, smallest)) for picture in group]
                              for group in (plan.pictures, plan.calibration))
     if request.size is None:
-        # A second size, which divides by nothing.
+        # Also check a second size, odd in both directions, which is not a multiple of the stride.
         height, width = pictures[0].shape[:2]
         pictures.append(crop_or_enlarge(pictures[0], (max(smallest, 2 * height // 3) | 1, max(smallest, width // 2) | 1)))
     info = dict(
@@ -88,8 +88,8 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
 
 
 def is_undilated(entry: Format, requested: bool | None, fused: BaseModel) -> bool:
-    """Whether a format is written without dilated convolutions; if that is left open, only a format that gains from it, of a
-    model that has some."""
+    """Whether to write a format without dilated convolutions. By default, only formats that benefit are rewritten, and only if
+    the model has dilated convolutions."""
     if requested is not None:
         return requested
     return entry.undilate and type(fused.backbone) is RepVGG and any(
@@ -97,10 +97,12 @@ def is_undilated(entry: Format, requested: bool | None, fused: BaseModel) -> boo
 
 
 def write_quantized(quantizer: Quantizer, checker: 'Checker', format_name: str, path: Path) -> Artifact:
-    """Write in int8, with as few layers in higher precision as the limits allow: 1, 2, 4, 8 ... of those that lose most.
+    """Write an int8 file, with as few layers in higher precision as the limits allow.
+
+    The most sensitive layers are excluded first: 1, 2, 4, 8, and so on, until the file is within the limits.
 
     Raises:
-        UserError: the limits are exceeded with half of the layers in higher precision.
+        UserError: the file exceeds the limits even with half of the layers in higher precision.
     """
     quantize, excluded = FORMATS[format_name].quantize, 1
     if quantize is None:
@@ -122,7 +124,7 @@ class Checker:
     Args:
         plan, trained, evaluation: see :func:`export`.
         pictures: images for the comparison, BGR uint8 (H, W, C), not normalized.
-        info: what a :class:`Predictor` must know.
+        info: description of the model for a :class:`Predictor`.
     """
 
     def __init__(self, plan: DeployPlan, trained: BaseModel, pictures: Sequence[np.ndarray], info: dict,
@@ -133,9 +135,10 @@ class Checker:
         self.images = [plan.ordered(picture) for picture in pictures]
 
     def write(self, program: Program, format_name: str, precision: str, path: Path) -> Artifact:
-        """Write a program, load it again, and compare and evaluate it.
+        """Write a program, load it back, compare it with the trained model, and evaluate it.
 
-        Logits tell more than classes, so they are compared as well if the file has classes: in a temporary file of the program.
+        Comparing logits is a stricter check than comparing classes. If the file returns classes, the logits are therefore
+        compared as well, using a temporary file of the same program.
         """
         request = self.plan.request
         with TemporaryDirectory(dir=path.parent) as temporary:
@@ -155,11 +158,11 @@ class Checker:
             **{'miou': None, self.plan.task.metric.key: self.evaluate(run, path.name)})
 
     def outputs(self, run: Run) -> list[Tensor]:
-        """What a file gives for the images of the comparison."""
+        """Run a file on the images of the comparison."""
         return [torch.from_numpy(run(image[None])) for image in self.images]
 
     def evaluate(self, run: Run, name: str) -> float | None:
-        """The task's metric of an artifact in percent; None without an evaluation."""
+        """Compute the task's metric of an artifact in percent; None without an evaluation."""
         if self.evaluation is None:
             return None
 
@@ -171,7 +174,7 @@ class Checker:
         return self.evaluation.of_predictor(predictor, name)
 
     def excess(self, artifact: Artifact) -> str:
-        """By what an artifact exceeds which limit; empty if it does not."""
+        """Describe every limit that an artifact exceeds; empty if it exceeds none."""
         precision, unit, metric = PRECISIONS[artifact.precision], self.plan.task.unit, self.plan.task.metric
         found = []
         if not artifact.logit_difference <= precision.logit_limit:
@@ -192,5 +195,5 @@ class Checker:
 
 
 def enlarged_size(picture: np.ndarray, smallest: int) -> tuple[int, int]:
-    """Height and width of a picture, but not less than a model takes."""
+    """Height and width of a picture, each enlarged to at least the smallest size that the model takes."""
     return max(picture.shape[0], smallest), max(picture.shape[1], smallest)

@@ -1,4 +1,4 @@
-"""What a model can be exported to: formats, precisions, what exports them, and what is recorded of a file."""
+"""Export formats and precisions, the functions that export them, and the records of written files."""
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +15,12 @@ from .quantization import Quantize, quantize_onnx, quantize_openvino
 
 @dataclass(frozen=True)
 class Precision:
-    """In what convolutions are computed.
+    """Numeric precision of the convolutions.
 
     Args:
-        dtype: of an exported program.
-        logit_limit: largest difference of logits from the trained model that is let through, relative to the largest logit.
-        changed_limit: largest share of pixels whose class changes.
+        dtype: dtype of an exported program.
+        logit_limit: largest allowed difference of the logits from the trained model, relative to the largest logit.
+        changed_limit: largest allowed share of pixels whose class changes.
     """
     dtype: torch.dtype
     logit_limit: float
@@ -37,24 +37,25 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to write, and with which images it is checked.
+    """Files to write, and checks to run on them.
 
     Args:
-        formats: keys of ``FORMATS``, or 'pth' for the fused weights with their config.
-        precisions: keys of ``PRECISIONS``. Each format is written in those that it supports.
-        size: height and width of the images that artifacts take; None for any.
-        channels: order of the channels of these images, 'RGB' or 'BGR'.
-        logits: return logits, float32 (N, C, H, W) of a segmentor and (N, C) of a classifier, instead of class indices.
-        undilate: whether RepVGG is written without dilated convolutions, see :func:`repvgg_seg.deploy.undilate`; None: for the
-            formats that gain from it.
-        images: image, folder or glob pattern for the comparison; by default images of the test set, and if that is absent a
-            random image.
-        calibration: image, folder or glob pattern for int8; by default images of the training set.
-        evaluate: evaluate everything on the test set, and refuse what loses more than ``METRIC_LIMIT``. For int8 that is done
-            whenever there are labels and the size is that of the test.
+        formats: keys of ``FORMATS``; 'pth' writes the fused weights with their config.
+        precisions: keys of ``PRECISIONS``. Each format is written in the precisions that it supports.
+        size: height and width in pixels of the images that artifacts take; None for any size.
+        channels: channel order of these images, 'RGB' or 'BGR'.
+        logits: whether artifacts return logits in float32, (N, C, H, W) from a segmentor and (N, C) from a classifier, instead
+            of class indices.
+        undilate: whether RepVGG is written without dilated convolutions, see :func:`repvgg_seg.deploy.undilate`; None does so
+            for the formats that benefit from it.
+        images: image, folder, or glob pattern for the comparison; by default images of the test set, or a random image if there
+            is no test set.
+        calibration: image, folder, or glob pattern for int8 calibration; by default images of the training set.
+        evaluate: whether to evaluate all models on the test set, and to reject any whose metric drops by more than
+            ``METRIC_LIMIT``. For int8, this is done whenever labels are available and the size is that of the test.
 
     Raises:
-        UserError: ``size`` is something other than two integers or None.
+        UserError: ``size`` is neither a pair of integers nor None.
     """
     formats: tuple[str, ...] = ('pth', )
     precisions: tuple[str, ...] = ('fp32', )
@@ -68,7 +69,7 @@ class ExportRequest:
 
     @property
     def exports(self) -> bool:
-        """Whether more than the fused weights is written."""
+        """Whether the request includes formats other than the fused weights."""
         return set(self.formats) != {'pth'}
 
     def __post_init__(self) -> None:
@@ -78,16 +79,16 @@ class ExportRequest:
 
 @dataclass
 class Artifact:
-    """A written file and how it was checked."""
+    """An exported file and the results of its checks."""
     format: str
     precision: str
     size: tuple[int, int] | None
     output: str
     logit_difference: float
     changed: float
-    miou: float | None  # Of a segmentor on the test set, in percent; None if it was not evaluated.
+    miou: float | None  # mIoU of a segmentor on the test set, in percent; None if it was not evaluated.
     undilated: bool
-    higher_precision: list[str]  # Of an int8 file: convolutions that are not in 8 bits.
+    higher_precision: list[str]  # Convolutions of an int8 file that are not quantized to 8 bits.
     bytes: int
     sha256: str
     accuracy: float | None = None  # Top-1 accuracy of a classifier on the test set, in percent; None if it was not evaluated.
@@ -104,17 +105,17 @@ def onnx_program(exporter: Exporter, precision: str, folder: Path) -> Program:
 
 
 def openvino_program(exporter: Exporter, precision: str, folder: Path) -> Program:
-    """Export to OpenVINO; for precisions of 16 bits the weights are stored in 16 bits."""
+    """Export to OpenVINO; 16-bit precisions store the weights in 16 bits."""
     return exporter.openvino(folder, half=precision != 'fp32')
 
 
 def ncnn_program(exporter: Exporter, precision: str, folder: Path) -> Program:
-    """Export to ncnn, whose files are the same for all precisions."""
+    """Export to ncnn, whose files are the same in all precisions."""
     return exporter.ncnn
 
 
 class Export(Protocol):
-    """Exports to a format in floating point, with a folder for temporary files; see :func:`torch_program`."""
+    """Function that exports to a format in floating point, using a folder for temporary files; see :func:`torch_program`."""
 
     def __call__(self, exporter: Exporter, precision: str, folder: Path) -> Program: ...
 
@@ -124,15 +125,15 @@ class Format:
     """A file format.
 
     Args:
-        suffix: suffix of the file.
-        precisions: precisions that it supports.
-        export: exports in those of floating point; None: the format is no exported program.
-        packages: packages that are needed for that.
-        quantize: exports in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
-        quantize_packages: packages that are needed for that too.
-        any_size: whether H and W of the images can be left open.
-        undilate: whether it is faster without dilated convolutions.
-        tasks: tasks whose models can be written.
+        suffix: file name suffix.
+        precisions: precisions that the format supports.
+        export: function that exports in floating point; None if the format is not an exported program.
+        packages: packages that ``export`` needs.
+        quantize: function that exports in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
+        quantize_packages: packages that ``quantize`` needs in addition.
+        any_size: whether the format supports images of any height and width.
+        undilate: whether models in the format run faster without dilated convolutions.
+        tasks: tasks whose models can be written in the format.
     """
     suffix: str
     precisions: tuple[str, ...]
@@ -144,7 +145,7 @@ class Format:
     undilate: bool = False
     tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
 
-CANNOT_EXPORT = (2, 6)  # PyTorch, and what is older; what is between this and 2.14 has not been tried.
+CANNOT_EXPORT = (2, 6)  # This and older PyTorch versions cannot export; versions between it and 2.14 are untested.
 
 FORMATS = {
     'pth': Format('.pth', ('fp32', ), None),
@@ -158,17 +159,18 @@ FORMATS = {
 
 
 def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
-    """Check that everything that is asked for can be written here.
+    """Check that a request can be fulfilled on this machine.
 
     Args:
-        request: what is asked for.
-        task: the model's task, see :func:`repvgg_seg.core.tasks.task_of`.
+        request: files to write and checks to run.
+        task: task of the model, see :func:`repvgg_seg.core.tasks.task_of`.
 
     Raises:
-        UserError: a format, a precision or an order of channels does not exist, no format has a precision or can be rewritten,
-            a format has none of the precisions, needs a size or cannot hold the kind of model, there is no int8 to calibrate,
-            the CPU cannot compute in a precision, so that it could not be checked, or this PyTorch cannot export.
-        InstallationError: a package is missing.
+        UserError: a format, precision, or channel order does not exist; no requested format supports a requested precision or
+            can be written without dilation; a format supports none of the precisions, needs a size, or does not support this
+            kind of model; calibration images are given without int8; the CPU cannot compute in a precision, so the file could
+            not be checked; or this version of PyTorch cannot export.
+        InstallationError: a required package is not installed.
     """
     for name, given, known in (('formats', request.formats, FORMATS), ('precisions', request.precisions, PRECISIONS),
                                ('channels', [request.channels], ('RGB', 'BGR'))):
@@ -209,8 +211,8 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
 
 
 def native_precisions() -> list[str]:
-    """Keys of ``PRECISIONS`` in which this CPU computes, rather than in another in its place."""
-    if not torch.backends.mkldnn.is_available():  # What tells of the others is not there either.
+    """Keys of ``PRECISIONS`` that this CPU computes in natively, without substituting another precision."""
+    if not torch.backends.mkldnn.is_available():  # Without it, support for the other precisions cannot be queried.
         return ['fp32', 'int8']
     lacking = {'bf16': not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
                'fp16': not torch.ops.mkldnn._is_mkldnn_fp16_supported()}

@@ -1,4 +1,4 @@
-"""Fuse every convolution + batch norm of a model into single convolutions."""
+"""Fuse each convolution and the batch norm after it into a single convolution."""
 import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -13,8 +13,8 @@ from ..models.fusion import conv_with, fold_norm
 from ..models.reparam import LinearPart
 from ..models.repvgg import RepVGG
 
-BATCH_NORMS = ('BN', 'BatchNorm2d', 'BatchNorm')  # Ends of their names: BN, SyncBN, MMSyncBN, nn.SyncBatchNorm ...
-# MMCV's, of dict(type='Conv'), differs from PyTorch's on empty inputs only.
+BATCH_NORMS = ('BN', 'BatchNorm2d', 'BatchNorm')  # Suffixes of the type names: BN, SyncBN, MMSyncBN, nn.SyncBatchNorm ...
+# MMCV's Conv2d, which dict(type='Conv') builds, differs from PyTorch's only on empty inputs.
 PLAIN_CONVS = ('torch.nn.modules.conv.Conv2d', 'mmcv.cnn.bricks.wrappers.Conv2d')
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -31,38 +31,38 @@ def fuse(model: Model, inplace: bool = ...) -> Model: ...
 
 
 def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
-    """Fuse RepVGG blocks, and convolution + batch norm in MMCV's ``ConvModule`` and in ``nn.Sequential``.
+    """Fuse RepVGG blocks, and each convolution + batch norm in MMCV's ``ConvModule`` and in ``nn.Sequential``.
 
-    Modules of other packages that have a ``switch_to_deploy()``, such as MMPretrain's RepVGG, fuse themselves by it.
+    Modules of other packages that have a ``switch_to_deploy()`` method, such as MMPretrain's RepVGG, are fused by that method.
 
-    The result equals the model in eval mode, up to the rounding of its dtype; the algebra is done in float64. It has the
-    keys that the same model has when it is built with ``deploy=True`` in the backbone and ``norm_cfg=None`` in the heads.
-    Fusing twice does nothing more. A convolution that several norms share becomes one for each of them; subclasses that compute
-    something else than a plain convolution or batch norm stay as they are.
+    The fused model computes the same function as the original in eval mode, up to rounding in its dtype; the weights are fused
+    in float64. Its state dict has the same keys as a model built with ``deploy=True`` in the backbone and ``norm_cfg=None`` in
+    the heads. Fusing a fused model changes nothing. If several norms share a convolution, each gets a fused convolution of its
+    own. Subclasses that compute anything other than a plain convolution or batch norm are left unchanged.
 
     Args:
-        model: any model; dtype, device, mode and ``requires_grad`` are kept.
-        inplace: change ``model`` itself instead of a copy.
+        model: any model; its dtype, device, mode, and ``requires_grad`` are preserved.
+        inplace: whether to modify ``model`` itself instead of a copy.
 
     Returns:
         The fused model.
 
     Raises:
-        ArgumentTypeError: a variant of the RepVGG block, a norm in one, a batch norm without running statistics, or
-            MMPretrain's D2se cannot be fused; nothing was changed.
+        ArgumentTypeError: the model contains a variant of the RepVGG block that cannot be fused, a RepVGG block with an
+            unsupported norm, a batch norm without running statistics, or MMPretrain's D2se; the model is left unchanged.
     """
     model = model if inplace else copy.deepcopy(model)
     if isinstance(model, LinearPart):
         return model.fuse()
-    # What re-parameterizes itself in another package must find its branches as they were.
+    # Modules of other packages go first, because switch_to_deploy() expects the branches as they were trained.
     others: list[Any] = [module for module in model.modules()
                          if hasattr(module, 'switch_to_deploy') and not isinstance(module, RepVGG)]
     for module in others:
         _check_other(module)
     for module in others:
         module.switch_to_deploy()
-    # Everything is computed before anything is replaced, so that an error leaves the model as it was. A place is replaced, not
-    # a module: a convolution may be shared by places with norms of their own, as in RetinaNet's head with separate ones.
+    # Compute everything before replacing anything, so that an error leaves the model unchanged. Replacements are keyed by
+    # parent and name, because parents with separate norms may share a convolution, as in RetinaNet's head.
     parts = {module: module.fuse() for module in model.modules() if isinstance(module, LinearPart)}
     replacements: dict[tuple[nn.Module, str], nn.Module] = {
         (parent, name): parts[child] for parent in model.modules() for name, child in parent._modules.items() if child in parts}
@@ -83,14 +83,14 @@ def fuse(model: nn.Module, inplace: bool = False) -> nn.Module:
         conv_module.norm_name, conv_module.with_norm = None, False
     for module in model.modules():
         if isinstance(module, RepVGG):
-            module.switch_to_deploy()  # Whose blocks are fused already.
+            module.switch_to_deploy()  # Its blocks are already fused.
     return model
 
 
 def fuse_for_inference(model: nn.Module) -> Any:
-    """A fused copy of a segmentor, without its auxiliary head, or of a classifier.
+    """Return a fused copy of a segmentor, without its auxiliary head, or of a classifier.
 
-    Backbones other than RepVGG are left as they are.
+    Backbones other than RepVGG are left unchanged.
     """
     fused: Any = copy.deepcopy(model).eval()
     if hasattr(fused.backbone, 'switch_to_deploy'):
@@ -102,7 +102,7 @@ def fuse_for_inference(model: nn.Module) -> Any:
 
 
 def fused_model_config(config: 'Config') -> 'Config':
-    """The config that builds what :func:`fuse_for_inference` returns: ``deploy=True``, no norms in the head."""
+    """Return the config of the model that :func:`fuse_for_inference` returns: ``deploy=True`` and no norms in the head."""
     config = copy.deepcopy(config)
     for key in ('work_dir', 'launcher', 'resume', 'load_from'):
         config.pop(key, None)
@@ -119,10 +119,10 @@ def fused_model_config(config: 'Config') -> 'Config':
 
 
 def _check_other(model: nn.Module) -> None:
-    """Refuse MMPretrain's RepVGG where its own fusing gives another function.
+    """Reject an MMPretrain RepVGG whose own fusing would change what the model computes.
 
     Raises:
-        ArgumentTypeError: it has squeeze-and-excitation, which is left out when it is fused.
+        ArgumentTypeError: the model has squeeze-and-excitation, which MMPretrain drops when fusing.
     """
     if any(hasattr(block, 'branch_3x3') and getattr(block, 'se_layer', None) is not None for block in model.modules()):
         raise ArgumentTypeError("MMPretrain's RepVGG loses its squeeze-and-excitation when it is fused; use "
@@ -130,12 +130,12 @@ def _check_other(model: nn.Module) -> None:
 
 
 def _is_conv_module(module: Any) -> bool:
-    """Whether a module is an MMCV ``ConvModule`` that runs its convolution, then its batch norm."""
+    """Whether a module is an MMCV ``ConvModule`` that applies a convolution and then a batch norm."""
     return getattr(module, 'order', None) == ('conv', 'norm', 'act') and _can_be_folded(module.conv, module.norm)
 
 
 def _can_be_folded(conv: Any, norm: Any) -> bool:
-    """Whether both compute what their base classes do: not, say, a convolution that pads in its own way."""
+    """Whether both modules compute what their base classes do, unlike, for example, a convolution with custom padding."""
     return (f'{type(conv).__module__}.{type(conv).__qualname__}' in PLAIN_CONVS and isinstance(norm, _BatchNorm)
             and type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward))
 

@@ -1,4 +1,4 @@
-"""What is exported: a network from the pixels of an image file to logits, as one graph."""
+"""The graph that is exported: the whole network, from the pixels of an image to logits."""
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from mmseg.models import EncoderDecoder
 
 OPSET = 18
-PROBE = 256  # Height and width of an image that shows how a segmentor computes.
+PROBE = 256  # Height and width of the image with which properties of a model are probed.
 
 
 class Graph(nn.Module):
-    """A fused model with its normalization before it.
+    """A fused model preceded by its normalization.
 
     Args:
-        model: a fused model in float32, whose parts become parts of this module.
-        normalization: what comes before the backbone.
-        channels: order of the channels of the images that will be given, 'RGB' or 'BGR'.
-        dtype: of backbone, neck and head. Everything else stays in float32.
+        model: fused model in float32; its modules become submodules of the graph.
+        normalization: normalization to apply before the backbone.
+        channels: channel order of the input images, 'RGB' or 'BGR'.
+        dtype: dtype of backbone, neck, and head. Everything else stays in float32.
     """
 
     mean: Tensor
@@ -49,29 +49,29 @@ class Graph(nn.Module):
         self.dtype = dtype
 
     def head_of(self, model: Any) -> nn.Module:
-        """The part of a model that gives logits."""
+        """Return the part of a model that computes logits."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits.
 
         Args:
-            images: uint8 (N, H, W, channels).
+            images: images, uint8 (N, H, W, channels).
 
         Returns:
-            Logits, float32 (N, C, H, W) of a segmentor and (N, C) of a classifier.
+            Logits in float32: (N, C, H, W) from a segmentor, (N, C) from a classifier.
         """
         return self.logits(images.permute(0, 3, 1, 2).float())
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Pixels, float32 (N, channels, H, W) from 0 to 255 -> logits, as :meth:`forward`."""
+        """Compute logits, as :meth:`forward` does, from pixels: float32 (N, channels, H, W) in the range 0 to 255."""
         x = pixels.flip(1) if self.flips else pixels
         x = ((x - self.mean) / self.std).to(self.dtype)
         return self.head(self.neck(self.backbone(x))).float()
 
 
 class SegmentorGraph(Graph):
-    """A fused ``EncoderDecoder`` of MMSegmentation, with resizing of the logits to the size of the image."""
+    """A fused ``EncoderDecoder`` of MMSegmentation that resizes its logits to the size of the image."""
 
     def __init__(self, model: 'EncoderDecoder', normalization: Normalization, channels: str = 'RGB',
                  dtype: torch.dtype = torch.float32) -> None:
@@ -79,7 +79,7 @@ class SegmentorGraph(Graph):
         self.align_corners = model.align_corners
 
     def head_of(self, model: Any) -> nn.Module:
-        """The decode head."""
+        """Return the decode head."""
         return model.decode_head
 
     def logits(self, pixels: Tensor) -> Tensor:
@@ -91,16 +91,16 @@ class ClassifierGraph(Graph):
     """A fused ``ImageClassifier`` of MMPretrain."""
 
     def head_of(self, model: Any) -> nn.Module:
-        """The classifier's head."""
+        """Return the classifier's head."""
         return model.head
 
 
 class LabelGraph(nn.Module):
-    """A graph followed by the decision, in PyTorch.
+    """A PyTorch graph that returns class indices instead of logits.
 
     Args:
-        graph: gives logits (N, C, ...).
-        decision: how class indices follow from them.
+        graph: graph that returns logits (N, C, ...).
+        decision: rule that converts the logits to class indices.
     """
 
     def __init__(self, graph: nn.Module, decision: Decision) -> None:
@@ -108,12 +108,12 @@ class LabelGraph(nn.Module):
         self.graph, self.decision = graph, decision
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images, uint8 (N, H, W, channels) -> class indices (N, ...)."""
+        """Compute class indices (N, ...) of images, uint8 (N, H, W, channels)."""
         return self.decision.labels_of(self.graph(images))
 
 
 class FloatPixels(nn.Module):
-    """A graph for ncnn, which takes pixels as float32 (N, channels, H, W)."""
+    """A graph for ncnn, whose input is float32 pixels (N, channels, H, W)."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -126,9 +126,9 @@ class FloatPixels(nn.Module):
 
 @contextmanager
 def resize_without_warning() -> Iterator[None]:
-    """Have every module call MMSegmentation's ``resize`` with ``warning=False``.
+    """Make every module call MMSegmentation's ``resize`` with ``warning=False``.
 
-    Where it compares sizes to decide whether to warn, these become constants of what is traced.
+    Otherwise ``resize`` compares sizes to decide whether to warn, which turns them into constants of the traced graph.
     """
     from mmseg.models.utils import resize
     silent = partial(resize, warning=False)
@@ -144,35 +144,40 @@ def resize_without_warning() -> Iterator[None]:
 
 
 def fixed_size_error(name: str, reason: object) -> UserError:
-    """The error about a part of a model that takes the size of the traced image for a constant."""
+    """Create the error for a part of a model that treats the size of the traced image as a constant."""
     return UserError(f'{name} computes with the size of the image as a constant ({reason}), so it can be exported for one size '
                      'only; give --size H W')
 
 
 def check_open(program: ExportedProgram, example: Tensor, name: str) -> None:
-    """Check that a program takes images of another size than the example's, (N, H, W, C).
+    """Check that a program takes images of a different size than the example.
 
     Args:
-        program: what was exported.
-        example: what it was traced with.
-        name: what to call the head in the message.
+        program: exported program.
+        example: images that the program was traced with, (N, H, W, C).
+        name: name of the head for the error message.
 
     Raises:
-        UserError: it does not.
+        UserError: the program takes only images of the example's size.
     """
     height, width = example.shape[1:3]
     try:
         program.module()(example.new_zeros(2, 2 * height, 2 * width, example.shape[3]))
-    except AssertionError as error:  # The program asserts its sizes before it computes.
+    except AssertionError as error:  # The program asserts its input sizes before it computes.
         raise fixed_size_error(name, error) from None
 
 
 @torch.no_grad()
 def check_dynamic(segmentor: 'EncoderDecoder', channels: int) -> None:
-    """Check that the head of a segmentor on the CPU can be exported for images of any size, with some number of channels.
+    """Check that the head of a segmentor can be exported for images of any size.
+
+    Args:
+        segmentor: segmentor on the CPU.
+        channels: number of channels of its images.
 
     Raises:
-        UserError: it has an ``nn.AdaptiveAvgPool2d`` to several cells, of which an exporter keeps the windows that it sees.
+        UserError: the head has an ``nn.AdaptiveAvgPool2d`` with several output cells, whose windows an exporter fixes to those
+            of the traced image.
     """
     used: list[Any] = []
     hooks = [module.register_forward_pre_hook(lambda module, inputs: used.append(module.output_size))
@@ -188,16 +193,21 @@ def check_dynamic(segmentor: 'EncoderDecoder', channels: int) -> None:
 
 @torch.no_grad()
 def stride_of(model: 'BaseModel', channels: int) -> int:
-    """Pixels of an image, with some number of channels, for each pixel of the last map of a backbone on the CPU."""
+    """Stride, in pixels, of the last feature map of a model's backbone.
+
+    Args:
+        model: model on the CPU.
+        channels: number of channels of its images.
+    """
     return PROBE // model.backbone(torch.zeros(1, channels, PROBE, PROBE))[-1].shape[-1]
 
 
 @torch.no_grad()
 def min_size(segmentor: 'EncoderDecoder', channels: int) -> int:
-    """Smallest height and width, in pixels, at which every cell of the head's finest pyramid level has a place of its own.
+    """Smallest height and width, in pixels, at which each cell of the head's finest pyramid level covers a different location.
 
     Args:
-        segmentor: a segmentor on the CPU.
+        segmentor: segmentor on the CPU.
         channels: number of channels of its images.
     """
     stride = PROBE // segmentor.extract_feat(torch.zeros(1, channels, PROBE, PROBE))[-1].shape[-1]

@@ -1,4 +1,4 @@
-"""Models for ncnn, converted by pnnx."""
+"""ncnn models, converted by pnnx."""
 import re
 import subprocess
 import warnings
@@ -14,15 +14,18 @@ from .comparison import Decision
 
 
 class NcnnProgram(NamedTuple):
-    """An ncnn network, see :class:`repvgg_seg.deploy.programs.Program`: the texts of its layers, and their weights."""
+    """An ncnn network: the text that describes its layers, and their weights.
+
+    It implements :class:`repvgg_seg.deploy.programs.Program`.
+    """
     layers: str
     weights: bytes
 
     def with_labels(self, decision: Decision) -> 'NcnnProgram':
-        """The same network with the output ``labels``.
+        """Return the same network with the output ``labels``.
 
-        ncnn has no argmax, so what comes out are scores of which our runtime takes the argmax, as the name of the output tells
-        it: the logits, or of a single channel the threshold and the sigmoid.
+        ncnn has no argmax, so the network returns scores, and the name of the output tells our runtime to take the argmax. The
+        scores are the logits or, for a single channel, the threshold and the sigmoid.
         """
         if decision.threshold is None:
             return self._replace(layers=re.sub(r'\blogits\b', 'labels', self.layers))
@@ -37,17 +40,17 @@ class NcnnProgram(NamedTuple):
             [magic, f'{layer_count + len(appended)} {blob_count + 6}', *layers, *appended, '']))
 
     def save(self, path: Path) -> None:
-        """Write the layers to ``path`` and the weights beside it, as ``.bin``."""
+        """Write the layers to ``path`` and the weights to a ``.bin`` file next to it."""
         path.write_text(self.layers)
         path.with_suffix('.bin').write_bytes(self.weights)
 
 
 def convert(model: nn.Module, shape: tuple[int, int, int]) -> NcnnProgram:
-    """Convert a model of one image or map, float32 (1, C, H, W), in full precision.
+    """Convert a model to ncnn in full precision. The model takes one image or feature map, float32 (1, C, H, W).
 
     Args:
-        model: a model with one output.
-        shape: C, H and W.
+        model: model with one output.
+        shape: C, H, and W of the input.
 
     Returns:
         The network, with the input ``images`` and the output ``logits``.
@@ -57,7 +60,7 @@ def convert(model: nn.Module, shape: tuple[int, int, int]) -> NcnnProgram:
     """
     import pnnx
     with TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # That torch.jit is deprecated; pnnx reads nothing else.
+        warnings.simplefilter('ignore')  # torch.jit warns that it is deprecated, but pnnx reads nothing else.
         torch.jit.trace(model.eval(), torch.zeros(1, *shape), check_trace=False).save(Path(folder, 'model.pt'))
         done = subprocess.run([pnnx.EXEC_PATH, 'model.pt', f'inputshape=[1,{",".join(map(str, shape))}]f32', 'fp16=0'],
                               cwd=folder, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What is computed of the pixels of an image before a model's network sees them."""
+"""Normalization of an image's pixels before they reach the network."""
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,12 +16,13 @@ from ..engine.pipelines import without_normalize
 
 @dataclass(frozen=True)
 class Normalization:
-    """What becomes part of an exported graph.
+    """Normalization that becomes part of an exported graph.
 
     Args:
         channels: number of channels of the images.
-        mean, std: on the scale 0 to 255, a value for each channel in the network's order, or one for all; None for none.
-        to_rgb: whether the network takes RGB, rather than BGR, in which images are read.
+        mean, std: mean and standard deviation on the scale 0 to 255, one value per channel in the network's order or one for
+            all channels; None to skip them.
+        to_rgb: whether the network takes RGB rather than BGR, the order in which images are read.
     """
     channels: int = 3
     mean: tuple[float, ...] | None = None
@@ -30,13 +31,13 @@ class Normalization:
 
 
 def normalization_of(config: Config) -> Normalization:
-    """The normalization by a config's ``data_preprocessor``, or by the ``Normalize`` step of its test pipeline.
+    """Read the normalization from a config's ``data_preprocessor`` or from the ``Normalize`` step of its test pipeline.
 
     Raises:
-        UserError: there are several.
+        UserError: the config normalizes images several times.
     """
     preprocessor, channels = preprocessor_of(config), channels_of(config.model)
-    # MMSegmentation (first two keys) and MMPretrain change the order of three channels only.
+    # MMSegmentation (first two keys) and MMPretrain (third) only reorder the channels of three-channel images.
     flips = channels == 3 and any(preprocessor.get(key) for key in ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'))
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
     steps = without_normalize(test_pipeline(config))[1]
@@ -45,25 +46,28 @@ def normalization_of(config: Config) -> Normalization:
                         'by several Normalize steps, which cannot be exported; leave one of them and train again')
     if steps:
         mean, std = steps[0]['mean'], steps[0]['std']
-        if flips:  # After the step, whose values are in the order before.
+        if flips:  # The preprocessor reorders channels after this step, whose values are in the order before it.
             mean, std = mean[::-1], std[::-1]
         flips = flips != (channels == 3 and steps[0].get('to_rgb', True))
     return Normalization(channels, mean and tuple(mean), std and tuple(std), flips)
 
 
 def normalizer(config: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """What the ``Normalize`` step of a config's test pipeline does, for images uint8 (H, W, C); nothing without one."""
+    """Return the ``Normalize`` step of a config's test pipeline as a function of images, uint8 (H, W, C).
+
+    If the pipeline has no such step, the function returns images unchanged.
+    """
     steps = without_normalize(test_pipeline(config))[1]
     compose = Compose(steps)
 
     def normalize(picture: np.ndarray) -> np.ndarray:
-        image = picture[..., 0] if picture.shape[2] == 1 else picture  # As images of one channel are loaded.
+        image = picture[..., 0] if picture.shape[2] == 1 else picture  # Single-channel images are loaded in this form.
         return compose(dict(img=image))['img'].reshape(picture.shape)
 
     return normalize if steps else lambda picture: picture
 
 
 def left_out(config: Config) -> list[str]:
-    """Names of the steps of the test pipeline that change images, and are not part of what is exported."""
+    """Names of the test pipeline's steps that change images and that exported files do not include."""
     names = map(type_name, image_pipeline(test_pipeline(config)))
     return [name for name in names if not name.startswith(('Load', 'Pack')) and name != 'Normalize']

@@ -1,4 +1,4 @@
-"""What is deployed and how it is checked: read from a config once."""
+"""The deployment plan: what to export and how to check it, read from a config once."""
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ from .tasks import TASKS, Task
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """Everything that the steps of deploying need to know of a config and a request.
+    """Everything that deployment needs from a config and an export request.
 
     Args:
-        task: the model's task.
-        request: what is written.
-        classes: names of the classes in the test set, by index; empty if the config does not say them.
+        task: task of the model.
+        request: files to write and checks to run.
+        classes: names of the classes in the test set, by index; empty if the config does not name them.
         palette: RGB color of each class; empty for classifiers.
-        normalization: the normalization inside exported files.
-        normalize: computes on images uint8 (H, W, C) what the test pipeline's ``Normalize`` step does.
-        architecture: ``backbone``, ``arch`` and ``dilation`` as in ``deploy.json``.
-        steps_left_out: names of the steps of the test pipeline that exported files do not contain.
+        normalization: normalization that is part of exported files.
+        normalize: function that applies the test pipeline's ``Normalize`` step to images, uint8 (H, W, C).
+        architecture: ``backbone``, ``arch``, and ``dilation`` as written to ``deploy.json``.
+        steps_left_out: names of the steps of the test pipeline that exported files do not include.
         pictures: images for the comparison, BGR (H, W, C); uint8 and not normalized if files are exported.
-        real_images: whether these were read from files.
-        calibration: images for int8, BGR uint8 (H, W, C), not normalized.
+        real_images: whether ``pictures`` were read from files rather than generated at random.
+        calibration: calibration images for int8, BGR uint8 (H, W, C), not normalized.
     """
     task: Task
     request: ExportRequest
@@ -52,14 +52,14 @@ class DeployPlan:
 
     @classmethod
     def of(cls, config: Config, request: ExportRequest) -> 'DeployPlan':
-        """Read a config, and the images.
+        """Create the plan from a config and a request, and read the images.
 
         Args:
-            config: the whole config of the trained model.
-            request: what to write.
+            config: full config of the trained model.
+            request: files to write and checks to run.
 
         Raises:
-            UserError: the request cannot be met, or not by this kind of model.
+            UserError: the request cannot be fulfilled, or not for this kind of model.
         """
         init_default_scope(config.get('default_scope', 'mmseg'))
         task, exports = TASKS[task_of(config.model)], request.exports
@@ -88,21 +88,21 @@ class DeployPlan:
 
     @property
     def metainfo(self) -> dict[str, list]:
-        """``classes`` and ``palette``; empty for classifiers, whose classes have no colors."""
+        """``classes`` and ``palette`` as a dict; empty for classifiers, whose classes have no colors."""
         return dict(classes=list(self.classes), palette=list(self.palette)) if self.palette else {}
 
     @property
     def channels(self) -> str | None:
-        """Order of the channels of images for exported files; None for other than three channels."""
+        """Channel order of the images that exported files take; None unless the images have three channels."""
         return self.request.channels if self.normalization.channels == 3 else None
 
     def ordered(self, picture: np.ndarray) -> np.ndarray:
-        """A BGR picture (H, W, C) with its channels in the order that exported files take."""
+        """Return a BGR picture (H, W, C) with its channels in the order that exported files take."""
         return np.ascontiguousarray(picture[..., ::-1]) if self.channels == 'RGB' else picture
 
 
 def inputs_of(config: Config, checkpoint: str, request: ExportRequest) -> Iterator[str | Path]:
-    """What deploying reads: config, checkpoint, images that the user names, and the folders of the datasets."""
+    """Yield all inputs of a deployment: the config, the checkpoint, user-supplied images, and the dataset folders."""
     yield from files_of_config(config)
     yield checkpoint
     for source in filter(None, (request.images, request.calibration)):
@@ -116,10 +116,10 @@ def inputs_of(config: Config, checkpoint: str, request: ExportRequest) -> Iterat
 
 
 def check_padding(config: Config) -> None:
-    """Check that the preprocessor of a config does not pad images, which exported files do not.
+    """Check that the preprocessor of a config does not pad images, because exported files do not include padding.
 
     Raises:
-        UserError: it does.
+        UserError: the preprocessor pads images.
     """
     preprocessor = preprocessor_of(config)
     for key in ('test_cfg', 'pad_size_divisor'):
@@ -130,10 +130,10 @@ def check_padding(config: Config) -> None:
 
 
 def check_pixels(pictures: Sequence[np.ndarray], channels: int) -> None:
-    """Check that images are such as exported files take.
+    """Check that exported files can take the images.
 
     Raises:
-        UserError: they have more than 8 bits, or other channels than the network takes.
+        UserError: an image is not uint8, or its number of channels differs from what the network takes.
     """
     for picture in pictures:
         if picture.dtype != np.uint8 or picture.shape[2] != channels:

@@ -1,7 +1,7 @@
-"""Exported networks in memory, one class for each file format: they give logits, and labels once a decision is appended.
+"""Exported networks in memory, with one class per file format.
 
-Every network is exported, and in 8 bits calibrated, once: a file with class indices is the same network followed by a few
-operations.
+Each network returns logits, or class indices once a decision is appended. It is exported (and, for 8 bits, calibrated) only
+once: a file that returns class indices contains the same network followed by a few operations.
 """
 import copy
 import io
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 
 class Program(Protocol):
-    """An exported network in the form of one file format. Its input is named ``images``."""
+    """An exported network in a particular file format. Its input is named ``images``."""
 
     def with_labels(self, decision: Decision) -> 'Program':
-        """The same network, followed by the decision: its output is ``labels`` in place of ``logits``."""
+        """Return the same network followed by the decision; its output is ``labels`` instead of ``logits``."""
 
     def save(self, path: Path) -> None:
-        """Write the file, and its weights beside it where the format has a second file for them."""
+        """Write the file. If the format has a second file for the weights, it is written next to the first."""
 
 
 class TorchProgram:
-    """PyTorch's exported program.
+    """A network as PyTorch's exported program.
 
     Args:
-        program: a program with one output.
+        program: program with one output.
     """
 
     def __init__(self, program: ExportedProgram) -> None:
@@ -56,7 +56,8 @@ class TorchProgram:
         end = graph.output_node()
         logits = cast(tuple, end.args[0])[0]
         aten = torch.ops.aten
-        # The signature and the nodes' values are what PyTorch keeps beside a graph; tracing again takes 50 times as long.
+        # Besides the graph, PyTorch stores its signature and its nodes' values, which must be updated here. Tracing again would
+        # take 50 times as long.
         with graph.inserting_before(end):
             def call(function: Any, *arguments: Any) -> torch.fx.Node:
                 node = graph.call_function(function, arguments)
@@ -77,16 +78,16 @@ class TorchProgram:
 
     def save(self, path: Path) -> None:
         """See :class:`Program`."""
-        buffer = io.BytesIO()  # PyTorch ends the process where it finds the disk full itself.
+        buffer = io.BytesIO()  # PyTorch terminates the process if it runs out of disk space itself.
         torch.export.save(self.program, buffer)
         path.write_bytes(buffer.getbuffer())
 
 
 class OnnxProgram:
-    """An ONNX model, weights included.
+    """A network as an ONNX model, including its weights.
 
     Args:
-        model: a model with one output.
+        model: model with one output.
     """
 
     def __init__(self, model: 'onnx.ModelProto') -> None:
@@ -121,10 +122,10 @@ class OnnxProgram:
 
 
 class OpenVinoProgram:
-    """An OpenVINO model. It rounds to 16 bits by itself where it runs.
+    """A network as an OpenVINO model. For 16-bit precisions, OpenVINO does the rounding at run time.
 
     Args:
-        model: a model with one output.
+        model: model with one output.
         half: whether weights that are not in 8 bits are stored in 16 bits.
     """
 
@@ -158,12 +159,12 @@ class OpenVinoProgram:
 
 
 class Exporter:
-    """Exports a model for uint8 images (N, H, W, channels) with any N, and logits; each form is made once.
+    """Exports a model that takes uint8 images (N, H, W, channels) with any N and returns logits. Each form is exported once.
 
     Args:
-        plan: what is deployed.
-        model: a fused model on the CPU; it is copied.
-        size: height and width of the example that is traced, and of all images unless the plan leaves the size open.
+        plan: deployment plan.
+        model: fused model on the CPU; it is copied.
+        size: height and width of the traced example, and of all images unless the plan leaves the size open.
     """
 
     def __init__(self, plan: 'DeployPlan', model: 'BaseModel', size: tuple[int, int]) -> None:
@@ -171,19 +172,19 @@ class Exporter:
         self.programs: dict[torch.dtype, ExportedProgram] = {}
 
     def graph(self, dtype: torch.dtype = torch.float32) -> Graph:
-        """The graph as PyTorch's module."""
+        """Build the graph as a PyTorch module."""
         model = copy.deepcopy(self.model)
         return self.plan.task.graph(model, self.plan.normalization, self.plan.request.channels, dtype).eval()
 
     def program(self, dtype: torch.dtype = torch.float32) -> ExportedProgram:
-        """The graph as PyTorch's exported program.
+        """Export the graph as a PyTorch exported program.
 
         Raises:
-            UserError: the plan leaves the size open, but the model computes with that of the example as a constant.
+            UserError: the plan leaves the size open, but the model treats the size of the example as a constant.
         """
         if dtype not in self.programs:
             dynamic, graph = self.plan.request.size is None, self.graph(dtype)
-            # A batch of 1 would be taken for a constant.
+            # torch.export would treat a batch size of 1 as a constant.
             example = torch.zeros(2, *self.size, self.plan.normalization.channels, dtype=torch.uint8)
             shape = dict.fromkeys(range(3) if dynamic else [0], Dim.DYNAMIC)
             with torch.no_grad(), resize_without_warning():
@@ -194,12 +195,12 @@ class Exporter:
 
     @cached_property
     def onnx(self) -> ONNXProgram:
-        """The graph as ONNX, in float32."""
+        """The graph as an ONNX program in float32."""
         return cast(ONNXProgram, torch.onnx.export(self.program(), dynamo=True, opset_version=OPSET, verbose=False,
                                                    input_names=['images'], output_names=['logits']))
 
     def openvino(self, folder: Path, half: bool) -> OpenVinoProgram:
-        """The graph for OpenVINO.
+        """Convert the graph to OpenVINO.
 
         Args:
             folder: folder for a temporary file.
@@ -212,7 +213,7 @@ class Exporter:
 
     @cached_property
     def ncnn(self) -> NcnnProgram:
-        """The graph for ncnn, in float32, for one image of the example's size at a time."""
+        """The graph as an ncnn program in float32, which takes one image of the example's size at a time."""
         return convert(FloatPixels(self.graph()), (self.plan.normalization.channels, *self.size))
 
 
@@ -220,12 +221,12 @@ def export_program(graph: Graph, example: Tensor, shape: dict[int, Any]) -> Expo
     """Export a graph.
 
     Args:
-        graph: what is traced.
-        example: images, uint8 (N, H, W, channels).
-        shape: which axes of the images are open.
+        graph: graph to trace.
+        example: example images, uint8 (N, H, W, channels).
+        shape: axes of the images that are dynamic.
 
     Raises:
-        UserError: the graph computes with the size of the example as a constant.
+        UserError: the graph treats the size of the example as a constant.
     """
     from torch._dynamo.exc import UserError as ConstraintError
     try:

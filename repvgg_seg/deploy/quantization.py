@@ -1,7 +1,8 @@
 """Post-training quantization of a model's convolutions to 8 bits.
 
-Two things stay in higher precision, because they lose most (``docs/deployment.md`` has the measurements): the diagonal of the
-fused kernels, and the first convolution, whose input has three channels. More layers follow if that is not enough.
+Two parts stay in higher precision because quantization hurts them most (see the measurements in ``docs/deployment.md``): the
+diagonal of the fused kernels, and the first convolution, whose input has three channels. If the result is still not accurate
+enough, more layers are excluded.
 """
 import copy
 import math
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
     import openvino
 
 CONV2D_ARGUMENTS = ('input', 'weight', 'bias', 'stride', 'padding', 'dilation', 'groups')
-MEASURED_IMAGES = 8  # Of the calibration images, for the error of single layers.
+MEASURED_IMAGES = 8  # Number of calibration images that are used to measure the error of individual layers.
 
 
 class SplitIdentity(nn.Module):
-    """A fused 3x3 convolution, separated from the weights d with which a channel meets itself: conv(x) + d * x.
+    """Fused 3x3 convolution with the center weights d that connect each channel to itself split off: conv(x) + d * x.
 
-    A RepVGG block's identity branch adds about 1 to these weights, and the others are far smaller. Rounded together to 8 bits
-    a channel, the others keep a few steps only. The sum is exact before rounding.
+    The identity branch of a RepVGG block adds about 1 to these weights, while the others are far smaller. If all were quantized
+    together to 8 bits per channel, only a few steps would remain for the others. The split itself is exact before rounding.
 
     Args:
-        conv: a convolution with stride 1 and as many outputs as inputs; it is copied.
+        conv: convolution with stride 1 and as many output channels as input channels; it is copied.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -49,12 +50,12 @@ class SplitIdentity(nn.Module):
             self.conv.weight[diagonal] = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Compute the convolution, (N, C, H, W) -> (N, C, H, W)."""
         return self.conv(x) + self.scale * x
 
 
 def split_identities(model: nn.Module) -> nn.Module:
-    """A copy of a fused model in which every RepVGG block that had an identity branch has a :class:`SplitIdentity`."""
+    """Return a copy of a fused model with a :class:`SplitIdentity` in every RepVGG block that had an identity branch."""
     model = copy.deepcopy(model)
     for block in model.modules():
         if isinstance(block, RepVGGBlock) and block.conv.in_channels == block.conv.out_channels and block.conv.stride == (1, 1):
@@ -63,33 +64,35 @@ def split_identities(model: nn.Module) -> nn.Module:
 
 
 class Layer(NamedTuple):
-    """A convolution: name of its weight in the model, and its output over its error in 8 bits, in decibels of power."""
+    """A convolution: the name of its weight in the model, and the power ratio of its output to its 8-bit error in decibels."""
     name: str
     decibels: float
 
 
 @dataclass
 class Call:
-    """Of a convolution: name of its weight, power of its output and of the error in 8 bits."""
+    """Statistics of a convolution: the name of its weight, the power of its output, and the power of its 8-bit error."""
     name: str
     power: float = 0
     error: float = 0
 
 
 class LayerErrors(TorchFunctionMode):
-    """While active, computes every convolution in 8 bits too, and compares: weights symmetric per output channel, inputs
-    affine over the range in the batch, both by themselves, with inputs that are not rounded before.
+    """Context manager that also computes each convolution in 8 bits and measures the error.
+
+    Weights are quantized symmetrically per output channel, inputs affinely over their range in the batch. Each layer is
+    measured in isolation: its input carries no rounding errors of earlier layers.
 
     Args:
-        model: of which the weights have names.
+        model: model whose weights give the layers their names.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        # A head may use slices of a weight, which share its memory. No other tensor can, as long as the weights are held here.
+        # A head may use slices of a weight, which share its memory. No other tensor can, because the weights are held here.
         self.weights = {name.removesuffix('.weight'): parameter for name, parameter in model.named_parameters()}
         self.names = {parameter.untyped_storage().data_ptr(): name for name, parameter in self.weights.items()}
-        self.calls: list[Call] = []  # Of a pass.
+        self.calls: list[Call] = []  # Convolution calls of one forward pass.
         self.index = 0
 
     def __torch_function__(self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None) -> object:
@@ -108,30 +111,30 @@ class LayerErrors(TorchFunctionMode):
 
     @property
     def layers(self) -> list[Layer]:
-        """In the order of their calls."""
+        """Layers in the order of their calls."""
         return [Layer(call.name, 10 * math.log10(call.power / call.error) if call.error else math.inf) for call in self.calls]
 
 
 def round_input(x: Tensor) -> Tensor:
-    """Round to 256 steps over the range of all values, 0 being one of the steps."""
+    """Round to 256 levels over the range of all values; 0 is one of the levels."""
     low, high = min(float(x.amin()), 0), max(float(x.amax()), 0)
     step = (high - low) / 255 or 1
     return ((x / step).round().clamp(round(low / step), round(low / step) + 255)) * step
 
 
 def round_weight(weight: Tensor) -> Tensor:
-    """Round (O, ...) to 255 steps around 0 over the range of each output channel."""
+    """Round a weight (O, ...) to 255 levels that are symmetric around 0, over the range of each output channel."""
     step = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / 127
     return (weight / step).round() * step
 
 
 @torch.no_grad()
 def layer_errors(model: nn.Module, images: Sequence[np.ndarray]) -> list[Layer]:
-    """What each convolution loses in 8 bits by itself.
+    """Measure the 8-bit error of each convolution in isolation.
 
     Args:
-        model: takes uint8 (N, H, W, 3).
-        images: uint8 (H, W, 3).
+        model: model that takes images as uint8 (N, H, W, 3).
+        images: images, uint8 (H, W, 3).
     """
     errors = LayerErrors(model)
     for image in images:
@@ -142,7 +145,7 @@ def layer_errors(model: nn.Module, images: Sequence[np.ndarray]) -> list[Layer]:
 
 
 class Quantize(Protocol):
-    """Quantizes an ONNX file; see :func:`quantize_openvino`."""
+    """Function that quantizes an ONNX file; see :func:`quantize_openvino`."""
 
     def __call__(self, source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> Program: ...
 
@@ -151,8 +154,8 @@ class Quantizer:
     """Quantizes a model to 8 bits.
 
     Args:
-        exporter: exporter of the model with its identities split.
-        images: images for calibration, as the exported graph takes them, uint8 (H, W, channels).
+        exporter: exporter of the model whose identities are split.
+        images: calibration images in the form that the exported graph takes, uint8 (H, W, channels).
     """
 
     def __init__(self, exporter: Exporter, images: Sequence[np.ndarray]) -> None:
@@ -160,12 +163,12 @@ class Quantizer:
 
     @cached_property
     def layers(self) -> list[Layer]:
-        """All convolutions, in order."""
+        """All convolutions in the order of execution."""
         return layer_errors(self.exporter.graph(), self.images[:MEASURED_IMAGES])
 
     @cached_property
     def order(self) -> list[int]:
-        """Indices of the layers: the first, then from the one that loses most to the one that loses least."""
+        """Indices of the layers: the first layer, then the others from the largest to the smallest relative error."""
         return [0, *sorted(range(1, len(self.layers)), key=lambda index: self.layers[index].decibels)]
 
     def quantize(self, quantize: Quantize, excluded: int, folder: Path) -> Program:
@@ -173,11 +176,11 @@ class Quantizer:
 
         Args:
             quantize: :func:`quantize_openvino` or :func:`quantize_onnx`.
-            excluded: number of layers, the first ones in ``order``, that stay in higher precision.
+            excluded: number of layers at the start of ``order`` that stay in higher precision.
             folder: folder for a temporary file.
 
         Returns:
-            The network in 8 bits, which gives logits.
+            The 8-bit network, which returns logits.
         """
         program = self.exporter.onnx
         convolutions = [node for node in program.model.graph if node.op_type == 'Conv']
@@ -189,25 +192,25 @@ class Quantizer:
 
 
 def quantize_openvino(source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> OpenVinoProgram:
-    """Quantize by NNCF, with its bias correction.
+    """Quantize with NNCF and its bias correction.
 
     Args:
-        source: ONNX file.
-        images: images for calibration, uint8 (H, W, channels).
+        source: path of the ONNX file.
+        images: calibration images, uint8 (H, W, channels).
         excluded: convolutions of the ONNX file that are not quantized.
 
     Raises:
-        RuntimeError: one of them cannot be found in what is quantized.
+        RuntimeError: one of the excluded convolutions is missing from the model that is quantized.
     """
     import nncf
     import openvino
     from openvino.passes import ConstantFolding, Manager
     model = openvino.Core().read_model(source)
     folding = Manager()
-    folding.register_pass(ConstantFolding())  # Otherwise NNCF leaves out convolutions whose weight is a slice of another.
+    folding.register_pass(ConstantFolding())  # Otherwise NNCF skips convolutions whose weight is a slice of another.
     folding.run_passes(model)
     operations = {operation.get_type_name() for operation in model.get_ops()}
-    # All of them must be found, or NNCF raises a RuntimeError.
+    # NNCF raises a RuntimeError unless it finds all of these operations.
     ignored = nncf.IgnoredScope(names=[openvino_convolution(model, node).get_friendly_name() for node in excluded],
                                 types=sorted(operations & {'MatMul', 'Add', 'Multiply'}))
     nncf.set_log_level('ERROR')
@@ -217,17 +220,17 @@ def quantize_openvino(source: Path, images: Sequence[np.ndarray], excluded: Sequ
 
 
 def openvino_convolution(model: 'openvino.Model', node: 'onnx_ir.Node') -> 'openvino.Node':
-    """The operation in OpenVINO's model of an ONNX file that computes a convolution of the file.
+    """Find the operation of an OpenVINO model that computes a convolution of the ONNX file that the model was read from.
 
-    It is found by the tensor that the convolution writes, whose name OpenVINO keeps; the names of operations are its own.
+    The search uses the name of the convolution's output tensor, because OpenVINO keeps tensor names but renames operations.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: the model has no such operation.
     """
     tensor = node.outputs[0].name
     found = [operation for operation in model.get_ops() for output in operation.outputs()
              if tensor in output.get_names() and operation.get_type_name() != 'Result']
-    if len(found) == 1 and found[0].get_type_name() == 'Add':  # Of the bias.
+    if len(found) == 1 and found[0].get_type_name() == 'Add':  # It adds the bias to the output of the convolution.
         found = [found[0].input_value(0).get_node()]
     if len(found) != 1 or found[0].get_type_name() not in ('Convolution', 'GroupConvolution'):
         raise RuntimeError(f"OpenVINO's model has no convolution that computes {tensor}, so {node.name} would be in 8 bits")
@@ -235,10 +238,10 @@ def openvino_convolution(model: 'openvino.Model', node: 'onnx_ir.Node') -> 'open
 
 
 def quantize_onnx(source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> OnnxProgram:
-    """Quantize by ONNX Runtime, to the form with QuantizeLinear and DequantizeLinear around every convolution.
+    """Quantize with ONNX Runtime, to a graph with QuantizeLinear and DequantizeLinear around every convolution.
 
     Args:
-        source: ONNX file, which is changed.
+        source: path of the ONNX file, which is modified.
         images, excluded: see :func:`quantize_openvino`.
 
     Raises:
@@ -258,7 +261,7 @@ def quantize_onnx(source: Path, images: Sequence[np.ndarray], excluded: Sequence
     quant_pre_process(source, source, skip_symbolic_shape=True)
     convolutions = {node.name for node in onnx.load(source, load_external_data=False).graph.node if node.op_type == 'Conv'}
     names = [str(node.name) for node in excluded]
-    if missing := [name for name in names if name not in convolutions]:  # ONNX Runtime does not look.
+    if missing := [name for name in names if name not in convolutions]:  # ONNX Runtime does not check.
         raise RuntimeError(f'ONNX Runtime has no convolution {", ".join(missing)} any more, which would be in 8 bits')
     target = source.with_suffix('.int8.onnx')
     quantize_static(source, target, Images(), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,

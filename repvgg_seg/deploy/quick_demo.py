@@ -1,4 +1,4 @@
-"""A look at a trained model seconds after the installation: freshly drawn street scenes, segmented by a small fused PSPNet."""
+"""Quick demo that runs seconds after installation: a small fused PSPNet segments newly drawn street scenes."""
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,24 @@ from ..datasets.toy import CLASSES, draw_scene
 from ..engine.trained_model import build_trained
 from .comparison import as_batch, logits_of
 
-# PSPNet-RepVGG of configs/pspnet_repvgg_tiny_toystreets.py after 30 epochs, fused; docs/measurements.md has the commands.
+# PSPNet-RepVGG from configs/pspnet_repvgg_tiny_toystreets.py, trained for 30 epochs and fused; see the commands in
+# docs/measurements.md.
 MODEL = Path(__file__).parent / 'quick_demo_model'
 NAMES, PALETTE = [name for name, _, _ in CLASSES], [color for _, _, color in CLASSES]
-TRAINED_SEEDS = 3_000_000  # The scenes of ToyStreets have seeds below this one.
+TRAINED_SEEDS = 3_000_000  # All scenes of ToyStreets have seeds below this value.
 
 
 def quick_demo(out: Path, scenes: int = 8, seed: int | None = None) -> tuple[float, list[Path]]:
     """Draw street scenes that the model has not seen, segment them, and write pictures.
 
     Args:
-        out: folder for ``scene_N.png``: the scene, its labels and the prediction side by side, with a legend.
+        out: folder for the pictures ``scene_N.png``, which show a scene, its labels, and the prediction side by side, with a
+            legend.
         scenes: number of scenes.
-        seed: seed of the first scene; other scenes at every call by default.
+        seed: seed of the first scene; by default, every call draws different scenes.
 
     Returns:
-        mIoU over the scenes, in percent, and the pictures.
+        The mIoU over the scenes in percent, and the paths of the pictures.
     """
     if seed is None:
         seed = int(np.random.default_rng().integers(TRAINED_SEEDS, 2**31))

@@ -1,4 +1,4 @@
-"""Replacing a folder in one step: readers see all of the older or all of the new one, also if this process is killed."""
+"""Replace a folder atomically: readers see either the whole old or the whole new folder, even if this process is killed."""
 import ctypes
 import errno
 import fcntl
@@ -14,18 +14,18 @@ from ..core.errors import UserError, some
 from ..core.files import FULL, flush
 from ..runtime.predictor import REPORT
 
-TEMPORARY = '.deploying-'  # Names of unfinished folders begin so, beside the folder that they will replace.
-# What the tool writes into a folder.
+TEMPORARY = '.deploying-'  # Prefix of unfinished folders, which are created next to the folder that they will replace.
+# Names of the files that the tool writes into a folder.
 WRITTEN = re.compile(r'deploy\.json|config\.py|model\.pth|model\.(fp32|fp16|bf16|int8)(\.ncnn)?\.(onnx|xml|bin|pt2|param)')
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Of Linux.
-CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)  # An old kernel, or a file system without it.
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux constants.
+CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)  # The kernel is too old, or the file system lacks support.
 
 
 def check_replaceable(out: Path) -> None:
-    """Check that a folder can be written, or is an older one that can be replaced.
+    """Check that a folder can be created, or that it holds an earlier deployment and can be replaced.
 
     Raises:
-        UserError: it is a file, something else is in it, or its place cannot be written.
+        UserError: ``out`` is a file or a mount point, contains files that this tool did not write, or is not writable.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f'{out} is a file; expected a folder to write')
@@ -43,13 +43,13 @@ def check_replaceable(out: Path) -> None:
 
 @contextmanager
 def replacement(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``out`` when the block ends, and is removed if the block fails.
+    """Create a new folder that replaces ``out`` when the block ends, and is removed if the block fails.
 
-    What killed processes left beside ``out`` is removed before that. Processes that are running are recognized by a lock on
-    their folder.
+    Folders that killed processes left next to ``out`` are removed first. Processes that are still running are recognized by a
+    lock on their folder.
 
     Raises:
-        UserError: the disk is full, or ``out`` cannot be replaced; it is what it was before.
+        UserError: the disk is full, or ``out`` cannot be replaced; ``out`` is left unchanged.
     """
     bring_back(out)
     for abandoned in out.parent.glob(f'{TEMPORARY}*'):
@@ -59,7 +59,7 @@ def replacement(out: Path) -> Iterator[Path]:
     new = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=out.parent))
     try:
         with locked(new):
-            new.mkdir(exist_ok=True)  # Another process can have taken it for abandoned before it was locked.
+            new.mkdir(exist_ok=True)  # Another process may have removed it as abandoned before it was locked.
             yield new
             new.chmod(0o755)
             try:
@@ -77,10 +77,10 @@ def replacement(out: Path) -> Iterator[Path]:
 
 
 def put_in_place(new: Path, out: Path) -> None:
-    """Move a finished folder to its place, whose older content is removed after that.
+    """Move a finished folder into place, then remove the old folder.
 
-    Where folders cannot be exchanged, the older one is renamed first. If the process is killed between the two steps,
-    :func:`bring_back` undoes the first.
+    If the system cannot exchange folders, the old folder is renamed first. If the process is killed between the two renames,
+    :func:`bring_back` undoes the first one.
     """
     for path in (*new.rglob('*'), new):
         flush(path)
@@ -101,7 +101,7 @@ def put_in_place(new: Path, out: Path) -> None:
 
 
 def bring_back(out: Path) -> None:
-    """Put the older folder back that a killed process had moved away, or remove it if the new one is in its place."""
+    """Restore the old folder that a killed process had renamed, or remove it if the new folder is already in place."""
     older = place_of_older(out)
     with locked(older) as mine:
         if mine and out.exists():
@@ -111,12 +111,12 @@ def bring_back(out: Path) -> None:
 
 
 def place_of_older(out: Path) -> Path:
-    """Where the older folder is between two renames."""
+    """Path of the old folder between the two renames."""
     return out.with_name(f'.{out.name}.before-deploying')
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False if the system cannot."""
+    """Exchange two folders atomically. Returns False if the system does not support it."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), 'renameat2', None)
     if renameat2 is None:
         return False
@@ -132,7 +132,8 @@ def locked(folder: Path) -> Iterator[bool]:
     """Lock a folder until the block or the process ends.
 
     Yields:
-        False if there is no such folder, another process holds the lock, or the file system has no locks.
+        Whether the lock was acquired: False if the folder does not exist, another process holds the lock, or the file system
+        does not support locks.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -1,4 +1,4 @@
-"""The public name of running exported files, wherever it is implemented."""
+"""Public import path of the runtime for exported files, independent of where it is implemented."""
 from ..runtime.predictor import Predictor, load
 
 __all__ = ['Predictor', 'load']

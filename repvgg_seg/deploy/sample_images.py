@@ -1,4 +1,4 @@
-"""Images on which an exported model is compared with the trained one, and from which its 8-bit ranges are taken."""
+"""Images for comparing an exported model with the trained one, and for calibrating its 8-bit ranges."""
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -19,15 +19,15 @@ from ..engine.pipelines import without_normalize
 
 CHECKED_IMAGES = 4
 CALIBRATION_IMAGES = 64
-RANDOM_SIZE = (512, 512)  # Height and width of the check image where there is no real one.
+RANDOM_SIZE = (512, 512)  # Height and width of the random image that is used if no real image is available.
 
 
 class Source(NamedTuple):
-    """An image file.
+    """An image file and the pipeline that reads it.
 
     Args:
-        info: gives what its dataset knows of it, for the first step of a pipeline.
-        pipeline: what it goes through, steps as in a config.
+        info: function that returns the dataset's information about the image, the input of the pipeline's first step.
+        pipeline: steps of the pipeline, as in a config.
     """
     info: Callable[[], dict]
     pipeline: Sequence
@@ -35,17 +35,17 @@ class Source(NamedTuple):
 
 def check_images(config: Config, images: str | None, channels: int = 3,
                  normalized: bool = True) -> tuple[list[np.ndarray], bool]:
-    """Images for a comparison, as the config's test pipeline gives them to the model.
+    """Read images for a comparison, in the form in which the config's test pipeline passes them to the model.
 
     Args:
-        config: the whole config.
-        images: image, folder or glob pattern; by default the test set, and where that is absent a random image.
-        channels: of the random image.
-        normalized: go through the pipeline's ``Normalize`` steps too, where it has some.
+        config: full config.
+        images: image, folder, or glob pattern; by default the test set, or a random image if there is no test set.
+        channels: number of channels of the random image.
+        normalized: whether to apply the pipeline's ``Normalize`` steps, if it has any.
 
     Returns:
-        Images (H, W, C), uint8 and BGR unless the pipeline makes something else of them, at most a test window large, and
-        whether they are real ones.
+        The images (H, W, C), and whether they are real. The images are uint8 and BGR unless the pipeline converts them, and at
+        most as large as a test window.
     """
     sources = files(config, images) if images else sources_of(config, config.test_dataloader.dataset)
     if not sources:
@@ -54,18 +54,18 @@ def check_images(config: Config, images: str | None, channels: int = 3,
 
 
 def calibration_images(config: Config, images: str | None, count: int = CALIBRATION_IMAGES) -> list[np.ndarray]:
-    """Real images like those that the model will see, of which it has seen none for the check.
+    """Read real images for calibration, similar to those that the model will see, but not those of the check.
 
     Args:
-        config: the whole config.
-        images: image, folder or glob pattern; by default the training set.
+        config: full config.
+        images: image, folder, or glob pattern; by default the training set.
         count: largest number of images.
 
     Returns:
-        At most ``count`` images, as :func:`check_images` returns them, not normalized.
+        At most ``count`` images, in the form that :func:`check_images` returns, not normalized.
 
     Raises:
-        UserError: there are none.
+        UserError: no images are available.
     """
     sources = files(config, images) if images else [source._replace(pipeline=test_pipeline(config)) for source in
                                                     sources_of(config, config.train_dataloader.dataset)]
@@ -76,16 +76,16 @@ def calibration_images(config: Config, images: str | None, count: int = CALIBRAT
 
 
 def files(config: Config, images: str) -> list[Source]:
-    """Image files that the user names."""
+    """List image files that the user specifies."""
     return [Source(partial(dict, img_path=str(path), seg_fields=[], label_map=None, reduce_zero_label=False),
                    test_pipeline(config)) for path in list_images(images)]
 
 
 def sources_of(config: Config, dataset: Mapping) -> list[Source]:
-    """The images of a dataset or of those in a wrapper, as far as they are on this machine; no labels are needed.
+    """List the images of a dataset, or of all datasets in a wrapper, that are on this machine. Labels are not needed.
 
     Raises:
-        UserError: a dataset is there, but cannot be opened.
+        UserError: a dataset exists but cannot be opened.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
     found = []
@@ -97,7 +97,7 @@ def sources_of(config: Config, dataset: Mapping) -> list[Source]:
 
 
 def is_here(dataset: Mapping, key: str = 'img_path') -> bool:
-    """Whether the folder of a dataset's images, or of what else ``data_prefix`` names by ``key``, can be seen from here."""
+    """Whether a dataset's image folder, or another folder that ``data_prefix`` lists under ``key``, is accessible."""
     prefix = dataset.get('data_prefix') or {}
     folder = prefix.get(key) if isinstance(prefix, Mapping) else prefix
     root = dataset.get('data_root') or ''
@@ -106,10 +106,10 @@ def is_here(dataset: Mapping, key: str = 'img_path') -> bool:
 
 
 def open_images(dataset: Mapping) -> BaseDataset:
-    """A dataset that lists its images, also without their labels where it is ours.
+    """Build a dataset that lists its images. Datasets of this package do not need labels for that.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the dataset cannot be opened.
     """
     from ..datasets.paired import PairedSegDataset
     settings = dict(dataset, pipeline=[], lazy_init=False)
@@ -118,22 +118,24 @@ def open_images(dataset: Mapping) -> BaseDataset:
         settings['data_prefix'] = dict(dataset['data_prefix'], seg_map_path=None)
     try:
         return DATASETS.build(settings)
-    except (AssertionError, OSError) as error:  # By which MMSegmentation's datasets say that files are missing.
+    except (AssertionError, OSError) as error:  # MMSegmentation's datasets raise these if files are missing.
         raise UserError(f'the images of {kind.__name__} in {dataset.get("data_root")} cannot be listed '
                         f'({str(error) or "its files are incomplete"}); complete the dataset, or give images with --images and '
                         '--calibration') from None
 
 
 def spread(items: Sequence, count: int) -> Sequence:
-    """At most ``count`` of some items, at equal distances."""
+    """Select at most ``count`` evenly spaced items."""
     return items[::-(-len(items) // count)]
 
 
 def read(config: Config, sources: Sequence[Source], normalized: bool) -> list[np.ndarray]:
-    """Images as :func:`check_images` returns them; where a segmentor is tested in windows, one anywhere in each.
+    """Read images in the form that :func:`check_images` returns.
+
+    If the segmentor is tested with a sliding window, one window at a random position is cut out of each image.
 
     Raises:
-        UserError: a pipeline gives several images of one.
+        UserError: a pipeline produces several images from one.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
     window = (config.model.get('test_cfg') or {}).get('crop_size')
@@ -152,7 +154,7 @@ def read(config: Config, sources: Sequence[Source], normalized: bool) -> list[np
 
 
 def crop_or_enlarge(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture (H, W, C) at a size: cut out of it where it is large enough, else resized."""
+    """Bring a picture (H, W, C) to a size: crop it if it is large enough; otherwise enlarge it first."""
     if picture.shape[0] < size[0] or picture.shape[1] < size[1]:
         resized = cv2.resize(picture, (max(size[1], picture.shape[1]), max(size[0], picture.shape[0])))
         picture = resized.reshape(*resized.shape[:2], picture.shape[2])  # OpenCV drops the axis of a single channel.

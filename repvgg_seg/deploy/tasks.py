@@ -1,4 +1,4 @@
-"""What differs between deploying a segmentor and a classifier."""
+"""Task-specific parts of deployment: what differs between segmentors and classifiers."""
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ from .sample_images import is_here
 
 
 class Metric(NamedTuple):
-    """What ``--eval`` computes.
+    """The metric that ``--eval`` computes.
 
     Args:
-        key: the metric's key in ``deploy.json``, with ``_before`` and ``_after`` for models in PyTorch.
-        name: the last part of its name among the evaluator's metrics.
-        title: what it is called in reports.
+        key: key of the metric in ``deploy.json``, with the suffixes ``_before`` and ``_after`` for models in PyTorch.
+        name: last part of the metric's name in the evaluator's results.
+        title: name of the metric in reports.
     """
     key: str
     name: str
@@ -32,14 +32,14 @@ class Metric(NamedTuple):
 
 
 class Task(ABC):
-    """What deploying must know of a task.
+    """Task-specific behavior of deployment.
 
     Attributes:
-        name: see :func:`repvgg_seg.core.tasks.task_of`.
-        unit: what is classified, for messages: pixels or images.
-        metric: what a model is evaluated by.
-        graph: the class of the graph that is exported.
-        model_type: the only class of models that can be exported.
+        name: name of the task, see :func:`repvgg_seg.core.tasks.task_of`.
+        unit: unit of classification for messages: pixels or images.
+        metric: metric that models are evaluated by.
+        graph: class of the exported graph.
+        model_type: name of the only model class that can be exported.
     """
     name: str
     unit: str
@@ -49,63 +49,63 @@ class Task(ABC):
 
     @abstractmethod
     def metainfo(self, config: Config) -> tuple[Sequence[str], list[list[int]]]:
-        """Names and RGB colors of the classes in the test set; empty if the config does not say them."""
+        """Names and RGB colors of the classes in the test set; empty if the config does not specify them."""
 
     @abstractmethod
     def classes(self, named: Sequence[str], meta: Mapping, model: Any) -> Sequence[str]:
-        """The names of the classes that a model distinguishes.
+        """Names of the classes that a model distinguishes.
 
         Args:
-            named: names in the config.
+            named: class names in the config.
             meta: ``meta`` of the model's checkpoint.
-            model: the model.
+            model: trained model.
         """
 
     @abstractmethod
     def decision(self, model: BaseModel) -> Decision:
-        """How class indices follow from the logits of a model."""
+        """Return the rule that converts the logits of a model to class indices."""
 
     @abstractmethod
     def min_size(self, model: Any, channels: int, any_size: bool) -> int:
-        """The smallest height and width, in pixels, of images that an exported model takes.
+        """Smallest height and width, in pixels, of the images that an exported model takes.
 
         Args:
-            model: a model on the CPU.
+            model: model on the CPU.
             channels: number of channels of the images.
-            any_size: whether it is exported for images of any size.
+            any_size: whether the model is exported for images of any size.
         """
 
     @abstractmethod
     def check_any_size(self, model: Any, channels: int, pictures: Sequence[np.ndarray]) -> None:
-        """Check that a model on the CPU can be exported for images of any size.
+        """Check that a model can be exported for images of any size.
 
         Args:
-            model: a model on the CPU.
+            model: model on the CPU.
             channels: number of channels of the images.
-            pictures: some of the images, (H, W, channels).
+            pictures: sample images, (H, W, channels).
 
         Raises:
-            UserError: it cannot, or not for these images.
+            UserError: the model cannot be exported for any size, or a sample image is too small for it.
         """
 
     @abstractmethod
     def has_labels(self, config: Config) -> bool:
-        """Whether images and labels of the config's test set are on this machine."""
+        """Whether the images and labels of the config's test set are on this machine."""
 
     @abstractmethod
     def fit_evaluator(self, config: Config) -> None:
-        """Adapt the evaluator of a config to the number of its classes."""
+        """Adapt the evaluator of a config to the number of classes."""
 
     @abstractmethod
     def exported_model(self, predictor: Predictor, config: Config) -> ExportedModel:
-        """An exported file in the place of the config's model, which evaluates it."""
+        """Wrap an exported file so that it can be evaluated in place of the config's model."""
 
 
 def check_exportable(task: Task, model: BaseModel) -> None:
-    """Check that the graph of a task computes what a model does.
+    """Check that the graph of a task can represent a model.
 
     Raises:
-        UserError: it does not, the model is of another type.
+        UserError: the model is not of the type that the task exports.
     """
     if type(model).__name__ != task.model_type:
         article = 'an' if task.model_type[0] in 'EI' else 'a'
@@ -114,7 +114,7 @@ def check_exportable(task: Task, model: BaseModel) -> None:
 
 
 class Segmentation(Task):
-    """Every pixel of an image has a class; see :class:`Task`."""
+    """Semantic segmentation, which assigns a class to every pixel; see :class:`Task`."""
     name, unit, metric = SEGMENTATION, 'pixels', Metric('miou', 'mIoU', 'mIoU')
     graph, model_type = SegmentorGraph, 'EncoderDecoder'
 
@@ -146,24 +146,24 @@ class Segmentation(Task):
                    for dataset in datasets_in(config.test_dataloader.dataset))
 
     def fit_evaluator(self, config: Config) -> None:
-        """See :class:`Task`; metrics of segmentation read the classes of the test set."""
+        """See :class:`Task`; nothing to do, because segmentation metrics read the classes from the test set."""
 
     def exported_model(self, predictor: Predictor, config: Config) -> ExportedModel:
-        """See :class:`Task`; it cuts images as the config's segmentor does."""
+        """See :class:`Task`; the wrapper splits images into windows as the config's segmentor does."""
         return ExportedSegmentor(predictor, *window_of(config))
 
 
 class Classification(Task):
-    """Every image has a class; see :class:`Task`."""
+    """Image classification, which assigns a class to every image; see :class:`Task`."""
     name, unit, metric = CLASSIFICATION, 'images', Metric('accuracy', 'top1', 'top-1')
     graph, model_type = ClassifierGraph, 'ImageClassifier'
 
     def metainfo(self, config: Config) -> tuple[Sequence[str], list[list[int]]]:
-        """See :class:`Task`; classes of images have no colors."""
+        """See :class:`Task`; image classes have no colors."""
         return named_classes(config), []
 
     def classes(self, named: Sequence[str], meta: Mapping, model: Any) -> Sequence[str]:
-        """See :class:`Task`; classes without a name are called by their index."""
+        """See :class:`Task`; classes without names are named by their index."""
         return named or trained_classes(meta) or [str(index) for index in range(model.head.num_classes)]
 
     def decision(self, model: BaseModel) -> Decision:
@@ -171,11 +171,11 @@ class Classification(Task):
         return Decision(None, 'int64')
 
     def min_size(self, model: Any, channels: int, any_size: bool) -> int:
-        """See :class:`Task`; if the size is open, ``torch.export`` takes a side of 1 in the last map for another case."""
+        """See :class:`Task`; if the size is open, the last map needs sides above 1, which ``torch.export`` treats specially."""
         return stride_of(model, channels) + 1 if any_size else 1
 
     def check_any_size(self, model: Any, channels: int, pictures: Sequence[np.ndarray]) -> None:
-        """See :class:`Task`; a head that cannot be exported is found later."""
+        """See :class:`Task`; only sizes are checked here, and a head that cannot be exported is detected later."""
         smallest = self.min_size(model, channels, any_size=True)
         for height, width in (picture.shape[:2] for picture in pictures):
             if min(height, width) < smallest:
@@ -183,7 +183,7 @@ class Classification(Task):
                                 f'{smallest}x{smallest} or more; give --size {height} {width}')
 
     def has_labels(self, config: Config) -> bool:
-        """See :class:`Task`; labels are folders or lists beside the images."""
+        """See :class:`Task`; labels are the folders of the images or lists next to them, so only the images are checked."""
         return all(map(is_here, datasets_in(config.test_dataloader.dataset)))
 
     def fit_evaluator(self, config: Config) -> None:

@@ -1,9 +1,9 @@
-"""A fused backbone without dilated convolutions, for kernels (Winograd) and chips that know plain 3x3 ones only.
+"""Rewrite a fused backbone without dilated convolutions, for kernels (Winograd) and chips that only support plain 3x3 ones.
 
 A convolution with stride 1 and dilation d never mixes pixels whose coordinates differ modulo d, so it is a plain convolution on
-each of the d x d interleaved sub-grids of the map. These are laid side by side in one mosaic, with a seam of a row and a column
-of zeros between neighbors, which is their padding. A run of layers of the same dilation stays in its mosaic; between them the
-seams, and the places that a smaller sub-grid leaves empty, are made zero again.
+each of the d x d interleaved sub-grids of the feature map. The sub-grids are placed side by side in one mosaic, separated by
+seams (rows and columns of zeros), which serve as their padding. Consecutive layers with the same dilation share a mosaic;
+between layers, the seams and any cells that a smaller sub-grid leaves empty are reset to zero.
 """
 import copy
 from typing import Any, NamedTuple
@@ -18,16 +18,16 @@ from ..models.repvgg import RepVGG
 
 
 def undilate(model: nn.Module) -> nn.Module:
-    """A copy of a model in which no RepVGG backbone has a convolution with dilation above 1.
+    """Return a copy of a model in which no RepVGG backbone has a convolution with dilation above 1.
 
-    It gives the same outputs for every height and width, and has the same keys and weights. A mosaic is larger than its map: by
-    d seams in each direction, and by less than d rows and columns where the sub-grids differ in size.
+    The copy gives the same outputs for every height and width, and has the same state dict keys and weights. A mosaic is larger
+    than its feature map by d seams in each direction, and by up to d - 1 rows and columns if the sub-grids differ in size.
 
     Args:
-        model: a fused backbone, or a model with one.
+        model: fused backbone, or a model that contains one.
 
     Raises:
-        UserError: there is no RepVGG in it, or one that has shortcuts or is not fused.
+        UserError: the model contains no RepVGG, or one that has shortcuts or is not fused.
     """
     model = copy.deepcopy(model)
     if isinstance(model, RepVGG):
@@ -42,11 +42,11 @@ def undilate(model: nn.Module) -> nn.Module:
 
 
 class Mosaic(NamedTuple):
-    """How a map lies in a mosaic.
+    """Layout of a feature map in a mosaic.
 
     Args:
-        height, width: of the map, in pixels.
-        dilation: d, at least 2.
+        height, width: size of the feature map in pixels.
+        dilation: dilation d, at least 2.
     """
     height: int
     width: int
@@ -54,23 +54,23 @@ class Mosaic(NamedTuple):
 
     @property
     def cells(self) -> tuple[int, int]:
-        """Height and width of the largest sub-grid with its seam."""
+        """Height and width of the largest sub-grid, including its seam."""
         rows, columns = ((size + self.dilation - 1) // self.dilation + 1 for size in (self.height, self.width))
         return rows, columns
 
     def lay(self, x: Tensor) -> Tensor:
-        """Map (N, C, height, width) -> mosaic (N, C, d * cells[0], d * cells[1]) with zeros in its seams."""
+        """Convert a feature map (N, C, height, width) to a mosaic (N, C, d * cells[0], d * cells[1]) with zero-filled seams."""
         (rows, columns), d = self.cells, self.dilation
         x = F.pad(x, (0, d * columns - self.width, 0, d * rows - self.height))
         return _interleave(x, (rows, d), (columns, d))
 
     def lift(self, x: Tensor) -> Tensor:
-        """Mosaic, with anything in its seams -> map."""
+        """Convert a mosaic, whose seams may hold any values, back to the feature map."""
         (rows, columns), d = self.cells, self.dilation
         return _interleave(x, (d, rows), (d, columns))[:, :, :self.height, :self.width]
 
     def pixels(self, x: Tensor) -> Tensor:
-        """1 where a mosaic has a pixel, 0 in its seams and empty places: (1, 1, ...), of the dtype and device of ``x``."""
+        """Mask (1, 1, ...) of a mosaic, in the dtype and on the device of ``x``: 1 at pixels, 0 in seams and empty cells."""
         return self.lay(x.new_ones(1, 1, self.height, self.width))
 
 
@@ -83,10 +83,10 @@ class Step(NamedTuple):
 
 
 class UndilatedRepVGG(nn.Module):
-    """What :func:`undilate` makes of a fused RepVGG, whose blocks it takes over and changes.
+    """Fused RepVGG without dilation, as :func:`undilate` returns it.
 
     Args:
-        backbone: fused.
+        backbone: fused backbone; its blocks are reused and modified.
     """
 
     def __init__(self, backbone: RepVGG) -> None:
@@ -100,7 +100,7 @@ class UndilatedRepVGG(nn.Module):
         self.steps = [[_remove_dilation(block) for block in _blocks(stage)] for stage in self.stages]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute feature maps, as :meth:`repvgg_seg.models.RepVGG.forward`."""
+        """Compute feature maps, like :meth:`repvgg_seg.models.RepVGG.forward`."""
         x = self.stem(x)
         mosaic = None
         outputs = []
@@ -118,18 +118,18 @@ def _blocks(stage: nn.Module) -> list[RepVGGBlock]:
 
 
 def _remove_dilation(block: RepVGGBlock) -> Step:
-    """Make the convolution of a fused block a plain one, and tell how it must then be used."""
+    """Make the convolution of a fused block a plain one, and return the plan for executing it."""
     conv: Any = block.conv
     stride, dilation = conv.stride[0], conv.dilation[0]
     if dilation == 1:
         return Step(1, 1, 1)
     conv.stride, conv.dilation, conv.padding = (1, 1), (1, 1), (1, 1)
-    # With a stride that divides the dilation only every stride-th pixel is ever read.
+    # If the stride divides the dilation, only every stride-th pixel is ever read.
     return Step(stride, dilation // stride, 1) if dilation % stride == 0 else Step(1, dilation, stride)
 
 
 def _enter(x: Tensor, mosaic: Mosaic | None, step: Step) -> tuple[Tensor, Mosaic | None]:
-    """Bring the output of a block into the layout in which the next one is computed."""
+    """Convert the output of a block to the layout that the next block is computed in."""
     if mosaic and (step.before, step.dilation) == (1, mosaic.dilation):
         return x * mosaic.pixels(x), mosaic
     if mosaic:
@@ -142,7 +142,7 @@ def _enter(x: Tensor, mosaic: Mosaic | None, step: Step) -> tuple[Tensor, Mosaic
 
 
 def _run(block: RepVGGBlock, x: Tensor, mosaic: Mosaic | None, step: Step) -> tuple[Tensor, Mosaic | None]:
-    """Compute a block. In a mosaic it leaves something in the seams."""
+    """Compute a block. In a mosaic, the seams of the output hold arbitrary values."""
     x = block.conv(x)
     if mosaic and step.after > 1:
         x, mosaic = _every(mosaic.lift(x), step.after), None
@@ -157,9 +157,9 @@ def _every(x: Tensor, step: int) -> Tensor:
 
 
 def _interleave(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Write rows, and columns, as a matrix of the given shape, and read it column by column: (N, C, H, W) -> (N, C, H, W)."""
+    """Reshape the rows and the columns to matrices of the given shapes and transpose them: (N, C, H, W) -> (N, C, H, W)."""
     batch, channels, height, width = x.shape
-    # Not more than four axes (times the batch), which is all that some runtimes know.
+    # Use at most four axes (with the batch folded in), because some runtimes do not support more.
     x = x.reshape(-1, *rows, width).transpose(1, 2)
     x = x.reshape(-1, height, *columns).transpose(2, 3)
     return x.reshape(batch, channels, height, width)
