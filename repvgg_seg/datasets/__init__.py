@@ -8,7 +8,7 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> type:
-    # Those for segmentation need MMSegmentation, those for classification do not: imported when asked for (PEP 562).
+    # Segmentation datasets need MMSegmentation and classification datasets do not, so they are imported on access (PEP 562).
     if name in _MODULES:
         return getattr(import_module(f'.{_MODULES[name]}', __name__), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,4 +1,4 @@
-"""CamVid in the 11-class split that SegNet (arXiv:1511.00561) made the common one."""
+"""CamVid in the 11-class split that SegNet (arXiv:1511.00561) established."""
 from ..core.labels import IGNORE
 from ..registry import DATASETS
 from .paired import PairedSegDataset
@@ -8,12 +8,12 @@ VOID = 11
 
 @DATASETS.register_module()
 class CamVidDataset(PairedSegDataset):
-    """CamVid: ``train/NAME.png``, ``trainannot/NAME.png``, and so on for ``val`` and ``test``; images may be of other kinds.
+    """CamVid: ``train/NAME.png``, ``trainannot/NAME.png``, and so on for ``val`` and ``test``; images may have other formats.
 
     Labels are class indices 0 to 10; 11 is void and ignored.
 
     Args:
-        **kwargs: of MMSegmentation's ``BaseSegDataset``; e.g. ``data_root='data/camvid'`` and
+        **kwargs: arguments of MMSegmentation's ``BaseSegDataset``; e.g. ``data_root='data/camvid'`` and
             ``data_prefix=dict(img_path='train', seg_map_path='trainannot')``.
     """
     METAINFO = dict(

@@ -1,4 +1,4 @@
-"""Checking a dataset for segmentation: every file, or a sample of them."""
+"""Checking a segmentation dataset: every file, or a sample of them."""
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -20,27 +20,27 @@ from .paired import PairedSegDataset
 from .samples import Checked
 from .wrappers import leaves
 
-EXAMPLES = 3  # Messages kept of each kind of fault.
-SAMPLE = 16  # Pairs that are looked at before training.
+EXAMPLES = 3  # Number of messages stored for each kind of fault.
+SAMPLE = 16  # Number of pairs checked before training.
 
 
 @dataclass
 class Report:
-    """What is in a dataset, and what is wrong with it.
+    """The contents of a dataset, and its faults.
 
     Args:
-        name: of the set, for tables.
-        images: how many it has.
-        read: how many of them were read, or could not be.
-        classes: their names.
-        pixels: of each class, then the ignored ones.
-        files: with each class in them, then with ignored pixels.
-        sizes: (height, width) -> images.
-        mean, std: of the pixels as they are loaded, of three channels in the order red, green, blue; None where no image can
-            be read.
-        errors: kind of fault -> images that have it.
-        warnings: likewise, of what may be meant so.
-        messages: a few of each kind.
+        name: name of the dataset, for tables.
+        images: number of images.
+        read: number of images that were read or were found unreadable.
+        classes: names of the classes.
+        pixels: number of pixels of each class, then of ignored pixels.
+        files: number of files that contain each class, then of those with ignored pixels.
+        sizes: (height, width) -> number of images.
+        mean, std: mean and standard deviation of the pixels as they are loaded, for three channels in the order red, green,
+            blue; None if no image can be read.
+        errors: kind of fault -> number of images that have it.
+        warnings: likewise, for findings that may be intended.
+        messages: kind of fault -> a few of its messages.
     """
     name: str
     images: int
@@ -56,26 +56,27 @@ class Report:
     messages: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, severity: dict[str, int], kind: str, message: str, count: int = 1) -> None:
-        """Count a fault; ``severity`` is ``errors`` or ``warnings``."""
+        """Record a fault; ``severity`` is ``errors`` or ``warnings``."""
         severity[kind] = severity.get(kind, 0) + count
         if len(known := self.messages.setdefault(kind, [])) < EXAMPLES:
             known.append(message)
 
     def as_dict(self) -> dict:
-        """Plain values, for JSON."""
+        """Convert the report to plain values for JSON."""
         return asdict(self)
 
 
 def check_dataset(dataset: BaseDataset, name: str, workers: int = 0, sample: int | None = None,
                   progress: bool = False) -> Report:
-    """Read images and labels, count what is in them, and name what is wrong.
+    """Read images and labels, count their contents, and report what is wrong with them.
 
     Args:
-        dataset: of ours or of MMSegmentation's, opened, or a wrapper of some; of their pipelines the loading steps are used.
-        name: of the set.
-        workers: processes beside this one.
-        sample: how many of the pairs, spread evenly; all by default.
-        progress: show a bar.
+        dataset: initialized dataset of ours or MMSegmentation's, or a wrapper around such datasets; the loading steps of their
+            pipelines are used.
+        name: name of the dataset.
+        workers: number of processes in addition to this one.
+        sample: number of pairs to check, evenly spaced; all by default.
+        progress: whether to show a progress bar.
     """
     samples = [(leaf, index) for leaf in leaves(dataset) for index in range(len(leaf))]
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(sample or len(samples), len(samples))).astype(int))
@@ -132,10 +133,10 @@ def _conclude(report: Report, histogram: np.ndarray, files: np.ndarray, moments:
 
 
 def unused_images(dataset: BaseDataset) -> Unused:
-    """The image files in the folder of a dataset that it leaves out, by reason; empty where a list chooses its files.
+    """Find the image files in a dataset's folder that it leaves out, by reason; empty if a list chooses its files.
 
     Args:
-        dataset: one that reads files. Ours know it; those of MMSegmentation read files of one ending only.
+        dataset: dataset that reads files. Ours record the unused files; MMSegmentation's read only files with one suffix.
     """
     if hasattr(dataset, 'unused'):
         return dataset.unused
@@ -156,10 +157,10 @@ def unused_images(dataset: BaseDataset) -> Unused:
 
 
 def check_files(dataset: BaseDataset, name: str) -> None:
-    """Check that the files of a dataset that lists them without looking exist, and are files.
+    """Check the files of a dataset that lists them without looking: they must exist and be regular files.
 
     Raises:
-        DataError: some do not, or are not.
+        DataError: some do not exist, or are not regular files.
     """
     absent = []
     for sample in map(dataset.get_data_info, range(len(dataset))):
@@ -177,10 +178,10 @@ def check_files(dataset: BaseDataset, name: str) -> None:
 
 
 def check_sample(name: str, dataset: BaseDataset) -> None:
-    """Check a few pairs of a dataset before training, and warn of image files that it leaves out.
+    """Check a few pairs of a dataset before training, and warn about image files that it leaves out.
 
     Raises:
-        DataError: of the first fault that was found.
+        DataError: the first fault that was found.
     """
     for leaf in leaves(dataset):
         if not isinstance(leaf, PairedSegDataset) and not getattr(leaf, 'backend_args', None):
@@ -194,5 +195,5 @@ def check_sample(name: str, dataset: BaseDataset) -> None:
 
 
 def workers_for(images: int) -> int:
-    """One process for each core, as far as there is work for them."""
+    """Number of worker processes: one per core, as long as there is enough work for them."""
     return min(os.cpu_count() or 1, max(1, images // 8))

@@ -1,4 +1,4 @@
-"""Cityscapes as it is downloaded: https://www.cityscapes-dataset.com."""
+"""Cityscapes in its downloaded form: https://www.cityscapes-dataset.com."""
 from typing import Any
 
 from ..core.environment import require_mm
@@ -19,13 +19,13 @@ LICENSE_PLATE = 255  # label id -1, stored as an unsigned byte
 
 @DATASETS.register_module()
 class CityscapesDataset(PairedSegDataset):
-    """``leftImg8bit/`` and ``gtFine/`` as unzipped, without any preparation step.
+    """Cityscapes with ``leftImg8bit/`` and ``gtFine/`` as unzipped, without any preparation step.
 
-    Raw ``*_gtFine_labelIds.png`` files are mapped to the 19 train ids when they are read; where a prepared
-    ``*_gtFine_labelTrainIds.png`` lies beside, it is used instead.
+    Raw ``*_gtFine_labelIds.png`` files are mapped to the 19 train ids when they are read; if there is a prepared
+    ``*_gtFine_labelTrainIds.png`` beside one, it is used instead.
 
     Args:
-        **kwargs: of MMSegmentation's ``BaseSegDataset``; e.g. ``data_root='data/cityscapes'`` and
+        **kwargs: arguments of MMSegmentation's ``BaseSegDataset``; e.g. ``data_root='data/cityscapes'`` and
             ``data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')``.
     """
     METAINFO = dict(**_MMSegCityscapes.METAINFO, label_ids=TRAIN_LABEL_IDS)

@@ -1,4 +1,4 @@
-"""What is probably wrong with a label map, told by its values, and the step that fixes it."""
+"""Diagnosing an invalid label map from its values, with the step that fixes it."""
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ..core.labels import IGNORE
 
-# Cityscapes' label ids (cityscapesScripts, helpers/labels.py), and how many classes are trained.
+# Cityscapes' label ids (cityscapesScripts, helpers/labels.py), and the number of trained classes.
 LARGEST_LABEL_ID, NUM_TRAIN_IDS = 33, 19
 
 
@@ -15,8 +15,8 @@ class Diagnosis:
     """A kind of fault.
 
     Args:
-        kind: its name in tables.
-        remedy: what to do about it.
+        kind: name of the fault in tables.
+        remedy: how to fix it.
     """
     kind: str
     remedy: str
@@ -36,14 +36,14 @@ GRAY = Diagnosis('three equal channels', 'convert it: its channels are equal, on
 
 
 def diagnose_values(values: Iterable[int], label_map: Mapping[int, int]) -> Diagnosis | None:
-    """What is wrong with the values of a label map.
+    """Diagnose what is wrong with the values of a label map.
 
     Args:
-        values: that occur in it.
-        label_map: for each legal value its class index, or 255.
+        values: values that occur in the label map.
+        label_map: legal value -> class index, or 255.
 
     Returns:
-        None if they are all legal.
+        The most likely fault, or None if all values are legal.
     """
     values = set(values)
     strange = values - set(label_map)
@@ -62,6 +62,6 @@ def diagnose_values(values: Iterable[int], label_map: Mapping[int, int]) -> Diag
 
 
 def diagnose_channels(labels: np.ndarray) -> Diagnosis:
-    """What a label file of several channels, (H, W, C), holds."""
+    """Diagnose the content of a label file with several channels, (H, W, C)."""
     colors = labels[..., :3] if labels.shape[2] != 2 else labels[..., :1]
     return GRAY if (colors == colors[..., :1]).all() else COLORS

@@ -1,4 +1,4 @@
-"""Which files in the folders of a dataset are images, and which are left out."""
+"""Determining which files in a dataset's folders are images, and which image files are left out."""
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,23 +9,23 @@ from mmengine.logging import MMLogger
 from ..core.errors import DataError, some
 from ..core.images import IMAGE_SUFFIXES
 
-# Image files that no dataset here reads; where they occur they are named.
+# Image formats that no dataset here reads; files in these formats are reported.
 OTHER_SUFFIXES = ('.avif', '.cr2', '.dds', '.dng', '.exr', '.gif', '.hdr', '.heic', '.heif', '.ico', '.j2k', '.jp2', '.jxl',
                   '.nef', '.npy', '.pbm', '.pcx', '.pnm', '.psd', '.svg', '.tga')
-# Suffixes of label files, in order of preference: formats without loss.
+# Suffixes of label files, in order of preference: lossless formats.
 LABEL_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp')
 HIDDEN = 'because they are hidden'
 SPECIAL = 'because they are pipes, sockets or devices'
 
-Unused = dict[str, list[str]]  # Why image files are left out -> their paths.
+Unused = dict[str, list[str]]  # Reason for leaving image files out -> their paths.
 
 
 class Images(NamedTuple):
     """The image files below a folder.
 
     Args:
-        used: paths relative to the folder, sorted.
-        unused: those that are left out.
+        used: paths of the images to use, relative to the folder, sorted.
+        unused: image files that are left out.
     """
     used: list[str]
     unused: Unused
@@ -35,8 +35,8 @@ def find_images(root: str, suffixes: Sequence[str] = IMAGE_SUFFIXES, skip: Itera
     """Find the image files below a folder.
 
     Args:
-        root: the folder; links in it are followed, and each folder is entered once, because links can form loops.
-        suffixes: endings of the images that are wanted, in whatever case.
+        root: folder to search; links in it are followed, and each folder is entered only once, because links can form loops.
+        suffixes: suffixes of the wanted images; case is ignored.
         skip: names of folders in it that are not entered.
 
     Raises:
@@ -60,7 +60,7 @@ def find_images(root: str, suffixes: Sequence[str] = IMAGE_SUFFIXES, skip: Itera
 
 
 def walk(root: str, skip: Iterable[str] = ()) -> Iterator[os.DirEntry]:
-    """What is below a folder and is no folder; folders in it whose names are in ``skip`` are not entered."""
+    """Iterate over everything below a folder except folders; folders in it whose names are in ``skip`` are not entered."""
     pending, entered = [root], {os.path.realpath(os.path.join(root, name)) for name in skip}
     while pending:
         folder = pending.pop()
@@ -71,44 +71,44 @@ def walk(root: str, skip: Iterable[str] = ()) -> Iterator[os.DirEntry]:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise DataError(f'folder {folder} cannot be read ({error.strerror}); make it readable, or remove it') from None
-        # Of a folder and links to it, which are the same files, those under its own name are taken.
+        # If links lead to a folder, its files are listed under the folder's own name.
         folders = [entry for entry in entries if os.path.isdir(entry.path)]
         pending += [entry.path for entry in reversed(sorted(folders, key=lambda entry: entry.is_symlink()))]
         yield from (entry for entry in entries if not os.path.isdir(entry.path))
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that systems and tools make for themselves, such as ``.ipynb_checkpoints``."""
+    """Whether a system or tool created a file or folder for itself, such as ``.ipynb_checkpoints``."""
     return name.startswith('.') or name == '__MACOSX'
 
 
 def is_special(path: str) -> bool:
-    """Whether a path leads to a pipe, a socket or a device, for which a reader might wait forever."""
+    """Whether a path leads to a pipe, a socket or a device, which might block a reader forever."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def refuse_special(path: str, kind: str) -> None:
-    """Check that a path does not lead to a pipe, a socket or a device; ``kind`` is that of the file, for the message.
+    """Check that a path does not lead to a pipe, a socket or a device; ``kind`` is the kind of file, for the message.
 
     Raises:
-        DataError: it does.
+        DataError: the path leads to one of these.
     """
     if is_special(path):
         raise DataError(f'{kind} {path} is a pipe, a socket or a device, not a file; remove it', f'no {kind} file')
 
 
 def stem_of(path: str, suffixes: Iterable[str]) -> str | None:
-    """What stands before the first of some suffixes, in whatever case, with which a path ends; None if there is none."""
+    """Strip the first matching suffix from a path, ignoring case; None if no suffix matches."""
     lower = path.lower()
     return next((path[:-len(suffix)] for suffix in suffixes if lower.endswith(suffix.lower())), None)
 
 
 def describe_unused(unused: Mapping[str, Sequence[str]]) -> list[str]:
-    """For each reason a sentence that counts and names the files that are left out for it."""
+    """Write, for each reason, a sentence that counts and names the image files left out for it."""
     return [f'{len(paths)} image file(s) are not used, {reason}: {some(paths)}' for reason, paths in unused.items()]
 
 
 def warn_of_unused(name: str, unused: Mapping[str, Sequence[str]]) -> None:
-    """Log the image files that a set leaves out."""
+    """Log the image files that a dataset leaves out."""
     for sentence in describe_unused(unused):
         MMLogger.get_current_instance().warning(f'{name}: {sentence}')

@@ -1,4 +1,4 @@
-"""Classification datasets of image files in one folder per class, checked when they are opened."""
+"""Classification datasets with one folder of images per class, checked when they are initialized."""
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,19 +15,21 @@ from .loading import checked
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
-    """Images below ``data_prefix['img_path']/CLASS/``; the classes are the names of these folders, sorted.
+    """Images below ``data_prefix['img_path']/CLASS/``; the classes are the sorted names of these folders.
 
     Args:
-        data_root: folder before ``data_prefix``.
-        data_prefix: ``img_path`` is the folder that holds the class folders.
-        pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMPretrain's name for it.
-        **kwargs: of MMEngine's ``BaseDataset``.
+        data_root: folder that ``data_prefix`` is relative to.
+        data_prefix: dict whose ``img_path`` is the folder with the class folders.
+        pipeline: pipeline steps; images are loaded by :mod:`repvgg_seg.datasets.loading`, even under MMPretrain's name for the
+            step.
+        **kwargs: other arguments of MMEngine's ``BaseDataset``.
 
     Attributes:
-        unused: why image files in the folder are left out -> their paths.
+        unused: reason for leaving image files out -> their paths.
 
     Raises:
-        DataError: the folder is missing, holds no two class folders, a class has no image, or ``metainfo`` has others.
+        DataError: the folder is missing or has fewer than two class folders, a class has no image, or ``metainfo`` has other
+            classes.
     """
     LAYOUT = 'one folder per class with its images'
 
@@ -70,16 +72,16 @@ class ImageFolder(BaseDataset):
         return tuple(folders)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Class of a sample, as MMEngine's ``ClassBalancedDataset`` wants it."""
+        """Class of a sample, in the form that MMEngine's ``ClassBalancedDataset`` expects."""
         return [self.get_data_info(idx)['gt_label']]
 
 
 @DATASETS.register_module()
 class ImageNet(ImageFolder):
-    """ImageNet-1k in its usual layout: 1000 class folders, or for validation a flat folder of images with a list of labels.
+    """ImageNet-1k in its usual layout: 1000 class folders; for validation also a flat folder of images with a label list.
 
-    With ``test_mode=True`` a folder may be flat. Its list is the first of ``LISTS`` that exists under ``data_root``. Each line
-    of it has a file name and a label from 0 to 999, which counts the WordNet ids of the classes in sorted order.
+    With ``test_mode=True``, the folder may be flat. Its list is the first file in ``LISTS`` that exists under ``data_root``.
+    Each line has a file name and a label from 0 to 999, the index of the class when the WordNet ids are sorted.
 
     Raises:
         DataError: a folder, the list, a class or an image is missing, or the list is malformed.
@@ -103,7 +105,7 @@ class ImageNet(ImageFolder):
         return samples
 
     def class_names(self, folders: list[str]) -> tuple[str, ...]:
-        """English names, in the order of the WordNet ids that name the folders."""
+        """English class names, in the order of the WordNet ids that name the folders."""
         from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
         return tuple(IMAGENET_CATEGORIES)
 
@@ -130,12 +132,12 @@ class ImageNet(ImageFolder):
 
 
 def class_folders(root: str) -> list[str]:
-    """Names of the folders in a folder, hidden ones left out, sorted."""
+    """Sorted names of the folders in a folder, without hidden ones."""
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
 
 
 def outside_classes(root: str) -> Unused:
-    """The image files in a folder and in its hidden folders, but in none of its class folders."""
+    """Find the image files in a folder and its hidden folders, but not in its class folders."""
     images, unused = find_images(root, skip=class_folders(root))
     if images:
         unused['because they are in no class folder'] = [os.path.join(root, image) for image in images]

@@ -1,4 +1,4 @@
-"""Turning what label files hold, values or colors, into class indices; what is unknown is an error."""
+"""Converting the values or colors of label files to class indices; anything unknown is an error."""
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -8,26 +8,26 @@ from ..core.errors import DataError
 from .diagnosis import UNKNOWN, diagnose_channels, diagnose_values
 from .meanings import Color
 
-LISTED_VALUES = 8  # Values shown in an error.
+LISTED_VALUES = 8  # Maximum number of values listed in an error message.
 LISTED_COLORS = 3
 
 
 def class_indices(path: str, labels: np.ndarray, label_map: Mapping[int, int], shape: tuple[int, int],
                   tolerance: int = 0) -> np.ndarray:
-    """Turn the values of a label file into class indices.
+    """Convert the values of a label file to class indices.
 
     Args:
-        path: of the file, for messages.
-        labels: what it holds, (H, W).
-        label_map: for each legal value its class index, or 255.
+        path: path of the file, for messages.
+        labels: content of the file, (H, W).
+        label_map: legal value -> class index, or 255.
         shape: height and width of the image.
-        tolerance: largest difference from the nearest legal value.
+        tolerance: largest allowed difference from the nearest legal value.
 
     Returns:
-        uint8 (H, W) of class indices and 255.
+        Class indices and 255, uint8 (H, W).
 
     Raises:
-        DataError: the labels are colors, differ in size from the image, have more than 8 bits, or hold an illegal value.
+        DataError: the labels are colors, differ in size from the image, have more than 8 bits, or contain an illegal value.
     """
     if labels.ndim != 2:
         diagnosis = diagnose_channels(labels)
@@ -51,20 +51,20 @@ def class_indices(path: str, labels: np.ndarray, label_map: Mapping[int, int], s
 
 def color_indices(path: str, labels: np.ndarray, label_map: Mapping[Color, int], shape: tuple[int, int],
                   tolerance: int = 0) -> np.ndarray:
-    """Turn the colors of a label file into class indices.
+    """Convert the colors of a label file to class indices.
 
     Args:
-        path: of the file, for messages.
-        labels: what it holds, RGB (H, W, 3).
-        label_map: for each known color its class index, or 255.
+        path: path of the file, for messages.
+        labels: content of the file, RGB (H, W, 3).
+        label_map: known color -> class index, or 255.
         shape: height and width of the image.
-        tolerance: largest difference of a channel from the nearest known color.
+        tolerance: largest allowed difference of each channel from the nearest known color.
 
     Returns:
-        uint8 (H, W) of class indices and 255.
+        Class indices and 255, uint8 (H, W).
 
     Raises:
-        DataError: the labels differ in size from the image, have more than 8 bits, or hold an unknown color.
+        DataError: the labels differ in size from the image, have more than 8 bits, or contain an unknown color.
     """
     check_form(path, labels, shape)
     colors = np.array(sorted(label_map))  # In the order of their codes.
@@ -88,10 +88,10 @@ def color_indices(path: str, labels: np.ndarray, label_map: Mapping[Color, int],
 
 
 def check_form(path: str, labels: np.ndarray, shape: tuple[int, int]) -> None:
-    """Check that labels have the size of their image, and 8 bits.
+    """Check that labels have the size of their image, and 8 bits per value.
 
     Raises:
-        DataError: they do not.
+        DataError: the size or the bit depth is wrong.
     """
     if labels.shape[:2] != shape:
         raise DataError(f'label {path} has height and width {labels.shape[:2]}, its image {shape}; they must be equal',
@@ -101,23 +101,23 @@ def check_form(path: str, labels: np.ndarray, shape: tuple[int, int]) -> None:
 
 
 def codes_of(colors: np.ndarray) -> np.ndarray:
-    """One number for each color: int32 (...) of integers (..., 3)."""
+    """Encode each color as one number: int32 (...) from integers (..., 3)."""
     red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 
 
 def colors_of(codes: np.ndarray) -> np.ndarray:
-    """The colors of some codes: int32 (..., 3)."""
+    """Decode numbers into colors: int32 (..., 3)."""
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1)
 
 
 def share(pixels: np.ndarray) -> str:
-    """The share of the pixels in a mask, in percent with three significant digits."""
+    """Format the share of pixels in a mask, in percent with three significant digits."""
     return f'{100 * pixels.mean():.3g}%'
 
 
 def ranges(values: list[int]) -> str:
-    """[0, 1, 2, 255] -> '0 to 2, 255'."""
+    """Format sorted values as ranges: [0, 1, 2, 255] -> '0 to 2, 255'."""
     breaks = [index for index, (previous, value) in enumerate(pairwise(values), start=1) if value != previous + 1]
     parts = []
     for first, last in pairwise([0, *breaks, len(values)]):

@@ -1,4 +1,4 @@
-"""Lists of the images of a split, such as ``train.txt``."""
+"""Image lists of a split, such as ``train.txt``."""
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from .files import stem_of
 
 
 def read_list(path: str | Path) -> list[str]:
-    """The lines of a list, without empty ones.
+    """Read the nonempty lines of a list.
 
     Raises:
-        DataError: it cannot be read, or is empty.
+        DataError: the list cannot be read, or is empty.
     """
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding='utf-8').splitlines()]
@@ -25,17 +25,18 @@ def read_list(path: str | Path) -> list[str]:
 
 
 def listed_images(path: str, images: Sequence[str], suffixes: Sequence[str], root: str, data_root: str | None) -> list[str]:
-    """The images that a list names, sorted.
+    """Find the images that a list names, sorted.
 
     Args:
-        path: of the list. A line names an image by its path relative to ``root`` or ``data_root``, with or without suffix.
+        path: path of the list. Each line names an image by its path relative to ``root`` or ``data_root``, with or without
+            suffix.
         images: paths of all images relative to ``root``.
-        suffixes: their endings.
+        suffixes: suffixes of the images.
         root: folder of the images.
-        data_root: of the dataset.
+        data_root: root folder of the dataset.
 
     Raises:
-        DataError: the list cannot be read, or it names an image twice or one that does not exist.
+        DataError: the list cannot be read, names an image twice, or names an image that does not exist.
     """
     names = read_list(path)
     beginnings = ['', *([os.path.join(os.path.relpath(root, data_root), '')] if data_root else [])]

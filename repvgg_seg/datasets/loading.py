@@ -1,4 +1,4 @@
-"""Loading images and labels, with an error that names the file when something is wrong with it."""
+"""Loading images and labels, with errors that name the faulty file."""
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -23,18 +23,18 @@ import mmengine.fileio  # noqa: E402
 from mmcv.transforms import BaseTransform, LoadImageFromFile  # noqa: E402
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error)
-# Steps as MMSegmentation's and MMPretrain's own tools look for them in a pipeline -> ours, which check what they read.
+# Loading steps by the names that MMSegmentation's and MMPretrain's tools look for -> ours, which check what they read.
 CHECKED = {'LoadImageFromFile': 'repvgg_seg.LoadImage', 'LoadAnnotations': 'repvgg_seg.LoadLabels'}
 
 
 def checked(pipeline: Sequence) -> list:
-    """A pipeline whose loading steps are those of this module, in test-time augmentation as well.
+    """Replace the loading steps of a pipeline by those of this module, including inside test-time augmentation.
 
     Args:
-        pipeline: steps as in a config; those named in ``CHECKED``, in whatever scope, are replaced.
+        pipeline: steps as in a config; steps named in ``CHECKED``, in any scope, are replaced.
 
     Raises:
-        UserError: one of these has arguments for labels, whose meaning is known by the dataset.
+        UserError: such a step has arguments about labels, whose meaning is up to the dataset.
     """
     steps = []
     for step in pipeline:
@@ -51,11 +51,11 @@ def checked(pipeline: Sequence) -> list:
 
 
 def image_pipeline(pipeline: Sequence) -> list:
-    """The part of a test pipeline for images without labels, its loading checked.
+    """Reduce a test pipeline to what unlabeled images need, with checked loading.
 
     Args:
-        pipeline: steps as in a config, of whatever dataset. The first loads the image; later ones whose names begin with
-            "Load" load labels and are left out.
+        pipeline: steps as in a config, for any dataset. The first one loads the image; later ones whose names begin with "Load"
+            load labels and are left out.
     """
     steps = []
     for position, step in enumerate(pipeline):
@@ -68,19 +68,19 @@ def image_pipeline(pipeline: Sequence) -> list:
 
 
 def loads(step: dict | Callable) -> bool:
-    """Whether a step of a pipeline, or the config of one, is named as those that read files are."""
+    """Whether the name of a pipeline step, or of its config, marks it as a loading step."""
     return (type_name(step) if isinstance(step, dict) else type(step).__name__).startswith('Load')
 
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """MMCV's ``LoadImageFromFile`` through Pillow, which tells a file that is cut short from a whole one.
+    """MMCV's ``LoadImageFromFile`` with Pillow, which detects truncated files.
 
-    Images of 16 bits and of floating point are read as they are with ``color_type='unchanged'``, or by another
+    Images with 16 bits or floating-point pixels are read unchanged with ``color_type='unchanged'`` or another
     ``imdecode_backend``.
 
     Raises:
-        DataError: the file is no image, is damaged, or has more than 8 bits per channel where Pillow would clip them.
+        DataError: the file is not an image, is damaged, or has more than 8 bits per channel, which Pillow would clip.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -113,7 +113,7 @@ class LoadImage(LoadImageFromFile):
         except UnidentifiedImageError:
             if self.imdecode_backend == 'pillow':
                 raise
-            return  # Other backends know other formats.
+            return  # Other backends support other formats.
         if self.imdecode_backend == 'pillow' and self.color_type != 'unchanged' and mode.startswith(('I', 'F')):
             raise DataError(f'image {path} cannot be read (mode {mode}, expected 8 bits per channel); convert it, or let '
                             'LoadImageFromFile read it as it is with color_type="unchanged"', 'more than 8 bits')
@@ -121,19 +121,19 @@ class LoadImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadLabels(BaseTransform):
-    """Read a label map and turn its values or colors into class indices.
+    """Read a label map and convert its values or colors to class indices.
 
-    Unlike MMSegmentation's ``LoadAnnotations`` a value that ``label_map`` does not know is an error, and the map is
-    applied in one pass whatever the number of classes.
+    Unlike MMSegmentation's ``LoadAnnotations``, it raises an error for a value that ``label_map`` does not contain, and maps
+    all values in one pass, regardless of the number of classes.
 
     Raises:
-        DataError: the file is damaged, is a color image where values are expected, differs in size from the image, or holds a
-            value or color outside the classes.
+        DataError: the file is damaged, is a color image although values are expected, differs in size from the image, or
+            contains a value or color that belongs to no class.
     """
 
     def transform(self, results: dict) -> dict:
-        """Read ``seg_map_path``, where there is one, into ``gt_seg_map``, uint8 (H, W) of class indices and 255."""
-        if 'seg_map_path' not in results:  # An image without labels, to be predicted.
+        """Read ``seg_map_path``, if present, into ``gt_seg_map``, uint8 (H, W) of class indices and 255."""
+        if 'seg_map_path' not in results:  # An unlabeled image for prediction.
             return results
         path = results['seg_map_path']
         label_map, tolerance = results['label_map'], results.get('label_tolerance', 0)
@@ -147,20 +147,20 @@ class LoadLabels(BaseTransform):
 
 
 def read_labels(path: str, backend_args: dict | None = None, colors: bool = False) -> np.ndarray:
-    """What a label file holds, (H, W), or (H, W, C) if it has colors.
+    """Read the content of a label file, (H, W), or (H, W, C) if it has colors.
 
     Args:
-        path: of the file.
-        backend_args: of MMEngine's file backend.
-        colors: return uint8 RGB (H, W, 3), also of an image of one channel or with a palette. Transparency is left out.
+        path: path of the file.
+        backend_args: arguments of MMEngine's file backend.
+        colors: whether to return uint8 RGB (H, W, 3) even for an image with one channel or a palette. Transparency is dropped.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     refuse_special(path, 'label')
     try:
         with Image.open(io.BytesIO(mmengine.fileio.get(path, backend_args=backend_args))) as image:
-            if colors and not image.mode.startswith(('I', 'F')):  # Of more than 8 bits, which would be clipped.
+            if colors and not image.mode.startswith(('I', 'F')):  # Conversion would clip more than 8 bits.
                 return np.array(image.convert('RGB'))
             return np.array(image.convert('L') if image.mode == '1' else image)  # One bit means 0 and 255.
     except UNREADABLE as error:
@@ -169,7 +169,7 @@ def read_labels(path: str, backend_args: dict | None = None, colors: bool = Fals
 
 
 def reason_of(error: Exception) -> str:
-    """The message of what reading an image raised, without the address of a buffer that Pillow puts into it."""
+    """Message of an error raised while reading an image, without the buffer address that Pillow includes."""
     if isinstance(error, Image.DecompressionBombError) and (pixels := re.search(r'[0-9]+', str(error))):
         return f'{str(error).rstrip(".")}; if it is your own, set the environment variable {MAX_PIXELS}={pixels[0]}'
     return 'no image file' if isinstance(error, UnidentifiedImageError) else str(error)

@@ -1,4 +1,4 @@
-"""What the values or colors in label files mean, as a config says it: ``label_values`` and ``label_colors``."""
+"""The meaning of the values or colors in label files, given in a config as ``label_values`` or ``label_colors``."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -6,14 +6,14 @@ from ..core.errors import UserError, some
 from ..core.labels import IGNORE
 
 Color = tuple[int, int, int]  # Red, green, blue, 0 to 255.
-Meanings = Mapping[Any, str | None]  # Value or color -> name of its class, or None for ignored.
+Meanings = Mapping[Any, str | None]  # Value or color -> class name, or None for ignored.
 
 
 def check_meanings(values: Meanings | None, colors: Meanings | None, tolerance: int) -> None:
     """Check the arguments ``label_values``, ``label_colors`` and ``label_tolerance`` of a dataset.
 
     Raises:
-        UserError: both are given, or something is no value, color or tolerance of 8 bits.
+        UserError: both mappings are given, or something is not an 8-bit value, color or tolerance.
     """
     if values and colors:
         raise UserError('label_values and label_colors are both given; labels have either values or colors: give one of them')
@@ -27,15 +27,15 @@ def check_meanings(values: Meanings | None, colors: Meanings | None, tolerance: 
 
 
 def meant_by(meanings: Meanings, classes: Sequence[str], owner: str) -> dict[Any, int]:
-    """For each value or color the index of its class, or 255 for ignored.
+    """Map each value or color to the index of its class, or to 255 for ignored.
 
     Args:
-        meanings: what each of them means.
-        classes: their names.
-        owner: of the classes, for messages.
+        meanings: value or color -> class name, or None for ignored.
+        classes: names of the classes.
+        owner: what the classes belong to, for messages.
 
     Raises:
-        UserError: a name is not among the classes, or a class has no value.
+        UserError: a name is not among the classes, or a class has no value or color.
     """
     named = {name for name in meanings.values() if name is not None}
     if unknown := sorted(named - set(classes)):
@@ -56,5 +56,5 @@ def is_byte(value: object) -> bool:
 
 
 def is_color(value: object) -> bool:
-    """Whether something is a color, as :data:`Color` says."""
+    """Whether something is a color, as defined by :data:`Color`."""
     return isinstance(value, tuple) and len(value) == 3 and all(map(is_byte, value))

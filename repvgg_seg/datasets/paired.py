@@ -1,4 +1,4 @@
-"""Datasets of image files and label files beside them, checked when they are opened."""
+"""Datasets of image files with matching label files, checked when they are initialized."""
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,42 +19,44 @@ from mmseg.datasets import BaseSegDataset  # noqa: E402
 from .loading import checked  # noqa: E402
 from .pairing import Labels, pair  # noqa: E402
 
-WITHOUT_EFFECT = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Of BaseSegDataset.
+WITHOUT_EFFECT = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Arguments of BaseSegDataset that have no effect here.
 
 
 @DATASETS.register_module()
 class PairedSegDataset(BaseSegDataset):
-    """Images under ``data_prefix['img_path']``, and for each one label map under ``data_prefix['seg_map_path']``.
+    """Images under ``data_prefix['img_path']``, each with one label map under ``data_prefix['seg_map_path']``.
 
-    As it is, for your own data: labels are images of class indices, and 255 where a pixel is ignored, or what ``label_values``
-    or ``label_colors`` say. Sub-classes say which files belong together and what the values in the label files mean. Every
-    sample gets a ``label_map`` that knows all legal values; :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces it.
+    For your own data, use this class directly: labels are images of class indices, with 255 for ignored pixels, unless
+    ``label_values`` or ``label_colors`` gives them another meaning. Subclasses define which files belong together and what the
+    values in the label files mean. Every sample gets a ``label_map`` of all legal values, which
+    :class:`~repvgg_seg.datasets.LoadLabels` applies and enforces.
 
     Args:
-        img_suffixes: endings of image files, in whatever case; the part of the name before it identifies the image. By default
-            those of all kinds of images.
-        seg_map_suffixes: endings of label files after the same part of the name, in whatever case and in order of preference.
-        data_prefix: folders of images and labels; without ``seg_map_path``, or where it is None, the samples have no
-            labels.
-        ann_file: a list of the images to use, one a line, relative to their folder or to ``data_root``, with or without suffix;
-            by default all of them.
-        label_values: value in the label files -> name of its class, or None where it is ignored; e.g.
-            ``{0: 'other', 255: 'road'}``. 255 is ignored unless it is named.
-        label_colors: color (red, green, blue) in the label files, which may have a palette -> name of its class, or None; e.g.
-            ``{(128, 64, 128): 'road', (0, 0, 0): None}``.
-        label_tolerance: by how much a value, or each channel of a color, may differ from the nearest one that is known, 0 to
-            255; for masks that were saved with losses, such as JPEG.
-        pipeline: steps; loading is that of :mod:`repvgg_seg.datasets.loading`, also under MMSegmentation's names for it.
-        **kwargs: of MMSegmentation's ``BaseSegDataset``, those in ``WITHOUT_EFFECT`` excepted; for your own data with
-            ``metainfo=dict(classes=[...], palette=[...])``.
+        img_suffixes: suffixes of image files; case is ignored. The part of the name before the suffix identifies the image. By
+            default, the suffixes of all supported image formats.
+        seg_map_suffixes: suffixes of label files after the same part of the name, in order of preference; case is ignored.
+        data_prefix: folders of images and labels; if ``seg_map_path`` is missing or None, the samples have no labels.
+        ann_file: list of the images to use, one per line, relative to their folder or to ``data_root``, with or without suffix;
+            by default all images are used.
+        label_values: value in the label files -> class name, or None for ignored; e.g. ``{0: 'other', 255: 'road'}``. 255 is
+            ignored unless it is a key.
+        label_colors: color (red, green, blue) in the label files, which may have a palette -> class name, or None for ignored;
+            e.g. ``{(128, 64, 128): 'road', (0, 0, 0): None}``.
+        label_tolerance: largest allowed difference between a value, or each channel of a color, and the nearest known one, 0 to
+            255; for masks saved with lossy compression such as JPEG.
+        pipeline: pipeline steps; images and labels are loaded by :mod:`repvgg_seg.datasets.loading`, even under
+            MMSegmentation's names for the steps.
+        **kwargs: other arguments of MMSegmentation's ``BaseSegDataset``, except those in ``WITHOUT_EFFECT``; your own data
+            needs ``metainfo=dict(classes=[...], palette=[...])``.
 
     Attributes:
-        unused: why image files in the folder are left out -> their paths.
+        unused: reason for leaving image files out -> their paths.
 
     Raises:
-        DataError: a folder is missing or holds no image, an image has no label or would be its own, or two have the same.
+        DataError: a folder is missing or has no image, an image has no label or would be its own label, or two images share a
+            label.
         UserError: an argument would have no effect, the classes are unknown or more than 255, or a value, a color or the name
-            of its class is not valid.
+            of its class is invalid.
     """
     LAYOUT = 'images, and label PNG files of the same names'
 
@@ -63,22 +65,22 @@ class PairedSegDataset(BaseSegDataset):
                  label_values: Meanings | None = None, label_colors: Meanings | None = None,
                  label_tolerance: int = 0, **kwargs: Any) -> None:
         given = dict(label_values=label_values, label_colors=label_colors)
-        fixed = type(self).raw_label_map is not PairedSegDataset.raw_label_map  # By a sub-class.
+        fixed = type(self).raw_label_map is not PairedSegDataset.raw_label_map  # Fixed by a subclass.
         if useless := [name for name in (*WITHOUT_EFFECT, *given) if kwargs.get(name) or fixed and given.get(name)]:
             raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
         check_meanings(label_values, label_colors, label_tolerance)
         self.label_meanings, self.label_tolerance = label_values or label_colors, label_tolerance
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)
         self.unused: Unused = {}
-        # MMEngine refuses to join None with data_root.
+        # MMEngine cannot join None with data_root.
         super().__init__(data_prefix={name: path for name, path in data_prefix.items() if path is not None},
                          pipeline=checked(pipeline), **kwargs)
 
     def raw_label_map(self, label_path: str) -> dict[Any, int]:
-        """For each legal value or color in a label file the class index it stands for, or 255 for ignored.
+        """Map each legal value or color of a label file to its class index, or to 255 for ignored.
 
         Args:
-            label_path: the file, in case several kinds may occur.
+            label_path: path of the label file, for datasets with several kinds of label files.
         """
         classes = self.metainfo.get('classes')
         if not classes:
@@ -115,6 +117,6 @@ class PairedSegDataset(BaseSegDataset):
         return sample
 
     def _full_label_map(self, label_path: str) -> dict[Any, int]:
-        """``raw_label_map``, followed by the choice of classes in ``metainfo``."""
+        """Apply the choice of classes in ``metainfo`` to ``raw_label_map``."""
         chosen = self.label_map or {}
         return {raw: chosen.get(index, index) for raw, index in self.raw_label_map(label_path).items()}

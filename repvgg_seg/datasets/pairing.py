@@ -1,4 +1,4 @@
-"""Which label belongs to which image."""
+"""Matching labels with images."""
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ class Labels:
     """The label files below a folder.
 
     Args:
-        root: the folder; it need not exist.
-        suffixes: endings of label files after the stem of their image, in order of preference.
+        root: folder of the label files; it need not exist.
+        suffixes: suffixes of label files after the stem of their image, in order of preference.
     """
 
     def __init__(self, root: str, suffixes: Sequence[str]) -> None:
@@ -27,13 +27,13 @@ class Labels:
                 self.identities.add(identity(entry.path))
 
     def of(self, stem: str) -> str | None:
-        """The label file of an image.
+        """Find the label file of an image; None if it has none.
 
         Args:
-            stem: the image's path, relative to its folder and without suffix.
+            stem: path of the image, relative to its folder and without suffix.
 
         Raises:
-            DataError: there are two whose suffixes differ in case alone.
+            DataError: there are two label files whose suffixes differ only in case.
         """
         for suffix in self.suffixes:
             if found := [name for name in self.names.get((stem + suffix).lower(), ()) if name.startswith(stem)]:
@@ -44,7 +44,7 @@ class Labels:
         return None
 
     def expected(self, stem: str) -> str:
-        """The path that a label should have, for a message."""
+        """Path where a label is expected, for a message."""
         return os.path.join(self.root, stem + ('.png' if '.png' in self.suffixes else self.suffixes[-1]))
 
 def pair(root: str, images: Sequence[str], suffixes: Sequence[str], labels: Labels) -> list[tuple[str, str]]:
@@ -52,16 +52,16 @@ def pair(root: str, images: Sequence[str], suffixes: Sequence[str], labels: Labe
 
     Args:
         root: folder of the images.
-        images: their paths relative to it, sorted. Label files that lie among them are recognized, and left out: ``a.png`` or
-            ``a_mask.png`` beside ``a.jpg``, or all in a folder of labels.
-        suffixes: endings of the images.
-        labels: the label files.
+        images: paths of the images relative to ``root``, sorted. Label files among them are recognized and left out: ``a.png``
+            or ``a_mask.png`` beside ``a.jpg``, or all files in a folder of labels.
+        suffixes: suffixes of the images.
+        labels: label files to match.
 
     Returns:
         Paths of images and their labels, in the order of the images.
 
     Raises:
-        DataError: an image has no label, would be its own, or has one together with another image.
+        DataError: an image has no label, would be its own label, or shares its label with another image.
     """
     pairs: dict[str, str] = {}
     without, own = [], []

@@ -1,4 +1,4 @@
-"""What the loading steps of a dataset make of its files, and whether that can be trained with."""
+"""Running the loading steps of a dataset on its files, and checking that the result is usable for training."""
 import io
 from collections.abc import Sequence
 
@@ -17,16 +17,16 @@ from .indices import LISTED_VALUES, class_indices
 from .loading import UNREADABLE, LoadImage, LoadLabels, loads, read_labels, reason_of
 from .paired import PairedSegDataset
 
-# What loading steps that are not ours raise where a file or its content is not as they expect it.
+# Exceptions of third-party loading steps if a file or its content is not as expected.
 FAILURES = (*UNREADABLE, AssertionError, LookupError, TypeError, AttributeError, RuntimeError)
-VERIFIED = ('JPEG', 'PNG')  # Formats of which Pillow knows when a file is cut short; OpenCV may fill them with gray.
+VERIFIED = ('JPEG', 'PNG')  # Formats in which Pillow detects truncated files; OpenCV may fill the missing part with gray.
 
 
 class Checked(Dataset):
-    """What is counted of each sample of some datasets; never raises DataError, but returns it.
+    """Statistics of each sample of some datasets; a DataError is returned, never raised.
 
     Args:
-        samples: datasets of ours or of MMSegmentation's, and indices in them.
+        samples: datasets of ours or MMSegmentation's, with indices of their samples.
     """
 
     def __init__(self, samples: Sequence[tuple[BaseDataset, int]]) -> None:
@@ -36,10 +36,10 @@ class Checked(Dataset):
         return len(self.samples)
 
     def __getitem__(self, position: int) -> dict:
-        """A dict of ``error``; or of ``path``, ``size``, ``moments`` and ``histogram``.
+        """Return a dict of ``error``; or of ``path``, ``size``, ``moments`` and ``histogram``.
 
-        The moments are sums of the pixels' powers 0 to 2, float64 (3, channels), of three channels in the order red, green,
-        blue; the histogram is of class indices and 255, int64 (256,), all zero where there are no labels.
+        The moments are sums of the powers 0 to 2 of the pixels, float64 (3, channels), for three channels in the order red,
+        green, blue. The histogram counts class indices and 255, int64 (256,); it is all zero without labels.
         """
         try:
             sample = load(*self.samples[position])
@@ -55,23 +55,23 @@ class Checked(Dataset):
 
 
 def image_shape(image: np.ndarray) -> tuple[int, int, int]:
-    """Height, width and channels of an image (H, W) or (H, W, C)."""
+    """Height, width and number of channels of an image (H, W) or (H, W, C)."""
     height, width, *channels = image.shape
     return height, width, channels[0] if channels else 1
 
 
 def load(dataset: BaseDataset, index: int) -> dict:
-    """Read a sample by the loading steps of its dataset, and check what they give.
+    """Read a sample with the loading steps of its dataset, and check the result.
 
     Args:
-        dataset: one that reads files, of ours or of MMSegmentation's.
-        index: of the sample.
+        dataset: dataset that reads files, ours or MMSegmentation's.
+        index: index of the sample.
 
     Returns:
-        The sample after these steps; ``gt_seg_map``, where it has labels, is uint8 (H, W) of class indices and 255.
+        The loaded sample; if it has labels, its ``gt_seg_map`` is uint8 (H, W) of class indices and 255.
 
     Raises:
-        DataError: a file cannot be read, or what it holds cannot be trained with.
+        DataError: a file cannot be read, or its content is not usable for training.
     """
     sample = dataset.get_data_info(index)
     for key, kind in (('img_path', 'image'), ('seg_map_path', 'label')):
@@ -88,7 +88,7 @@ def load(dataset: BaseDataset, index: int) -> dict:
 
 
 def loading_steps(dataset: BaseDataset) -> list[BaseTransform]:
-    """The steps of a dataset's pipeline that read files: the first, and those whose names begin with "Load"."""
+    """The pipeline steps of a dataset that read files: the first one, and those whose names begin with "Load"."""
     transforms = dataset.pipeline.transforms or [LoadImage(), LoadLabels()]
     return [step for position, step in enumerate(transforms) if position == 0 or loads(step)]
 
@@ -97,7 +97,7 @@ def load_image(step: BaseTransform, sample: dict) -> dict:
     """Read the image of a sample, and check it.
 
     Raises:
-        DataError: it cannot be read, is cut short, is no image of two dimensions, or has pixels that are not finite.
+        DataError: the image cannot be read, is truncated, is not two-dimensional, or has pixels that are not finite.
     """
     path = sample['img_path']
     try:
@@ -119,20 +119,20 @@ def load_image(step: BaseTransform, sample: dict) -> dict:
 
 
 def verify(data: bytes) -> None:
-    """Decode an image whose format Pillow knows well, and raise what it raises where that fails; see ``UNREADABLE``."""
+    """Decode an image in one of the formats ``VERIFIED``; errors of decoding (see ``UNREADABLE``) are raised."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.format in VERIFIED:
                 image.load()
     except UnidentifiedImageError:
-        return  # Others may know the format.
+        return  # Other decoders may support the format.
 
 
 def load_labels(dataset: BaseDataset, step: BaseTransform, sample: dict) -> dict:
     """Read the labels of a sample, and check them.
 
     Raises:
-        DataError: they cannot be read, differ in size from the image, or hold something else than classes.
+        DataError: the labels cannot be read, differ in size from the image, or contain something other than classes.
     """
     path = sample.get('seg_map_path') or f'of {sample["img_path"]}'
     if type(step) is LoadAnnotations and step.imdecode_backend == 'pillow':
@@ -162,7 +162,7 @@ def load_labels(dataset: BaseDataset, step: BaseTransform, sample: dict) -> dict
 
 
 def load_plainly(dataset: BaseDataset, step: LoadAnnotations, sample: dict) -> dict:
-    """Read the labels of a sample as MMSegmentation's ``LoadAnnotations`` does, and say what is wrong with them.
+    """Read the labels of a sample as MMSegmentation's ``LoadAnnotations`` does, and report what is wrong with them.
 
     Raises:
         DataError: see :func:`~repvgg_seg.datasets.loading.class_indices`; or the step contradicts its dataset.
@@ -179,9 +179,10 @@ def load_plainly(dataset: BaseDataset, step: LoadAnnotations, sample: dict) -> d
 
 
 def legal_values(dataset: BaseDataset, sample: dict) -> dict[int, int]:
-    """For each legal value of a sample's label file its class index, or 255.
+    """Map each legal value of a sample's label file to its class index, or to 255.
 
-    Our datasets bring it along; those of MMSegmentation have classes 0 to C - 1 and 255, or 1 to C where the zero is reduced.
+    The samples of our datasets contain this mapping. MMSegmentation's datasets have classes 0 to C - 1 and 255, or 1 to C if
+    zero is reduced.
     """
     if isinstance(dataset, PairedSegDataset):
         return sample['label_map']

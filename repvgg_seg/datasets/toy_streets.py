@@ -1,4 +1,4 @@
-"""ToyStreets: drawn street scenes, so that everything can be tried without a download."""
+"""ToyStreets: drawn street scenes for trying everything without a download."""
 import os
 from typing import Any
 
@@ -11,13 +11,13 @@ from .toy import CLASSES, write_toy_streets
 
 @DATASETS.register_module()
 class ToyStreets(CityscapesDataset):
-    """Procedurally drawn street scenes in the layout of Cityscapes, drawn into ``data_root`` on first use.
+    """Procedurally drawn street scenes in the layout of Cityscapes, generated in ``data_root`` on first use.
 
-    12 of the 19 classes of Cityscapes occur, under their label ids.
+    12 of the 19 Cityscapes classes occur, with their label ids.
 
     Args:
-        data_root: where the set lies, or is drawn.
-        **kwargs: of :class:`CityscapesDataset`.
+        data_root: folder of the dataset; it is generated there if necessary.
+        **kwargs: other arguments of :class:`CityscapesDataset`.
     """
     METAINFO = dict(classes=tuple(name for name, _, _ in CLASSES), palette=[list(color) for _, _, color in CLASSES],
                     label_ids=tuple(label_id for _, label_id, _ in CLASSES))

@@ -1,4 +1,4 @@
-"""Augmentation that MMSegmentation lacks."""
+"""Augmentation that MMSegmentation does not provide."""
 import cv2
 import numpy as np
 
@@ -17,10 +17,10 @@ class RandomGaussianBlur(BaseTransform):
 
     Args:
         prob: probability of blurring.
-        kernel_size: odd size of the kernel in pixels; its sigma is the one OpenCV derives from the size.
+        kernel_size: odd size of the kernel in pixels; OpenCV derives sigma from it.
 
     Raises:
-        UserError: a probability outside [0, 1], or an even size.
+        UserError: the probability is outside [0, 1], or the size is even.
     """
 
     def __init__(self, prob: float = 0.5, kernel_size: int = 5) -> None:

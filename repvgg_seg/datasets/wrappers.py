@@ -1,4 +1,4 @@
-"""Datasets inside the wrappers of MMEngine and MMSegmentation."""
+"""Finding the datasets inside wrappers of MMEngine and MMSegmentation."""
 from collections.abc import Iterator
 from typing import Any
 
@@ -6,17 +6,17 @@ from mmengine.dataset import BaseDataset
 
 
 def leaves(dataset: Any) -> list[BaseDataset]:
-    """The datasets that read files, inside any number of wrappers that concatenate, repeat, balance or mix.
+    """Find the datasets that read files, inside any nesting of wrappers that concatenate, repeat, balance or mix.
 
     Args:
-        dataset: of MMEngine, or a wrapper of some.
+        dataset: MMEngine dataset, or a wrapper around some.
     """
     inside = getattr(dataset, 'datasets', None) or [inner for inner in [getattr(dataset, 'dataset', None)] if inner is not None]
     return [leaf for inner in inside for leaf in leaves(inner)] if inside else [dataset]
 
 
 def files_of_dataset(dataset: Any) -> Iterator[str]:
-    """The images and labels of a dataset, and its lists of them; ``dataset`` as in :func:`leaves`."""
+    """Iterate over the images, labels and image lists of a dataset; ``dataset`` as in :func:`leaves`."""
     for leaf in leaves(dataset):
         if leaf.ann_file:
             yield leaf.ann_file
@@ -26,5 +26,5 @@ def files_of_dataset(dataset: Any) -> Iterator[str]:
 
 
 def images_of_dataset(dataset: Any) -> list[str]:
-    """The images of a dataset, each once; ``dataset`` as in :func:`leaves`."""
+    """List the images of a dataset without duplicates; ``dataset`` as in :func:`leaves`."""
     return list(dict.fromkeys(leaf.get_data_info(index)['img_path'] for leaf in leaves(dataset) for index in range(len(leaf))))
