@@ -1,4 +1,4 @@
-"""Finding configs: those of the package are a folder of the repository in a clone, and package data in a wheel."""
+"""Finding configs: the package's configs are a folder of the repository in a clone, and package data in a wheel."""
 import ast
 import difflib
 from pathlib import Path
@@ -15,7 +15,7 @@ CONFIGS = next(folder for folder in (PACKAGE / 'configs', PACKAGE.parent / 'conf
 
 
 def shipped_names() -> list[str]:
-    """Names of the configs that come with the package, sorted."""
+    """Sorted names of the configs that come with the package."""
     paths = (path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py'))
     return sorted(path.with_suffix('').as_posix() for path in paths if '_base_' not in path.parts)
 
@@ -28,10 +28,10 @@ def title(name: str) -> str:
 
 
 def existing_config(name: str | Path) -> Path:
-    """The file of a config.
+    """Find the file of a config.
 
     Args:
-        name: a path, relative to the working directory or absolute; or the name of a config that comes with the package.
+        name: path, relative to the working directory or absolute; or the name of a config that comes with the package.
 
     Raises:
         UserError: there is no such file.
@@ -49,7 +49,7 @@ def existing_config(name: str | Path) -> Path:
 
 
 def nearest_config(path: Path) -> str | None:
-    """The config beside a path that does not exist, or of the package, whose name is most like its name; None if none is."""
+    """Find the config, beside a missing path or in the package, whose name is most similar; None if none is similar."""
     choices = {name.rpartition('/')[2]: name for name in shipped_names()}
     choices |= {other.stem: str(other) for other in path.parent.glob('*.py')}
     found = difflib.get_close_matches(path.name.removesuffix('.py'), choices, n=1, cutoff=0.8)
@@ -57,20 +57,20 @@ def nearest_config(path: Path) -> str | None:
 
 
 def bases_of(config: Path) -> list[Path]:
-    """The files that a config inherits from by ``_base_``, directly or not, each before those that need it."""
+    """List the files that a config inherits from by ``_base_``, directly or not, each before those that need it."""
     bases: list[Path] = []
     for node in ast.parse(config.read_text(encoding='utf-8')).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '_base_':
             named = ast.literal_eval(node.value)
             for name in [named] if isinstance(named, str) else named:
                 path = (config.parent / name).resolve()
-                if path.is_file():  # Not one of another package, such as mmseg::_base_/default_runtime.py.
+                if path.is_file():  # Not a file of another package, such as mmseg::_base_/default_runtime.py.
                     bases += [base for base in (*bases_of(path), path) if base not in bases]
     return bases
 
 
 def files_of_config(config: 'Config') -> list[Path]:
-    """The file that a config was read from, and those that it is based on by ``_base_``; none if it is from no file."""
+    """List the file that a config was read from, and its ``_base_`` files; empty if the config is not from a file."""
     if not config.filename:
         return []
     path = Path(config.filename)

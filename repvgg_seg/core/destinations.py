@@ -1,4 +1,4 @@
-"""What a command writes is neither one of its inputs nor written twice; checked before anything is written."""
+"""Checking, before anything is written, that a command neither overwrites its inputs nor writes a file twice."""
 import functools
 import os
 import tempfile
@@ -15,24 +15,24 @@ class Output(NamedTuple):
     """A file that a command will write.
 
     Args:
-        path: of the file.
-        source: what it is made from, or the argument that names it.
+        path: path of the file.
+        source: file that it is made from, or the argument that names it.
     """
     path: Path
     source: str
 
 
 def check_outputs(outputs: Iterable[Output], inputs: Iterable[str | Path]) -> None:
-    """Check that each file that a command will write has a place of its own, and that no input is there.
+    """Check that each file that a command will write has its own path, and that no input has that path.
 
-    Files are the same whatever the path: relative, through links, in another case where the file system ignores case.
+    Different paths can lead to the same file: relative paths, links, other case on a case-insensitive file system.
 
     Args:
-        outputs: the files.
-        inputs: files that the command reads; what does not exist is passed over.
+        outputs: files that the command will write.
+        inputs: files that the command reads; nonexistent ones are skipped.
 
     Raises:
-        UserError: two outputs have the same place, or one has that of an input; or no file can be written there.
+        UserError: two outputs have the same path, an output has the path of an input, or no file can be written there.
     """
     owners: dict[object, Output] = {}
     exist, folds = False, functools.cache(ignores_case)
@@ -50,10 +50,10 @@ def check_outputs(outputs: Iterable[Output], inputs: Iterable[str | Path]) -> No
 
 
 def check_replaced(folder: Path, inputs: Iterable[str | Path]) -> None:
-    """Check that no input would be lost with a folder that is replaced.
+    """Check that replacing a folder would not delete an input.
 
     Raises:
-        UserError: one is in it.
+        UserError: an input is in the folder.
     """
     if (place := identity(folder)) is None:
         return
@@ -64,10 +64,10 @@ def check_replaced(folder: Path, inputs: Iterable[str | Path]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Check that a file can have a path.
+    """Check that a path can be used for a file.
 
     Raises:
-        UserError: a folder has it, or its name is too long for the file system.
+        UserError: the path is a folder, or its name is too long for the file system.
     """
     if path.is_dir():
         raise UserError(f'{path} is a folder; expected the name of a file to write')
@@ -78,10 +78,10 @@ def check_place(path: Path) -> None:
 
 
 def ensure_writable(folder: str | Path) -> Path:
-    """Make a folder and check that files can be written into it.
+    """Create a folder and check that files can be written to it.
 
     Raises:
-        UserError: they cannot.
+        UserError: files cannot be written to it.
     """
     folder = Path(folder)
     try:
@@ -94,10 +94,10 @@ def ensure_writable(folder: str | Path) -> Path:
 
 
 def ensure_writable_file(path: str | Path) -> Path:
-    """Make the folder of a file and check that the file can be written.
+    """Create the folder of a file and check that the file can be written.
 
     Raises:
-        UserError: it cannot.
+        UserError: the file cannot be written.
     """
     path = Path(path)
     check_place(path)
@@ -106,13 +106,13 @@ def ensure_writable_file(path: str | Path) -> Path:
 
 
 def files_of(source: str | Path) -> Iterator[Path]:
-    """A file, or those directly in a folder."""
+    """Iterate over a single file, or over the direct contents of a folder."""
     path = Path(source)
     yield from path.iterdir() if path.is_dir() else [path]
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the file system of a folder takes names for equal that differ in case alone; False where that cannot be tried."""
+    """Whether the file system of a folder ignores the case of names; False if that cannot be tested."""
     try:
         with tempfile.NamedTemporaryFile(prefix='.case', dir=folder) as file:
             return os.path.exists(folder / Path(file.name).name.swapcase())
@@ -121,11 +121,11 @@ def ignores_case(folder: Path) -> bool:
 
 
 def _real(path: Path, folds: Callable[[Path], bool]) -> str:
-    """Where a path leads, written in the same way for all that lead there; ``folds`` as :func:`ignores_case`."""
+    """Canonical form of a path, equal for all paths to the same file; ``folds`` is a function like :func:`ignores_case`."""
     real = os.path.realpath(path)
     return unicodedata.normalize('NFC', real).casefold() if folds(_nearest(Path(real))) else real
 
 
 def _nearest(path: Path) -> Path:
-    """The nearest folder above a path that exists."""
+    """Nearest existing folder above a path."""
     return next(folder for folder in path.absolute().parents if folder.is_dir())

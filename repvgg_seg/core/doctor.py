@@ -1,4 +1,4 @@
-"""What an installation consists of, and what is wrong with it; needs nothing but Python."""
+"""Examining an installation: what it consists of, and what is wrong with it. Needs only Python."""
 import importlib.util
 import os
 import platform
@@ -18,7 +18,7 @@ from .errors import InstallationError
 
 GIGABYTE = 2**30
 MIN_PYTHON = (3, 10)
-# Distribution -> import name, where they differ.
+# Distribution -> import name, if they differ.
 IMPORTS = {'opencv-python': 'cv2', 'pillow': 'PIL', **{new: name for name, (new, _) in MM_DISTRIBUTIONS.items()}}
 OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python', 'opencv-contrib-python-headless')
 FEATURES = ('avx2', 'avx512f', 'avx512_bf16', 'avx512_vnni', 'amx_bf16', 'amx_int8')
@@ -30,12 +30,12 @@ OK, INFO, WARNING, ERROR = 'ok', 'info', 'warning', 'error'
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One finding of the report.
 
     Args:
-        state: OK, INFO, WARNING or ERROR.
+        state: severity, one of OK, INFO, WARNING and ERROR.
         text: what was found.
-        remedy: the command that fixes it.
+        remedy: command that fixes it.
     """
     state: str
     text: str
@@ -46,10 +46,10 @@ class Finding:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Everything that there is to say about this installation.
+    """Report everything noteworthy about this installation.
 
     Args:
-        folder: where work dirs will be, for its free space.
+        folder: folder for work dirs, whose free space is checked.
     """
     yield from python()
     yield from families()
@@ -63,14 +63,14 @@ def examine(folder: Path) -> Iterator[Finding]:
 
 
 def python() -> Iterator[Finding]:
-    """Version of Python, and where it is."""
+    """Version and location of Python."""
     state = OK if sys.version_info >= MIN_PYTHON else ERROR
     yield Finding(state, f'Python {platform.python_version()} ({sys.prefix}), {platform.platform()}',
                   '' if state == OK else f'install Python {".".join(map(str, MIN_PYTHON))} or newer')
 
 
 def families() -> Iterator[Finding]:
-    """Original and maintained OpenMMLab packages side by side."""
+    """Original and maintained OpenMMLab packages installed side by side."""
     try:
         require_mm()
     except InstallationError as error:
@@ -79,7 +79,7 @@ def families() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Every dependency: its version, where it is from, whether it is new enough and can be imported."""
+    """Every dependency: its version, its origin, whether it is recent enough and can be imported."""
     wanted: dict[str, tuple[str, str]] = {}
     for name, minimum in requirements(('', 'mm')).items():
         original = next((olds for new, olds in MM_DISTRIBUTIONS.values() if new == name), ())
@@ -96,7 +96,7 @@ def packages() -> Iterator[Finding]:
     for name, (installed, minimum) in wanted.items():
         version = version_of(installed) or ''
         text = f'{installed} {version} ({origin(installed)})'
-        # The bounds are those of the maintained family.
+        # The version bounds are those of the maintained family.
         if minimum and installed == name and numbers(version) < numbers(minimum):
             yield Finding(ERROR, f'{text}, needs >={minimum}', f"pip install '{name}>={minimum}'")
         elif failures[name]:
@@ -107,7 +107,7 @@ def packages() -> Iterator[Finding]:
 
 
 def torch_pair() -> Iterator[Finding]:
-    """Versions and builds of torch and torchvision that belong together; torchvision says which torch it was built with."""
+    """Matching versions and builds of torch and torchvision; torchvision records which torch it was built with."""
     torch, torchvision = version_of('torch'), version_of('torchvision')
     if not (torch and torchvision):
         return
@@ -124,7 +124,7 @@ def torch_pair() -> Iterator[Finding]:
 
 
 def opencv() -> Iterator[Finding]:
-    """Several OpenCV distributions, whose files overwrite each other."""
+    """Multiple OpenCV distributions, which overwrite each other's files."""
     installed = [name for name in OPENCV if version_of(name)]
     if len(installed) > 1:
         yield Finding(WARNING, f'{" and ".join(installed)} overwrite each other',
@@ -132,7 +132,7 @@ def opencv() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """What only some tools need."""
+    """Packages that only some tools need."""
     for extra in ('export', 'labels', 'test'):
         absent = [name for name in requirements((extra, )) if not version_of(name)]
         if absent:
@@ -144,13 +144,13 @@ def extras() -> Iterator[Finding]:
 
 
 def gpu() -> Iterator[Finding]:
-    """GPUs that PyTorch can use, and one that it cannot."""
+    """GPUs that PyTorch can use, and any that it cannot."""
     code = ('import torch; print(torch.version.cuda); '
             '[print(p.name, round(p.total_memory / 2**30), f"sm_{p.major}{p.minor}", sep="|") for p in '
             'map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))]; print(*torch.cuda.get_arch_list())')
     done = run_python(code)
     if done.returncode:
-        return  # That torch cannot be imported has been said.
+        return  # The failing import of torch was already reported.
     cuda, *devices, supported = done.stdout.splitlines()
     if not devices:
         if shutil.which('nvidia-smi'):
@@ -168,7 +168,7 @@ def gpu() -> Iterator[Finding]:
 
 
 def cpu() -> Iterator[Finding]:
-    """Cores and the instructions that make bf16 and int8 fast."""
+    """CPU cores, and the instructions that make bf16 and int8 fast."""
     flags = set()
     with suppress(OSError):
         flags = set(re.findall(r'\w+', Path('/proc/cpuinfo').read_text().partition('flags')[2].partition('\n')[0]))
@@ -178,7 +178,7 @@ def cpu() -> Iterator[Finding]:
 
 
 def space(folder: Path) -> Iterator[Finding]:
-    """Room for checkpoints, and for batches on their way from the workers of a loader."""
+    """Space for checkpoints, and for batches in transit from data loader workers."""
     free = shutil.disk_usage(folder).free
     yield Finding(OK if free >= MIN_DISK else WARNING, f'disk: {free / GIGABYTE:.1f} GB free in {folder.absolute()}',
                   '' if free >= MIN_DISK else 'make room, or give --work-dir on another disk')
@@ -191,10 +191,10 @@ def space(folder: Path) -> Iterator[Finding]:
 
 
 def requirements(wanted: tuple[str, ...]) -> dict[str, str]:
-    """Distributions that this package needs, each with its least version or an empty string.
+    """Distributions that this package needs, each with its minimum version or an empty string.
 
     Args:
-        wanted: extras; the empty string for what is always needed.
+        wanted: names of extras; the empty string for the required dependencies.
     """
     found = {}
     for line in metadata.requires('repvgg_seg') or []:
@@ -207,14 +207,14 @@ def requirements(wanted: tuple[str, ...]) -> dict[str, str]:
 
 
 def version_of(distribution: str) -> str | None:
-    """Version of a distribution, None if it is not installed."""
+    """Version of a distribution; None if it is not installed."""
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(distribution)
     return None
 
 
 def origin(distribution: str) -> str:
-    """Who installed a distribution, from where if that is recorded, and where to."""
+    """Installer of a distribution, its source if recorded, and its location."""
     found = metadata.distribution(distribution)
     installer = (found.read_text('INSTALLER') or 'unknown').strip()
     source = re.search(r'"url": *"([^"]+)"', found.read_text('direct_url.json') or '')
@@ -222,12 +222,12 @@ def origin(distribution: str) -> str:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """'2.6.0+cpu' -> (2, 6, 0)."""
+    """Parse a version into numbers: '2.6.0+cpu' -> (2, 6, 0)."""
     return tuple(map(int, re.findall(r'\d+', version.partition('+')[0])))
 
 
 def import_failure(name: str) -> str | None:
-    """The last line of what importing a module in a process of its own says when it fails."""
+    """Import a module in a separate process; return the last line of the error output if that fails, else None."""
     done = run_python(f'import {name}')
     return (done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1] if done.returncode else None
 

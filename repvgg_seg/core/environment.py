@@ -1,12 +1,12 @@
-"""Which OpenMMLab packages are installed, and whether they can work together."""
+"""Determining which OpenMMLab packages are installed, and whether they can work together."""
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
 
 from .errors import InstallationError
 
-# Import name -> (the maintained distribution, the original distributions). Both install the same import name, so files
-# of one overwrite files of the other when they are mixed.
+# Import name -> (the maintained distribution, the original distributions). Both install the same import name, so mixing them
+# overwrites files of one with files of the other.
 MM_DISTRIBUTIONS = {
     'mmengine': ('onedl-mmengine', ('mmengine', 'mmengine-lite')),
     'mmcv': ('onedl-mmcv', ('mmcv', 'mmcv-lite', 'mmcv-full')),
@@ -14,13 +14,13 @@ MM_DISTRIBUTIONS = {
     'mmpretrain': ('onedl-mmpretrain', ('mmpretrain', )),
 }
 
-# How the warning begins that mmcv without compiled operators gives when it is imported; nothing here needs them.
+# Beginning of the warning that mmcv without compiled operators issues on import; nothing here needs these operators.
 WITHOUT_OPERATORS = 'Fail to import ``MultiScaleDeformableAttention``'
 
 
-@cache  # Each norm layer that is built asks.
+@cache  # Called for each norm layer that is built.
 def installed_distributions() -> frozenset[str]:
-    """Those of :data:`MM_DISTRIBUTIONS` that are installed."""
+    """The installed distributions among :data:`MM_DISTRIBUTIONS`."""
     installed = set()
     for maintained, original in MM_DISTRIBUTIONS.values():
         for name in (maintained, *original):
@@ -31,14 +31,14 @@ def installed_distributions() -> frozenset[str]:
 
 
 def require_mm(*packages: str) -> None:
-    """Check that OpenMMLab packages are installed, all from one family.
+    """Check that OpenMMLab packages are installed, all from the same family.
 
     Args:
         packages: import names, keys of :data:`MM_DISTRIBUTIONS`.
 
     Raises:
-        InstallationError: one is missing, or original and ``onedl-*`` distributions are mixed. The message has the
-            command that mends it.
+        InstallationError: a package is missing, or original and ``onedl-*`` distributions are mixed. The message has the
+            command that fixes it.
     """
     installed = installed_distributions()
     maintained = sorted(new for new, _ in MM_DISTRIBUTIONS.values() if new in installed)

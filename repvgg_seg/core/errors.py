@@ -1,11 +1,11 @@
-"""The errors that a user can fix. The tools print them as one line; everything else is a bug and keeps its traceback."""
+"""Errors that a user can fix. The tools print them as one line; any other exception is a bug and keeps its traceback."""
 from collections.abc import Iterable
 
-LISTED_NAMES = 5  # Names shown in a message.
+LISTED_NAMES = 5  # Maximum number of names listed in a message.
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done; the message says what was found, what was expected and what to do."""
+    """The request cannot be fulfilled; the message says what was found, what was expected and what to do."""
 
 
 class ArgumentTypeError(UserError, TypeError):
@@ -13,15 +13,15 @@ class ArgumentTypeError(UserError, TypeError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint cannot be read, or does not fit the model."""
+    """A checkpoint cannot be read or does not fit the model."""
 
 
 class DataError(UserError):
-    """A dataset is absent, incomplete or broken.
+    """A dataset is missing, incomplete or broken.
 
     Args:
-        message: which file, what was found, what to do.
-        kind: of the fault, in two words, by which faults are counted.
+        message: which file is faulty, what was found, and what to do.
+        kind: kind of fault, in two words, by which faults are counted.
     """
 
     def __init__(self, message: str, kind: str = 'incomplete') -> None:
@@ -30,15 +30,15 @@ class DataError(UserError):
 
 
 class TrainingError(UserError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class Interruption(UserError):
-    """A signal asked training to stop, and it did, with a checkpoint where the config has some.
+    """A signal asked training to stop, and it did, leaving a checkpoint if the config saves checkpoints.
 
     Args:
-        message: where it stopped, and what was left.
-        signal: its number.
+        message: where training stopped, and what it left.
+        signal: number of the signal.
         resumable: whether a checkpoint was left.
     """
 
@@ -49,11 +49,11 @@ class Interruption(UserError):
 
 
 class InstallationError(UserError, ImportError):
-    """A required package is missing, or packages that exclude each other are installed side by side."""
+    """A required package is missing, or conflicting packages are installed side by side."""
 
 
 def some(names: Iterable[object]) -> str:
-    """The first few of some names, and how many more there are."""
+    """List the first few of some names, and the number of remaining ones."""
     texts = [text if (text := str(name)).isprintable() else repr(text) for name in names]
     shown = ', '.join(texts[:LISTED_NAMES])
     return f'{shown} and {len(texts) - LISTED_NAMES} more' if len(texts) > LISTED_NAMES else shown

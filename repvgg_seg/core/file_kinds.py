@@ -1,4 +1,4 @@
-"""Telling what a file that was given as a checkpoint is, by its first bytes: a checkpoint, or what people give by mistake."""
+"""Identifying a file given as a checkpoint by its first bytes: a real checkpoint, or a file that was given by mistake."""
 import codecs
 import re
 import zipfile
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from .errors import CheckpointError, some
 
-HEAD = 512  # Bytes that are looked at.
-MAX_EXPANSION = 10  # Of an archive: PyTorch stores without compression, and weights hardly compress.
+HEAD = 512  # Number of bytes to inspect.
+MAX_EXPANSION = 10  # Maximum expansion of an archive: PyTorch stores without compression, and weights are hardly compressible.
 EXPECTED = 'expected a checkpoint that torch.save or safetensors wrote'
 SAVE_WEIGHTS = 'save the weights of the model that it was made from, torch.save(model.state_dict(), FILE)'
 UNPACK = 'unpack it and give the checkpoint in it'
-TORCH_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # A number that begins files of torch.save before 1.6, after the protocol.
-# First bytes -> what the file is, and what to do.
+TORCH_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # Files of torch.save before 1.6 start with this number, after the protocol.
+# First bytes -> description of the file, and what to do.
 MAGIC = {
     b'version https://git-lfs': ('a Git LFS pointer instead of the file itself', 'run "git lfs pull" in its repository'),
     b'\x1f\x8b': ('compressed by gzip', UNPACK), b'BZh': ('compressed by bzip2', UNPACK),
@@ -23,30 +23,30 @@ MAGIC = {
     b'\x89PNG\r\n\x1a\n': ('a PNG image', EXPECTED), b'\xff\xd8\xff': ('a JPEG image', EXPECTED), b'%PDF': ('a PDF', EXPECTED),
 }
 WEB_PAGE = re.compile(rb'\s*(<!doctype html|<html|<head|<body|<script)', re.IGNORECASE)
-# The beginnings of serialized graphs, whose formats have no magic number: the version of ONNX, then the name of the program
-# that wrote it; of TensorFlow a node.
+# Beginnings of serialized graphs, whose formats have no magic number: for ONNX the version, then the name of the program that
+# wrote the file; for TensorFlow a node.
 ONNX = re.compile(rb'\x08[\x01-\x20](\x12[\x01-\x40][\w .+-]+|:[\x80-\xff])', re.DOTALL)
 TENSORFLOW = re.compile(rb'\n.{1,3}\n.[\w/.]+\x12.[A-Z]\w+|\x08\x01\x12.{1,4}[\n\x12]', re.DOTALL)
 CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors', '.tar', '.pkl')
 
 
 class FileKind(Enum):
-    """The formats of checkpoints that can be read."""
+    """Checkpoint formats that can be read."""
     ARCHIVE = 'torch.save'
     LEGACY = 'torch.save before PyTorch 1.6'
     SAFETENSORS = 'safetensors'
 
 
 def file_kind(path: Path, source: str) -> FileKind:
-    """Tell the format of a checkpoint without unpacking or running anything in it.
+    """Identify the format of a checkpoint without unpacking or running anything in it.
 
     Args:
-        path: of the file.
-        source: what the user gave, for messages.
+        path: path of the file.
+        source: what the user entered, for messages.
 
     Raises:
-        CheckpointError: it is something else, an archive that is damaged, or one that unpacks to far more than it is.
-        OSError: it cannot be opened.
+        CheckpointError: the file is not a checkpoint, is a damaged archive, or would unpack to far more than its size.
+        OSError: the file cannot be opened.
     """
     size = path.stat().st_size
     with path.open('rb') as file:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or whoever comes after a crash, sees all of them or nothing."""
+"""Writing files atomically: a reader, even after a crash, sees either the complete file or none of it."""
 import errno
 import os
 import shutil
@@ -14,14 +14,15 @@ MEGABYTE = 2**20
 
 
 def write_atomically(data: bytes | memoryview, path: Path) -> None:
-    """Write a file under a temporary name, force it onto the disk, then rename it.
+    """Write a file under a temporary name, flush it to disk, then rename it.
 
     Args:
-        data: what it holds.
-        path: of the file. It keeps what it held before until all of ``data`` is safe, also when the machine loses power.
+        data: content of the file.
+        path: path of the file. It keeps its previous content until all of ``data`` is safely on disk, even if the machine loses
+            power.
 
     Raises:
-        UserError: it cannot be written, e.g. because the disk is full; what was there before is unharmed.
+        UserError: the file cannot be written, e.g. because the disk is full; the previous content is unharmed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,14 +34,14 @@ def write_atomically(data: bytes | memoryview, path: Path) -> None:
 
 @contextmanager
 def telling_full_disk(path: Path, size: int) -> Iterator[None]:
-    """Let a full disk raise OSError where what writes a file raises a RuntimeError that does not say why.
+    """Raise OSError for a full disk if the enclosed writing code raises a RuntimeError that does not name the cause.
 
     Args:
-        path: of the file.
-        size: what it needs, in bytes.
+        path: path of the file.
+        size: required space in bytes.
 
     Raises:
-        OSError: the block failed, and there is no room for the file.
+        OSError: the enclosed code failed, and there is no space for the file.
     """
     try:
         yield
@@ -51,11 +52,11 @@ def telling_full_disk(path: Path, size: int) -> Iterator[None]:
 
 
 def remove_temporaries(folder: Path, pattern: str) -> None:
-    """Remove what processes that were killed inside :func:`write_atomically` left behind.
+    """Remove files left behind by processes that were killed inside :func:`write_atomically`.
 
     Args:
-        folder: where they wrote.
-        pattern: glob pattern of the names that they were to write.
+        folder: folder that the processes wrote to.
+        pattern: glob pattern of the final file names.
     """
     for file in folder.glob(f'.{pattern}.*'):
         if file.suffix[1:].isdecimal():
@@ -63,7 +64,7 @@ def remove_temporaries(folder: Path, pattern: str) -> None:
 
 
 def identity(path: str | Path) -> tuple[int, int] | None:
-    """What all paths and links to one file share; None where a link leads to nothing."""
+    """An identity shared by all paths and links to the same file; None for a broken link."""
     try:
         found = os.stat(path)
     except OSError:
@@ -72,7 +73,7 @@ def identity(path: str | Path) -> tuple[int, int] | None:
 
 
 def flush(path: Path) -> None:
-    """Force a file, or the entries of a folder, onto the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,7 +91,7 @@ def _write(data: bytes | memoryview, path: Path) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == 'posix':  # Only there a folder's entries, which a rename changes, can be forced onto the disk.
+    if os.name == 'posix':  # Only there can the entries of a folder, which a rename changes, be flushed to disk.
         flush(path.parent)
 
 

@@ -1,4 +1,4 @@
-"""Finding image files, and how large an image may be."""
+"""Finding image files, and limiting the size of images."""
 import glob
 import os
 from pathlib import Path
@@ -9,34 +9,34 @@ from .errors import UserError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
-MAX_PIXELS = 'REPVGG_SEG_MAX_PIXELS'  # The environment variable; processes that are started take it over.
+MAX_PIXELS = 'REPVGG_SEG_MAX_PIXELS'  # Name of the environment variable; child processes inherit it.
 
 
 def allow_large_images() -> None:
-    """Let Pillow read images as large as the environment allows; without that it refuses more than 179 megapixels.
+    """Let Pillow read images up to the size set in the environment; by default it refuses more than 179 megapixels.
 
     Raises:
-        UserError: the variable is no positive integer.
+        UserError: the variable is not a positive integer.
     """
     allowed = os.environ.get(MAX_PIXELS)
     if allowed is None:
         return
     if not allowed.isdecimal() or int(allowed) == 0:
         raise UserError(f'{MAX_PIXELS} is {allowed!r}; expected the largest number of pixels that an image may have')
-    Image.MAX_IMAGE_PIXELS = -(-int(allowed) // 2)  # Pillow warns from this number on, and refuses twice as many.
+    Image.MAX_IMAGE_PIXELS = -(-int(allowed) // 2)  # Pillow warns above this number, and refuses above twice as many.
 
 
 def image_files(root: str) -> list[str]:
-    """Paths of the image files below a folder, sorted."""
+    """Sorted paths of the image files below a folder."""
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names
                   if name.lower().endswith(IMAGE_SUFFIXES))
 
 
 def list_images(source: str) -> list[Path]:
-    """Image files, sorted: one, those below a folder, or those of a glob pattern.
+    """List image files, sorted: a single file, those below a folder, or those that match a glob pattern.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no image file.
     """
     path = Path(source)
     if path.is_dir():
@@ -52,10 +52,10 @@ def list_images(source: str) -> list[Path]:
 
 
 def name_images(source: str) -> list[tuple[str, Path]]:
-    """Images and the names of their outputs: the file names, with folders before them where those are not unique.
+    """List images with names for their outputs: their file names, preceded by folders if those are not unique.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no image file.
     """
     found = list_images(source)
     names = [file.stem for file in found]

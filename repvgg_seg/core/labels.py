@@ -1,15 +1,15 @@
-"""What labels of 8 bits can hold."""
+"""Limits of 8-bit labels."""
 from .errors import UserError
 
-IGNORE = 255  # The value of a pixel that does not count.
+IGNORE = 255  # The value of an ignored pixel.
 
 
 def check_class_count(count: int, owner: str) -> None:
-    """Check that all classes have a value in labels of 8 bits.
+    """Check that 8-bit labels have a value for every class.
 
     Args:
         count: number of classes.
-        owner: what has them, for the message.
+        owner: what the classes belong to, for the message.
 
     Raises:
         UserError: there are more than 255.

@@ -1,6 +1,6 @@
-"""MMEngine's log and histories, imported when they are needed.
+"""MMEngine's logging functions and histories, imported only when they are needed.
 
-Importing MMEngine imports the backbone, and with it most of this room, none of which may be half imported by then.
+Importing MMEngine also imports the backbone, and with it most of ``core``, whose modules must be fully imported by then.
 """
 from types import ModuleType
 from typing import Any
@@ -9,7 +9,7 @@ from .environment import require_mm
 
 
 def mmengine_logging() -> ModuleType:
-    """MMEngine's module; where MMEngine is missing or broken, the error says how to install it."""
+    """Import MMEngine's logging module; if MMEngine is missing or broken, the error says how to install it."""
     try:
         from mmengine import logging
     except ModuleNotFoundError:
@@ -19,5 +19,5 @@ def mmengine_logging() -> ModuleType:
 
 
 def print_log(*args: Any, **kwargs: Any) -> None:
-    """MMEngine's function of this name."""
+    """MMEngine's function of the same name."""
     mmengine_logging().print_log(*args, **kwargs)

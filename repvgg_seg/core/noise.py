@@ -1,4 +1,4 @@
-"""What packages below us say, and no user of the tools can use: warnings, prints, and dumps that the log file has."""
+"""Silencing output of dependencies that is useless to users: warnings, prints, and dumps that are also in the log file."""
 import io
 import logging
 import warnings
@@ -9,15 +9,15 @@ from importlib.util import find_spec
 
 from .environment import WITHOUT_OPERATORS
 
-# How warnings begin that settings of our own configs cause, or that are about none.
+# Beginnings of warnings that settings of our own configs cause, or that do not indicate a problem.
 WARNINGS = (
     WITHOUT_OPERATORS,
-    'Default ``avg_non_ignore`` is False',  # With class weights MMSegmentation supports nothing else.
-    'When align_corners=True, the output would more aligned',  # Whatever size the images have.
-    'For binary segmentation, we suggest using',  # Two channels can be exported in every format.
+    'Default ``avg_non_ignore`` is False',  # MMSegmentation supports nothing else with class weights.
+    'When align_corners=True, the output would more aligned',  # Issued for any image size.
+    'For binary segmentation, we suggest using',  # Every export format supports two channels.
     'The draw is False',
 )
-# How messages of MMEngine begin that the log file alone has.
+# Beginnings of MMEngine's messages that go only to the log file.
 LOGGED = (
     f'\n{"-" * 60}\nSystem environment:', 'Config:\n', 'Hooks will be executed in the following order:',
     'paramwise_options -- ', 'The prefix is not set in metric class',
@@ -32,10 +32,10 @@ def mute_warnings() -> None:
 
 
 def import_quietly(packages: Sequence[str]) -> None:
-    """Import the datasets of OpenMMLab packages, which print that they miss packages that nobody needs.
+    """Import the datasets of OpenMMLab packages without their printed messages about missing packages that nobody needs.
 
     Args:
-        packages: import names; those that are not installed are passed over.
+        packages: import names; packages that are not installed are skipped.
     """
     with redirect_stdout(io.StringIO()):
         for package in packages:
@@ -44,5 +44,5 @@ def import_quietly(packages: Sequence[str]) -> None:
 
 
 def is_for_users(record: logging.LogRecord) -> bool:
-    """Whether a message is for the console too; a filter of :mod:`logging`."""
+    """Whether a message should also go to the console; a :mod:`logging` filter."""
     return not record.getMessage().startswith(LOGGED)

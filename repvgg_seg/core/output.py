@@ -1,4 +1,4 @@
-"""Output whose reader may go away, as that of ``| head``."""
+"""Output streams whose reader may disappear, as with ``| head``."""
 import io
 import os
 import sys
@@ -6,10 +6,10 @@ from typing import Any, TextIO
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor that becomes the null device when nobody reads it any more."""
+    """A file descriptor that redirects to the null device once nobody reads it anymore."""
 
     def write(self, data: Any, /) -> int:
-        """Write, or discard where the pipe is closed."""
+        """Write the data, or discard it if the pipe is closed."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -20,7 +20,7 @@ class _Descriptor(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Let a closed stdout or stderr stop nothing: the work goes on, and what it says is discarded."""
+    """Continue working when stdout or stderr is closed, discarding further output."""
     sys.stdout, sys.stderr = _discarding(sys.stdout), _discarding(sys.stderr)
 
 
@@ -28,7 +28,7 @@ def _discarding(stream: TextIO | None) -> TextIO:
     if stream is None:  # Closed when the process started.
         return open(os.devnull, 'w')
     if type(stream) is not io.TextIOWrapper or isinstance(getattr(stream.buffer, 'raw', None), _Descriptor):
-        return stream  # Of a test, a notebook or another program; or done before.
+        return stream  # Belongs to a test, a notebook or another program, or was already replaced.
     stream.flush()
     raw = _Descriptor(stream.fileno(), 'w', closefd=False)
     return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors,

@@ -1,4 +1,4 @@
-"""What the pickle in a checkpoint refers to, told from its opcodes: nothing in it is built or run."""
+"""Determining what the pickle in a checkpoint refers to, from its opcodes: nothing in it is built or run."""
 import mmap
 import pickletools
 import re
@@ -11,8 +11,8 @@ from typing import IO, NamedTuple
 from .errors import some
 from .file_kinds import SAVE_WEIGHTS, FileKind
 
-PROTOCOL = 2  # Of torch.save; of newer ones PyTorch reads files only where they may run code.
-# What a pickle of tensors and plain values refers to, all of which PyTorch knows.
+PROTOCOL = 2  # Protocol of torch.save; PyTorch reads newer ones only if code execution is allowed.
+# References in a pickle of tensors and plain values, all of which PyTorch allows.
 PLAIN = re.compile(
     r'torch\.((\w+\.)?\w*Storage|(cuda\.|sparse\.)?\w*Tensor|Size|device|u?int\d+|b?float\w*|bool|complex\w*|qu?int\w*|'
     r'_utils\._rebuild_\w+|_tensor\._rebuild_\w+|serialization\._get_layout|nn\.parameter\.Parameter)|'
@@ -21,12 +21,12 @@ BYTEARRAY = re.compile(rb'c(__builtin__|builtins)\nbytearray\n')
 
 
 class References(NamedTuple):
-    """What a pickle refers to.
+    """The references of a pickle.
 
     Args:
         names: functions and classes, in order of appearance.
-        outermost: class of the object that it holds; empty where that is a dict or a list.
-        protocol: of the pickle.
+        outermost: class of the pickled object; empty if it is a dict or a list.
+        protocol: pickle protocol.
     """
     names: list[str]
     outermost: str
@@ -34,14 +34,14 @@ class References(NamedTuple):
 
 
 def references(path: Path, kind: FileKind) -> References:
-    """What the pickle in a file of ``torch.save`` refers to.
+    """Collect the references of the pickle in a file of ``torch.save``.
 
     Raises:
         ValueError: the pickle is damaged.
     """
     names: dict[str, None] = {}
     outermost, begun, protocol = '', False, 0
-    # What was pushed last, if that is a text; the last two; what was pushed before.
+    # The last pushed value, if it is a string; the last two strings; the values pushed before.
     text: str | None = None
     texts, memo = ['', ''], dict[int | None, str | None]()
     with _pickle_of(path, kind) as file:
@@ -65,11 +65,11 @@ def references(path: Path, kind: FileKind) -> References:
 
 
 def why_refused(found: References, names: list[str]) -> str:
-    """The reason, for users, why PyTorch refuses a pickle, and what to do; empty if it is none of those that we know.
+    """Explain to users why PyTorch refuses a pickle, and what to do; empty if no known reason applies.
 
     Args:
-        found: what it refers to.
-        names: those of it that are not allowed.
+        found: references of the pickle.
+        names: those references that are not allowed.
     """
     trust = 'save its state_dict alone. If you know who made it, add --trust-checkpoint'
     if modules := [name for name in names if name.startswith('torch.nn.modules.')]:
@@ -85,7 +85,7 @@ def why_refused(found: References, names: list[str]) -> str:
 
 
 def takes_any_memory(path: Path, kind: FileKind) -> bool:
-    """Whether the pickle makes a ``bytearray``, which PyTorch allows: of a size that some bytes in the pickle say."""
+    """Whether the pickle makes a ``bytearray``, which PyTorch allows with any size that is written in the pickle."""
     if kind is FileKind.LEGACY:
         with path.open('rb') as legacy, mmap.mmap(legacy.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return bool(BYTEARRAY.search(content))
@@ -95,7 +95,7 @@ def takes_any_memory(path: Path, kind: FileKind) -> bool:
 
 @contextmanager
 def _pickle_of(path: Path, kind: FileKind) -> Iterator[IO[bytes]]:
-    """Open a file at the beginning of its main pickle."""
+    """Open a file at the start of its main pickle."""
     if kind is FileKind.ARCHIVE:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.partition('/')[2] == 'data.pkl')
@@ -103,6 +103,6 @@ def _pickle_of(path: Path, kind: FileKind) -> Iterator[IO[bytes]]:
                 yield file
         return
     with path.open('rb') as legacy:
-        for _ in range(3):  # A magic number, the version of the format, and what system wrote it.
+        for _ in range(3):  # A magic number, the format version, and the system that wrote it.
             list(pickletools.genops(legacy))
         yield legacy

@@ -1,4 +1,4 @@
-"""Reading checkpoints without running anything that is in them."""
+"""Reading checkpoints without running any code in them."""
 import hashlib
 import logging
 import re
@@ -18,7 +18,7 @@ from .logs import print_log
 from .pickles import PLAIN, references, takes_any_memory, why_refused
 from .stand_ins import stand_ins, unchanged_statistics
 
-# What the unpickler and the archive reader raise on damaged files.
+# Exceptions that the unpickler and the archive reader raise for damaged files.
 DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError,
            ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile,
            zlib.error, UnpicklingError)
@@ -27,21 +27,21 @@ _trusted = ContextVar('trusted', default=False)
 
 
 def trust_checkpoints(trusted: bool) -> None:
-    """Whether :func:`read_checkpoint` also reads files that could run code, with a warning; at first it does not.
+    """Set whether :func:`read_checkpoint` also reads files that could run code, with a warning; by default it does not.
 
-    It holds for the current context (see :mod:`contextvars`): for the command that is told so, not for the next one, nor for
-    threads that were not started for it.
+    The setting applies to the current context (see :mod:`contextvars`): to the command for which it was set, but not to the
+    next command, nor to threads that were not started for it.
     """
     _trusted.set(trusted)
 
 
 def trusted() -> bool:
-    """Whether :func:`trust_checkpoints` was called for."""
+    """Whether :func:`trust_checkpoints` allowed such files."""
     return _trusted.get()
 
 
 def is_url(source: object) -> bool:
-    """Whether a checkpoint is to be downloaded."""
+    """Whether a checkpoint has to be downloaded."""
     return bool(re.match(r'https?://', str(source), re.IGNORECASE))
 
 
@@ -49,14 +49,14 @@ def read_checkpoint(source: str | Path) -> Mapping:
     """Read a checkpoint from a file or URL onto the CPU, with ``weights_only=True``.
 
     Args:
-        source: path, or an http(s) URL, which is downloaded once and kept in torch's hub cache.
+        source: path, or an http(s) URL, which is downloaded once and stored in torch's hub cache.
 
     Returns:
-        What the file holds, a dict; of a safetensors file its tensors.
+        The content of the file, a dict; for a safetensors file, its tensors.
 
     Raises:
-        CheckpointError: no such file, no network, no checkpoint, damaged, an archive that unpacks to far more than it is, or
-            (see :func:`trust_checkpoints`) a pickle that carries code.
+        CheckpointError: there is no such file or no network, the file is damaged or not a checkpoint, an archive would unpack
+            to far more than its size, or a pickle contains code (see :func:`trust_checkpoints`).
     """
     source = str(source)
     path = local_file(source)
@@ -71,8 +71,8 @@ def read_checkpoint(source: str | Path) -> Mapping:
 
 
 def outline(path: Path) -> Mapping:
-    """What a checkpoint holds, without reading its tensors from the disk; empty where it cannot be read."""
-    if not path.is_file():  # A pipe would be waited for.
+    """Read the content of a checkpoint without reading its tensors from disk; empty if it cannot be read."""
+    if not path.is_file():  # Reading a pipe would block.
         return {}
     try:
         kind = file_kind(path, str(path))
@@ -86,7 +86,7 @@ def outline(path: Path) -> Mapping:
 
 
 def local_file(source: str) -> Path:
-    """The file of a checkpoint; that of a URL is downloaded once and kept in torch's hub cache.
+    """Find the file of a checkpoint; a URL is downloaded once and stored in torch's hub cache.
 
     Raises:
         CheckpointError: there is no such file, or it cannot be downloaded.
@@ -100,7 +100,7 @@ def local_file(source: str) -> Path:
         if path.is_file():
             return path
         exists = path.exists()
-    except (OSError, RuntimeError) as error:  # A name that is too long, or no such user in ~user.
+    except (OSError, RuntimeError) as error:  # The name is too long, or ~user names an unknown user.
         raise CheckpointError(f'checkpoint {source} cannot be read: {getattr(error, "strerror", error)}') from None
     if exists:
         raise CheckpointError(f'checkpoint {source} is a pipe, socket or device; expected a .pth file')
@@ -129,7 +129,7 @@ def _read_pickled(path: Path, source: str, kind: FileKind) -> object:
             with torch.serialization.safe_globals([*stand_ins()]), unchanged_statistics():
                 return torch.load(path, map_location='cpu', weights_only=True)
         found = references(path, kind)
-    except UnpicklingError as error:  # It holds something else than tensors and plain values, or is damaged.
+    except UnpicklingError as error:  # It holds something other than tensors and plain values, or is damaged.
         if 'getattr(' in str(error):
             known.remove('builtins.getattr')
         try:
@@ -159,9 +159,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _download(url: str) -> Path:
-    """Download a file into torch's hub cache, once; what is no checkpoint is not kept."""
+    """Download a file to torch's hub cache, once; a file that is not a checkpoint is removed."""
     from mmengine.dist import barrier, is_main_process
-    # Published files end in the beginning of their SHA-256. Others of one name are told apart by their URLs.
+    # Published file names end with the first digits of their SHA-256. For other files, the URL distinguishes equal names.
     name = url.partition('?')[0].rsplit('/', 1)[-1]
     sha256 = re.search(r'-([0-9a-f]{8,})\.pth$', name)
     if not sha256:
@@ -176,7 +176,7 @@ def _download(url: str) -> Path:
         except CheckpointError as failure:
             path.unlink()
             error = failure
-        except (OSError, RuntimeError) as failure:  # No network (URLError is an OSError), or another hash.
+        except (OSError, RuntimeError) as failure:  # No network (URLError is an OSError), or a wrong hash.
             error = CheckpointError(f'{url} cannot be downloaded ({failure})')
     barrier()
     if not path.is_file():

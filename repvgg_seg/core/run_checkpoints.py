@@ -1,16 +1,16 @@
-"""Finding the checkpoints that a run left in its work dir, by what the files say."""
+"""Finding the checkpoints that a run left in its work dir, based on the content of the files."""
 from collections.abc import Mapping
 from pathlib import Path
 
 from .reading import outline
 
-BEST = 'best_'  # How the names of checkpoints begin that were the best; these have no optimizer state.
+BEST = 'best_'  # Prefix of the names of best checkpoints; these have no optimizer state.
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The best checkpoint of the last run in a work dir, else the last one; None where there is none.
+    """Find the best checkpoint of the last run in a work dir, or else the last one; None if there is none.
 
-    The files themselves tell which they are; their times, which copying changes, count only where they do not.
+    The files' content determines the order; modification times, which copying changes, count only if the content does not say.
     """
     outlines = {path: outline(path) for path in sorted(folder.glob('*.pth')) if path.is_file()}
     last_first = sorted(outlines, key=lambda path: (progress(outlines[path]), path.stat().st_mtime_ns), reverse=True)
@@ -24,11 +24,11 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def progress(checkpoint: Mapping) -> tuple[int, ...]:
-    """How far a training was when it wrote a checkpoint; what was written later has a larger value.
+    """Measure how far training was when it wrote a checkpoint; later checkpoints have larger values.
 
     Returns:
-        The number of the run (of those that were started in one work dir), iterations and epochs; empty where the checkpoint,
-        such as weights alone, does not say.
+        The number of the run (among the runs in one work dir), of iterations and of epochs; empty if the checkpoint does not
+        say, such as one that only has weights.
     """
     meta = checkpoint.get('meta')
     if not isinstance(meta, Mapping) or not isinstance(meta.get('iter'), int):
@@ -37,7 +37,7 @@ def progress(checkpoint: Mapping) -> tuple[int, ...]:
 
 
 def _named_best(checkpoint: Mapping) -> list[str]:
-    """Names of the files that MMEngine's message hub says are the best; if by several metrics, in the order of these."""
+    """Names of the files that MMEngine's message hub lists as the best; with several metrics, in the order of the metrics."""
     hub = checkpoint.get('message_hub')
     info = hub.get('runtime_info') if isinstance(hub, Mapping) else None
     return [Path(value).name for key, value in info.items() if str(key).startswith('best_ckpt') and isinstance(value, str)] \

@@ -1,6 +1,6 @@
-"""What is taken for the classes and functions, beyond PyTorch's, that checkpoints of training programs refer to.
+"""Replacements for classes and functions, beyond PyTorch's, that checkpoints of training programs refer to.
 
-Nothing of it runs anything or trusts a size that a file says: NumPy's own functions for that crash on damaged files.
+None of them runs code from a file or trusts a size given in it; NumPy's own functions crash on damaged files.
 """
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -14,26 +14,26 @@ import numpy as np
 from .logs import mmengine_logging
 
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
-NUMBERS = 'biufc'  # Kinds of NumPy's types.
-# Classes of plain settings, which other training programs save beside the weights.
+NUMBERS = 'biufc'  # Kinds of NumPy's numeric types.
+# Classes of plain settings, which other training programs save with the weights.
 SETTINGS = ('argparse.Namespace', 'types.SimpleNamespace', 'yacs.config.CfgNode', 'fvcore.common.config.CfgNode',
             'detectron2.config.config.CfgNode', 'pytorch_lightning.utilities.parsing.AttributeDict',
             'lightning_fabric.utilities.data.AttributeDict', 'lightning.fabric.utilities.data.AttributeDict')
 
 
 class Settings:
-    """A class of settings, or one that is only named: what is made of it is a plain dict."""
+    """Replacement for a class of settings, or for one that is only named: its instances are plain dicts."""
 
     def __new__(cls, *args: object, **kwargs: object) -> Any:
         return OrderedDict()
 
 
 class NumberType:
-    """A NumPy type of numbers.
+    """Replacement for NumPy's numeric types.
 
     Args:
-        code: such as 'f8'.
-        rest: without effect.
+        code: type code such as 'f8'.
+        rest: further arguments, which are ignored.
     """
 
     def __init__(self, code: str, *rest: object) -> None:
@@ -46,7 +46,7 @@ class NumberType:
 
 
 class Array(np.ndarray):
-    """A NumPy array, pickled again as what it was."""
+    """A NumPy array that is pickled again in its original form."""
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, fortran, data = state
@@ -67,12 +67,12 @@ def _reconstruct(*args: object) -> Array:
 
 
 def scalar(kind: NumberType, data: bytes) -> Any:
-    """A NumPy scalar."""
+    """Replacement for NumPy's function that builds a scalar."""
     return np.frombuffer(data, kind.dtype, 1)[0]
 
 
 def history_method(owner: type, name: str) -> Callable:
-    """Stands in for ``getattr``, with which a pickle could reach anything: MMEngine's histories refer to their methods."""
+    """Replacement for ``getattr``, which gives a pickle access to anything; MMEngine's histories refer to their methods."""
     HistoryBuffer = mmengine_logging().HistoryBuffer
     if owner is HistoryBuffer and name in HISTORY_METHODS:
         return getattr(owner, name)
@@ -81,7 +81,7 @@ def history_method(owner: type, name: str) -> Callable:
 
 @contextmanager
 def unchanged_statistics() -> Iterator[None]:
-    """Keep the methods of all histories, to which reading one adds those that the file names."""
+    """Preserve the methods of all histories: reading a history adds the methods that the file names."""
     HistoryBuffer = mmengine_logging().HistoryBuffer
     HistoryBuffer()  # The first history of a process registers MMEngine's own methods.
     methods = dict(HistoryBuffer._statistics_methods)
@@ -94,14 +94,14 @@ def unchanged_statistics() -> Iterator[None]:
 
 STAND_INS: list[tuple[Any, str]] = [
     (history_method, 'builtins.getattr'), (NumberType, 'numpy.dtype'), (Settings, 'numpy.ndarray'),
-    # NumPy 2 renamed numpy.core to numpy._core; checkpoints have the name of the NumPy that wrote them.
+    # NumPy 2 renamed numpy.core to numpy._core; a checkpoint has the name that was current when it was written.
     *((function, f'numpy.{package}.multiarray.{function.__name__}') for package in ('core', '_core')
       for function in (_reconstruct, scalar)),
-    (Array, 'Array'),  # What is built may be filled; no pickle can name it, as its names have a dot.
+    (Array, 'Array'),  # Allows setting the state of built arrays; no pickle can name it, because pickled names contain a dot.
     *((Settings, name) for name in SETTINGS)]
 
 
 def stand_ins() -> list[tuple[Any, str]]:
-    """As ``torch.serialization.safe_globals`` takes it: for what name in a pickle what is taken."""
+    """The replacements with the names that they replace, in the form that ``torch.serialization.safe_globals`` accepts."""
     HistoryBuffer = mmengine_logging().HistoryBuffer
     return [(HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'), *STAND_INS]

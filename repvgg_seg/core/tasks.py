@@ -1,15 +1,15 @@
-"""The tasks that models are for, and the one function that tells which task a model has."""
+"""The tasks of models, and the one function that determines the task of a model."""
 from collections.abc import Mapping
 
 SEGMENTATION, CLASSIFICATION = 'segmentation', 'classification'
-MODEL_KINDS = {SEGMENTATION: 'segmentor', CLASSIFICATION: 'classifier'}  # What messages call a model.
+MODEL_KINDS = {SEGMENTATION: 'segmentor', CLASSIFICATION: 'classifier'}  # How messages refer to a model.
 
 
 def task_of(model: object) -> str:
-    """Which task a model is for: a segmentor has a ``decode_head``, a classifier has none.
+    """Determine the task of a model: a segmentor has a ``decode_head``, a classifier does not.
 
     Args:
-        model: a model, or the ``model`` of a config.
+        model: a model, or the ``model`` dict of a config.
 
     Returns:
         ``SEGMENTATION`` or ``CLASSIFICATION``.

@@ -1,19 +1,19 @@
-"""Switching off what packages below us send about their use."""
+"""Disabling the usage reports of dependencies."""
 import os
 import sys
 
-SWITCH = 'REPVGG_SEG_TELEMETRY'  # Set to 1, it leaves these packages as they are.
-# Set for this process and those that it starts, unless the user has set them. The first two are read by packages that the
-# tools use: ONNX Runtime and huggingface_hub.
+SWITCH = 'REPVGG_SEG_TELEMETRY'  # If set to 1, nothing is disabled.
+# Set for this process and its child processes, unless the user has set them. The first two are read by packages that the tools
+# use: ONNX Runtime and huggingface_hub.
 VARIABLES = {'ORT_DISABLE_TELEMETRY': '1', 'HF_HUB_DISABLE_TELEMETRY': '1', 'DO_NOT_TRACK': '1'}
-# Through this package OpenVINO and NNCF send; they do without where it cannot be imported.
+# OpenVINO and NNCF send through this package; if it cannot be imported, they work without it.
 SENDER = 'openvino_telemetry'
 
 
 def switch_off() -> None:
-    """Let no package send usage data from this process; to be called before they are imported."""
+    """Prevent all packages from sending usage data from this process; must be called before they are imported."""
     if os.environ.get(SWITCH) == '1':
         return
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
-    sys.modules.setdefault(SENDER, None)  # type: ignore[arg-type]  # Python then raises ModuleNotFoundError.
+    sys.modules.setdefault(SENDER, None)  # type: ignore[arg-type]  # Makes Python raise ModuleNotFoundError.

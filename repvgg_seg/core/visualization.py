@@ -9,12 +9,12 @@ from PIL import Image
 
 IGNORED_COLOR = (0, 0, 0)
 BACKGROUND_COLOR = [90, 90, 90]
-GOLDEN_RATIO = 0.618034  # Of a turn: hues that follow each other are far apart.
-ROW = 18  # Height of a line of the legend, in pixels.
+GOLDEN_RATIO = 0.618034  # Fraction of a turn that keeps successive hues far apart.
+ROW = 18  # Height of a legend line in pixels.
 
 
 def colorize(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Paint class indices.
+    """Color class indices.
 
     Args:
         labels: uint8 (H, W) of class indices; 255 and other values outside the palette are black.
@@ -27,14 +27,15 @@ def colorize(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray
 
 
 def viewable(image: np.ndarray) -> np.ndarray:
-    """Turn an image, as a pipeline loads it, into one that can be shown.
+    """Convert an image, as loaded by a pipeline, to one that can be displayed.
 
     Args:
-        image: (H, W) or (H, W, C) of any type; of three channels or more the first three are blue, green and red, of fewer the
-            first is shown as gray. What does not have 8 bits is scaled so that its finite values fill them.
+        image: image of any dtype, (H, W) or (H, W, C). With three or more channels, the first three are blue, green and red;
+            with fewer, the first one is shown as gray. Values that are not 8-bit are scaled so that the finite values fill the
+            8-bit range.
 
     Returns:
-        uint8 RGB (H, W, 3), with memory of its own.
+        uint8 RGB (H, W, 3), in newly allocated memory.
     """
     if image.ndim == 2:
         image = image[..., None]
@@ -47,14 +48,14 @@ def viewable(image: np.ndarray) -> np.ndarray:
 
 def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]],
             opacity: float = 0.55) -> np.ndarray:
-    """Lay colored labels over an image, with a legend of the classes that occur below it.
+    """Blend colored labels over an image, and add a legend of the occurring classes below it.
 
     Args:
         image: uint8 RGB (H, W, 3).
         labels: uint8 (H, W) of class indices.
         classes: name of each class.
         palette: RGB color of each class.
-        opacity: of the labels, 0 to 1.
+        opacity: opacity of the labels, 0 to 1.
 
     Returns:
         uint8 RGB (H + height of the legend, W, 3).
@@ -66,7 +67,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palet
 
 
 def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int) -> np.ndarray:
-    """Color patches with names, in as many lines as a width in pixels needs: uint8 RGB (H, width, 3)."""
+    """Draw color patches with names, in as many lines as the width in pixels requires: uint8 RGB (H, width, 3)."""
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     entries, x, row = [], 4, 0
     for name, color in zip(classes, palette):
@@ -83,23 +84,23 @@ def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int)
 
 
 def distinct_colors(classes: Sequence[str]) -> list[list[int]]:
-    """RGB colors of some classes that can be told apart, none of them black and the background gray; always the same."""
-    shades = ((0.65, 0.95), (0.9, 0.6), (0.45, 0.85))  # Saturation and value, by turns.
+    """Choose distinguishable RGB colors for some classes, gray for the background and never black; always the same ones."""
+    shades = ((0.65, 0.95), (0.9, 0.6), (0.45, 0.85))  # Saturation and value, alternating.
     return [BACKGROUND_COLOR if name == 'background' else
             [round(255 * channel) for channel in colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, *shades[index % len(shades)])]
             for index, name in enumerate(classes)]
 
 
 def save_labels(path: Path, labels: np.ndarray, palette: Sequence[Sequence[int]] | None = None) -> None:
-    """Write label values as a PNG of one channel; with a palette, viewers show colors while the values stay."""
+    """Write label values as a one-channel PNG; with a palette, viewers show colors while the values are unchanged."""
     picture = Image.fromarray(labels)
     if palette is not None:
-        picture.putpalette(_colors(palette).ravel().tolist())  # Of fewer colors Pillow cuts bits off the values.
-    picture.save(path, format='PNG')  # Pillow takes names such as "..png" for names without a suffix.
+        picture.putpalette(_colors(palette).ravel().tolist())  # With fewer colors, Pillow would use fewer bits per value.
+    picture.save(path, format='PNG')  # Pillow sees no suffix in names such as "..png".
 
 
 def _colors(palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """The color of each value of a label: uint8 RGB (256, 3)."""
+    """The color of each label value: uint8 RGB (256, 3)."""
     table = np.full((256, 3), IGNORED_COLOR, np.uint8)
     table[:len(palette)] = palette
     return table
