@@ -61,6 +61,7 @@ UPSTREAM = {
     '_BatchNorm': lambda: issubclass(torch.nn.SyncBatchNorm, torch.nn.modules.batchnorm._BatchNorm),
     '_modules': lambda: [*torch.nn.Sequential(torch.nn.ReLU())._modules] == ['0'],
     '_python_dispatch': lambda: hasattr(import_module('torch.utils._python_dispatch'), 'TorchDispatchMode'),
+    '_dynamo': lambda: issubclass(import_module('torch._dynamo.exc').UserError, Exception),
     '_is_mkldnn_bf16_supported': lambda: isinstance(torch.ops.mkldnn._is_mkldnn_bf16_supported(), bool),
     '_is_mkldnn_fp16_supported': lambda: isinstance(torch.ops.mkldnn._is_mkldnn_fp16_supported(), bool),
 }

@@ -1,5 +1,4 @@
 """Tiny datasets, a tiny segmentor and classifier for them, and a way to run the tools without a new process."""
-import logging
 import runpy
 import sys
 from collections.abc import Callable
@@ -12,7 +11,8 @@ import torch
 from exports import picture
 from helpers import randomize
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from torch import nn
 
 from repvgg_seg.datasets.toy import write_toy_streets
@@ -35,8 +35,8 @@ def run_tool(capsys, monkeypatch) -> Callable[..., Result]:
     def run(name: str, *arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, arguments)])
         monkeypatch.setenv('LOCAL_RANK', '0')
-        # MMEngine's loggers of earlier tests would say on stderr that their output is closed.
-        monkeypatch.setattr(logging, 'raiseExceptions', False)
+        for kept in (MMLogger, DefaultScope):  # As if nothing had run in this process; the output of earlier loggers is closed.
+            kept._instance_dict.clear()
         capsys.readouterr()
         code = 0
         try:

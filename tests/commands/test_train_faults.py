@@ -167,13 +167,18 @@ def long(tmp_path_factory) -> tuple[Path, Path]:
     return config, folder / 'unbroken/epoch_2.pth'
 
 
+def listen_to_ctrl_c() -> None:
+    """Where the tests run in the background, SIGINT is ignored, and a new process inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(('number', 'workers'), [(signal.SIGTERM, 1), (signal.SIGINT, 0)], ids=['SIGTERM', 'Ctrl-C'])
 def test_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(run_tool, long, tmp_path, number, workers):
     """Sent to the workers too, as a terminal and Slurm do."""
     config, unbroken = long
     options = ('--work-dir', tmp_path, '--cfg-options', f'train_dataloader.num_workers={workers}')
     process = subprocess.Popen([sys.executable, tiny.ROOT / 'tools/train.py', config, *options], stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, start_new_session=True)
+                               stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=listen_to_ctrl_c)
     said = []
     for line in process.stdout:
         said.append(line)

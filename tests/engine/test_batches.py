@@ -9,6 +9,7 @@ from PIL import Image
 
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.deploy.evaluation import Evaluation
+from repvgg_seg.deploy.tasks import Segmentation
 from repvgg_seg.engine import segmentation as segmentor
 from repvgg_seg.engine.batches import by_size
 from repvgg_seg.engine.trained_model import build_trained
@@ -42,7 +43,7 @@ def test_batches_change_nothing(trained, tmp_path, tta):
         settings = Config(config.to_dict())
         settings.work_dir = str(tmp_path)
         if not tta and batch == 3:
-            evaluation = Evaluation(settings)
+            evaluation = Evaluation(settings, Segmentation())
             by_deploy = evaluation.of_model(build_trained(settings, str(checkpoint))[0], 'it')
         found.append(segmentor.test_segmentor(settings, str(checkpoint), tta=tta))
     assert found[0] == pytest.approx(found[1], abs=1e-2)
