@@ -1,4 +1,4 @@
-"""Evaluation of batches whose images differ in size."""
+"""Evaluate batches whose images differ in size."""
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
@@ -12,13 +12,13 @@ from ..registry import LOOPS
 
 
 def by_size(batch: Mapping) -> Iterator[Mapping]:
-    """Split a batch where the size of its images changes, so that each part can be computed at once; the order stays.
+    """Split a batch wherever the image size changes, so that each part can be processed as a batch. The order is preserved.
 
-    MMSegmentation refuses batches of several sizes, and to pad images changes what a pyramid pools.
+    MMSegmentation does not accept batches of several sizes, and padding the images would change what a pyramid pools.
 
     Args:
-        batch: from the loader of a test set: lists with one item for each image; with test-time augmentation lists of such, one
-            for each form of the images.
+        batch: batch of a test set's data loader: lists with one item per image or, with test-time augmentation, lists of such
+            lists, one per augmentation.
     """
     inputs = batch['inputs']
     if isinstance(inputs, Tensor):
@@ -33,7 +33,7 @@ def by_size(batch: Mapping) -> Iterator[Mapping]:
 
 
 def evaluate_by_size(config: Config) -> None:
-    """Put the loops of this module into a config, in the place of MMEngine's."""
+    """Replace MMEngine's loops in a config by those of this module."""
     for key, name in (('val_cfg', 'ValLoop'), ('test_cfg', 'TestLoop')):
         settings = config.get(key)
         if settings is not None and type_name(settings) in ('', name):
@@ -42,19 +42,19 @@ def evaluate_by_size(config: Config) -> None:
 
 @LOOPS.register_module()
 class ValLoop(_MMEngineValLoop):
-    """MMEngine's, for batches whose images differ in size too."""
+    """MMEngine's validation loop, which also accepts batches whose images differ in size."""
 
     def run_iter(self, idx: int, data_batch: Mapping) -> None:
-        """Evaluate a batch, in as many parts as it has sizes."""
+        """Evaluate a batch in parts of equal image size, see :func:`by_size`."""
         for part in by_size(data_batch):
             super().run_iter(idx, part)
 
 
 @LOOPS.register_module()
 class TestLoop(_MMEngineTestLoop):
-    """MMEngine's, for batches whose images differ in size too."""
+    """MMEngine's test loop, which also accepts batches whose images differ in size."""
 
     def run_iter(self, idx: int, data_batch: Mapping) -> None:
-        """Evaluate a batch, in as many parts as it has sizes."""
+        """Evaluate a batch in parts of equal image size, see :func:`by_size`."""
         for part in by_size(data_batch):
             super().run_iter(idx, part)

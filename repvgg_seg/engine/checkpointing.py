@@ -1,4 +1,5 @@
-"""Checkpoints that are whole, that say where exactly a run stood, and of which none is deleted before its successor is safe."""
+"""Checkpoints that are written atomically, that record the exact position of a run, and that are only deleted once the next one
+is safely on disk."""
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ States = TypeVar('States', list[dict], dict[str, list[dict]])
 
 @register_backend(ATOMIC)
 class AtomicBackend(LocalBackend):
-    """MMEngine's backend for local files, in which a file that is written appears whole or not at all."""
+    """MMEngine's backend for local files, with atomic writes: a file appears complete or not at all."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes; see :func:`repvgg_seg.core.files.write_atomically`."""
@@ -34,17 +35,17 @@ class AtomicBackend(LocalBackend):
 
 
 class PatientBackend(AtomicBackend):
-    """The same, in which files to be removed stay until :meth:`flush`."""
+    """An atomic backend that defers the removal of files until :meth:`flush`."""
 
     def __init__(self) -> None:
         self.doomed: list[Path] = []
 
     def remove(self, filepath: str | Path) -> None:
-        """Note a file to be removed."""
+        """Mark a file for removal."""
         self.doomed.append(Path(filepath))
 
     def flush(self) -> None:
-        """Remove what was noted."""
+        """Remove the marked files."""
         for path in self.doomed:
             path.unlink(missing_ok=True)
         self.doomed.clear()
@@ -52,37 +53,39 @@ class PatientBackend(AtomicBackend):
 
 @register_backend(MEMORY)
 class MemoryBackend(LocalBackend):
-    """A place for a checkpoint that may be needed.
+    """A backend that keeps files in memory, for a checkpoint that may be needed later.
 
     Args:
-        files: where it is put, by path.
+        files: dictionary for the contents of files, by path.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Note the bytes of a file."""
+        """Store the contents of a file."""
         self.files[str(filepath)] = obj
 
 
 @HOOKS.register_module()
 class CheckpointHook(_MMEngineCheckpointHook):
-    """MMEngine's hook, with which a run loses nothing when it is killed.
+    """MMEngine's checkpoint hook, extended so that a run can be killed at any time without losing a checkpoint.
 
-    - Files appear atomically, and those that they replace are removed afterwards; MMEngine removes first and writes in place.
-    - Weights that are not finite are not written.
-    - The states of the random generators of all processes are saved, and taken up again when a run is resumed.
-    - A validation that was cut off is caught up on when the run is resumed. As hooks put other weights into the model for its
-      time, such as averages, nothing to resume from is taken from the model then.
-    - Gradients that wait for a step (``accumulative_counts``) and what ``EarlyStoppingHook`` has counted are saved too.
+    - Files are written atomically, and the files that they replace are removed afterwards. MMEngine removes the old files first
+      and writes in place.
+    - Weights that are not finite are never written.
+    - The random states of all processes are saved, and restored when the run is resumed.
+    - If validation was interrupted, it runs when training resumes. Because hooks may swap other weights into the model during
+      validation, such as averages, no checkpoint to resume from is taken from the model at that time.
+    - Accumulated gradients that have not been applied yet (``accumulative_counts``) and the counters of ``EarlyStoppingHook``
+      are saved, too.
 
     Args:
-        **kwargs: of MMEngine's hook. Where ``out_dir`` is no local folder, or ``backend_args`` or ``file_client_args`` are
-            given, files are written as MMEngine does it.
+        **kwargs: arguments of MMEngine's hook. If ``out_dir`` is not a local folder, or if ``backend_args`` or
+            ``file_client_args`` are given, files are written as MMEngine writes them.
 
     Raises:
-        UserError: both of these are given, or ``rule`` is needed and absent.
+        UserError: both ``backend_args`` and ``file_client_args`` are given, or ``rule`` is needed but missing.
     """
 
     backend_args: dict | None
@@ -96,22 +99,22 @@ class CheckpointHook(_MMEngineCheckpointHook):
         self.is_local = self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir)
         if self.is_local:
             self.backend_args = dict(backend=ATOMIC)
-        self.is_training = False  # Validations without a training, as in Runner.val(), save nothing.
-        self.resumed_states: list[dict] | None = None  # Until training goes on.
-        self.random_states: list[dict] | None = None  # While a checkpoint to resume from is written.
-        self.saved: int | None = None  # Iterations of the last checkpoint to resume from that this run wrote.
+        self.is_training = False  # Validation outside of training, as in Runner.val(), saves nothing.
+        self.resumed_states: list[dict] | None = None  # Random states of a resumed checkpoint, until training continues.
+        self.random_states: list[dict] | None = None  # Set while a checkpoint to resume from is being written.
+        self.saved: int | None = None  # Iteration of the last checkpoint to resume from that this run wrote.
         self.validating = False
-        self.held: dict[str, bytes] = {}  # What to resume from if the validation that goes on is broken off, if not on disk.
-        self.postponed: tuple[int, dict] | None = None  # Checkpoint that is to be written after the validation.
+        self.held: dict[str, bytes] = {}  # Checkpoint to resume from if validation is interrupted; empty if it is on disk.
+        self.postponed: tuple[int, dict] | None = None  # Checkpoint to write after validation.
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note where the run that is resumed stood."""
+        """Store the random states of a resumed run, and restore its early stopping counters."""
         if runner._resume:
             self.resumed_states = checkpoint.get(RANDOM_STATES, [])
             restore_early_stopping(runner, checkpoint.get(EARLY_STOPPING))
 
     def before_train(self, runner: Runner) -> None:
-        """Take up the random state of a resumed run, and its validation if that was cut off."""
+        """Restore the random state of a resumed run, and run its last validation if that was interrupted."""
         super().before_train(runner)
         self.is_training = True
         if self.resumed_states is not None:
@@ -121,7 +124,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
             if is_main_process():
                 remove_temporaries(Path(self.out_dir), '*.pth')
         if self.resumed_states is not None:
-            if get_rank() < len(self.resumed_states):  # Of more processes than before the others start from the seed.
+            if get_rank() < len(self.resumed_states):  # Any additional processes start from the seed.
                 restore_random_state(self.resumed_states[get_rank()])
             self.resumed_states = None
             if validation_is_due(runner):
@@ -129,7 +132,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
                 runner.val_loop.run()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the states of the random generators.
+        """Add the random states, early stopping counters, and accumulated gradients.
 
         Raises:
             TrainingError: a weight is not finite; nothing was written.
@@ -147,16 +150,16 @@ class CheckpointHook(_MMEngineCheckpointHook):
             checkpoint['param_schedulers'] = without_functions(checkpoint['param_schedulers'])
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint of a training."""
+        """Save the best checkpoint during training."""
         if self.is_training:
             runner.message_hub.update_info('last_validation', steps_done(runner))
             if metrics:
                 check_save_best(self.save_best, metrics)
-        if self.is_training or not metrics:  # Of which MMEngine warns.
+        if self.is_training or not metrics:  # Without metrics, MMEngine logs a warning.
             super().after_val_epoch(runner, metrics)
 
     def before_validation(self, runner: Runner) -> None:
-        """Hold what a checkpoint of this moment would be, before any hook changes the model for the validation."""
+        """Keep a checkpoint of the current state in memory, before any hook changes the model for validation."""
         if not self.is_training:
             return
         if self.saved != runner.iter:
@@ -164,7 +167,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
         self.validating = True
 
     def after_validation(self, runner: Runner) -> None:
-        """Write what was postponed, after all hooks have taken back what they changed."""
+        """Write the postponed checkpoint, after all hooks have undone their changes to the model."""
         if not self.validating:
             return
         self.validating = False
@@ -176,14 +179,14 @@ class CheckpointHook(_MMEngineCheckpointHook):
         self._flush()
 
     def save_interrupted(self, runner: Runner, iterations: int) -> str:
-        """Save a checkpoint wherever the run stands, ``interrupted.pth``, which the next regular one outdates.
+        """Save a checkpoint of the current state to ``interrupted.pth``. The next regular checkpoint makes it obsolete.
 
         Args:
-            runner: of the run.
-            iterations: that were done.
+            runner: runner of the run.
+            iterations: number of completed iterations.
 
         Returns:
-            Path of the checkpoint to go on from; a regular one where that is of the same moment.
+            Path of the checkpoint to resume from; a regular checkpoint if one has the same state.
         """
         path = self.file_backend.join_path(self.out_dir, INTERRUPTED)
         if not self.validating:
@@ -200,9 +203,9 @@ class CheckpointHook(_MMEngineCheckpointHook):
         self.random_states = None
 
     def _find_best_here(self, runner: Runner) -> None:
-        """Look in the own folder for the best checkpoints that a resumed run names; those of a copied one are elsewhere.
+        """Look for the best checkpoints of a resumed run in its own folder, because a copied run records the original's paths.
 
-        MMEngine would remove the original's when a better one is found.
+        Otherwise MMEngine would remove the original run's checkpoint when it finds a better one.
         """
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         for key, path in dict(runner.message_hub.runtime_info).items():
@@ -240,19 +243,20 @@ class CheckpointHook(_MMEngineCheckpointHook):
 
 
 def without_functions(states: States) -> States:
-    """State dicts of schedulers (by optimizer) without the functions that some hold (OneCycleLR), which are code in a file."""
+    """Remove functions from state dicts of schedulers (by optimizer). Some schedulers, such as OneCycleLR, store functions,
+    which would put code into the checkpoint."""
     if isinstance(states, dict):
         return {key: without_functions(each) for key, each in states.items()}
     return [{key: value for key, value in state.items() if not callable(value)} for state in states]
 
 
 def steps_done(runner: Runner) -> int:
-    """Epochs that were finished, or of an iteration-based loop the iterations: what it counts validations by."""
+    """Completed epochs, or completed iterations for an iteration-based loop: the unit in which validations are scheduled."""
     return runner.iter if isinstance(runner.train_loop, IterBasedTrainLoop) else runner.epoch
 
 
 def validation_is_due(runner: Runner) -> bool:
-    """Whether a validation belongs between the checkpoint that was resumed and the next step, and was not finished."""
+    """Whether validation is due between the resumed checkpoint and the next step, and was not completed."""
     loop, done = runner.train_loop, steps_done(runner)
     if runner.val_loop is None or getattr(loop, 'epoch_begin', runner.iter) != runner.iter:
         return False
@@ -263,13 +267,14 @@ def validation_is_due(runner: Runner) -> bool:
 
 
 def early_stopping(runner: Runner) -> dict:
-    """What MMEngine's ``EarlyStoppingHook`` has counted, beside its settings, and whether it has ended the training."""
+    """Counters and settings of MMEngine's ``EarlyStoppingHook``, and whether it has stopped the training."""
     return dict(hooks=[dict(vars(hook)) for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)],
                 stopped=getattr(runner.train_loop, 'stop_training', False))
 
 
 def restore_early_stopping(runner: Runner, state: dict | None) -> None:
-    """Go on counting, with the settings of the config; a training that ended by the same settings has ended."""
+    """Restore the early stopping counters, with the settings of the config. If training was stopped early with the same
+    settings, it remains stopped."""
     if state is None:
         return
     hooks = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
@@ -282,7 +287,7 @@ def restore_early_stopping(runner: Runner, state: dict | None) -> None:
 
 
 def waiting_gradients(runner: Runner) -> dict[str, Tensor]:
-    """Gradients of the passes since the last step, the mean over all processes, by name of the parameter; none after a step."""
+    """Gradients accumulated since the last step, averaged over all processes, by parameter name; empty right after a step."""
     if not any(wrapper.inner_count and not wrapper.should_update() for wrapper in optim_wrappers(runner).values()):
         return {}
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

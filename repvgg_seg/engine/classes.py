@@ -1,4 +1,4 @@
-"""Comparing the names of the classes that a model was trained for with those that it is used for."""
+"""Compare the class names that a model was trained with to those that it is used with."""
 from collections.abc import Mapping, Sequence
 
 from ..core.errors import UserError, some
@@ -7,32 +7,32 @@ CONFIG = 'give the config that it was trained with'
 
 
 def trained_classes(meta: Mapping) -> tuple[str, ...]:
-    """The classes that the ``meta`` of a checkpoint names; none where it does not, as in files of other programs."""
+    """Class names in the ``meta`` of a checkpoint; empty if it has none, as in files of other programs."""
     dataset = meta.get('dataset_meta')
-    # MMSegmentation and MMClassification before 1.0 had them beside everything else.
+    # Before version 1.0, MMSegmentation and MMClassification stored them at the top level of meta.
     classes = dataset.get('classes') if isinstance(dataset, Mapping) else meta.get('CLASSES')
     return tuple(classes) if isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes) else ()
 
 
 def check_same_classes(first: str, trained: Sequence[str], second: str, used: Sequence[str], remedy: str = CONFIG) -> None:
-    """Compare two lists of classes, letter by letter and in their order.
+    """Check that two lists of classes have exactly the same names in the same order.
 
     Args:
-        first: what has the first list, for messages.
-        trained: that list, or nothing where it is unknown.
-        second: what has the second one.
-        used: that one, or nothing where it is unknown.
-        remedy: what to do.
+        first: description of the source of the first list, for messages.
+        trained: first list of class names; empty if unknown.
+        second: description of the source of the second list.
+        used: second list of class names; empty if unknown.
+        remedy: advice for the user in the error message.
 
     Raises:
-        UserError: they differ.
+        UserError: the lists differ.
     """
     if trained and used and (difference := difference_of_classes(trained, used)):
         raise UserError(f'{first} and {second} have {difference}; {remedy}')
 
 
 def difference_of_classes(first: Sequence[str], second: Sequence[str]) -> str:
-    """How two lists of classes differ; empty if they do not."""
+    """Describe how two lists of classes differ; empty if they are equal."""
     alone = [(place, some(map(repr, (name for name in names if name not in others))))
              for place, names, others in (('first', first, second), ('second', second, first))]
     if parts := [f'{names} only in the {place}' for place, names in alone if names]:

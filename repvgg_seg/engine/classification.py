@@ -1,4 +1,4 @@
-"""Training and testing a classifier, whose backbone a segmentor can start from."""
+"""Train and test a classifier, whose backbone can be the starting point of a segmentor."""
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -33,24 +33,24 @@ from mmpretrain.registry import DATASETS  # noqa: E402
 
 
 def train_classifier(config: Config) -> Path | None:
-    """Train a classifier of MMPretrain's.
+    """Train an MMPretrain classifier.
 
     Args:
-        config: the whole config, ``work_dir`` included. Where ``model.head.num_classes`` is None, it becomes the number of
-            classes of the training set.
+        config: full config with its ``work_dir``. If ``model.head.num_classes`` is None, the number of classes of the training
+            set is used.
 
     Returns:
-        The best checkpoint, or the last one if none was evaluated.
+        Path of the best checkpoint, or of the last one if none was evaluated.
 
     Raises:
-        UserError: data, weights and classes do not fit together; nothing was trained.
+        UserError: the data, weights, and classes do not match; nothing was trained.
     """
     init_default_scope(config.default_scope)
     return train(config, check_classifier, fill_in_num_classes)
 
 
 def fill_in_num_classes(config: Config) -> None:
-    """Fill in an open ``model.head.num_classes`` (None), and tell it to those who need it."""
+    """Fill in ``model.head.num_classes`` if it is None, and copy it to all other settings that need it."""
     if config.model.head.get('num_classes') is None:
         config.model.head.num_classes = len(DATASETS.build(config.train_dataloader.dataset).metainfo['classes'])
     spread_num_classes(config, config.model.head.num_classes)
@@ -61,16 +61,16 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
     """Evaluate a checkpoint on the config's test set.
 
     Args:
-        config: the whole config, ``work_dir`` included, where ``test.json`` is left.
-        checkpoint: training checkpoint, the folder of a fused model, or an exported file.
-        size: side of the square images, in pixels; that of the config by default.
+        config: full config, including ``work_dir``, to which ``test.json`` is written.
+        checkpoint: training checkpoint, folder of a fused model, or exported file.
+        size: side length of the square images in pixels; by default that of the config.
         out: CSV file for the prediction of every image.
 
     Returns:
-        ``accuracy/top1`` and, of five classes or more, ``accuracy/top5``, in per cent.
+        ``accuracy/top1`` and, with five classes or more, ``accuracy/top5``, in percent.
 
     Raises:
-        UserError: the checkpoint, the classes or the dataset do not fit.
+        UserError: the checkpoint, the classes, or the dataset do not match.
     """
     fit_to_hardware(config)
     weights: str | None = None
@@ -104,7 +104,7 @@ def test_classifier(config: Config, checkpoint: str, size: int | None = None,
 
 
 def spread_num_classes(config: Config, num_classes: int) -> None:
-    """Tell the number of classes to those who need it: label mixing, and the metric, which has no top 5 of 3."""
+    """Copy the number of classes to the settings that need it: label mixing, and metrics, which have no top 5 of 3 classes."""
     if preprocessor := preprocessor_of(config):
         preprocessor['num_classes'] = num_classes
     for key in ('val_evaluator', 'test_evaluator'):
@@ -115,10 +115,10 @@ def spread_num_classes(config: Config, num_classes: int) -> None:
 
 
 def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
-    """Compare the classes of a classifier, its training set and its validation set.
+    """Check that a classifier, its training set, and its validation set have the same classes.
 
     Raises:
-        UserError: they differ.
+        UserError: the classes differ.
     """
     training = unwrapped(loaders[0].dataset).metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
@@ -132,10 +132,10 @@ def check_classifier(model: nn.Module, loaders: Sequence[DataLoader], config: Co
 
 
 def check_classes(model: BaseModel, dataset: BaseDataset) -> None:
-    """Compare the number of classes of a classifier and a dataset.
+    """Check that a classifier and a dataset have the same number of classes.
 
     Raises:
-        UserError: they differ.
+        UserError: the numbers differ.
     """
     classes = dataset.metainfo['classes']
     if len(classes) != model.head.num_classes:

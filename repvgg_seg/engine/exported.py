@@ -1,4 +1,4 @@
-"""Testing and predicting with what ``repvgg-seg deploy`` exported, through the same datasets and metrics."""
+"""Test and predict with files that ``repvgg-seg deploy`` exported, using the same datasets and metrics."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .trained_model import FUSED_CONFIG
 
 
 def is_exported(checkpoint: str) -> bool:
-    """Whether a checkpoint argument is an exported file, or a folder that holds only such."""
+    """Whether a checkpoint argument is an exported file, or a folder that contains exported files but no fused weights."""
     path = Path(checkpoint)
     return path.suffix in BACKENDS or (path.is_dir() and (path / REPORT).is_file() and not (path / FUSED_CONFIG).is_file())
 
@@ -32,8 +32,8 @@ def load_exported(checkpoint: str) -> Predictor:
     """Load an exported file that was given as a checkpoint.
 
     Raises:
-        UserError: it cannot be loaded, or is not the file that was exported.
-        CheckpointError: it is a program, and checkpoints are not trusted.
+        UserError: the file cannot be loaded, or was changed after it was exported.
+        CheckpointError: the file is a program, and checkpoints are not trusted.
     """
     refuse_program(Path(checkpoint))
     return load(checkpoint, verify=not trusted())
@@ -43,17 +43,17 @@ def classes_of_exported(checkpoint: str) -> list[str]:
     """Names of the classes of an exported file that was given as a checkpoint.
 
     Raises:
-        UserError: the ``deploy.json`` of its folder is absent or broken.
+        UserError: the ``deploy.json`` in its folder is missing or invalid.
     """
     path = Path(checkpoint)
     return read_report(path if path.is_dir() else path.parent).get('classes') or []
 
 
 def refuse_program(path: Path) -> None:
-    """Refuse a ``.pt2`` file, which can run any code, unless checkpoints are trusted.
+    """Reject a ``.pt2`` file, which can run arbitrary code, unless checkpoints are trusted.
 
     Raises:
-        CheckpointError: it is one.
+        CheckpointError: the file is a ``.pt2`` file, and checkpoints are not trusted.
     """
     if path.suffix == PROGRAM and not trusted():
         raise CheckpointError(f'{path} is a program, which can run any code; if you know who made it, add --trust-checkpoint, '
@@ -61,16 +61,16 @@ def refuse_program(path: Path) -> None:
 
 
 def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Height and width of the windows to which the config's segmentor cuts images, and by which they move; None where not."""
+    """Size and stride (height and width each) of the config's sliding window; None and None without a sliding window."""
     test_cfg: ConfigDict = config.model.get('test_cfg') or ConfigDict()
     return (test_cfg.crop_size, test_cfg.stride) if test_cfg.get('mode') == 'slide' else (None, None)
 
 
 def exported_config(config: Config, checkpoint: str) -> dict:
-    """The model config of an exported file, which takes the place of the config's model.
+    """Return the model config of an exported file, which replaces the config's model.
 
-    An exported segmentor cuts images as the config's segmentor does. The config's test pipelines lose their ``Normalize``
-    steps, which are part of what was exported.
+    An exported segmentor splits images into windows as the config's segmentor does. ``Normalize`` steps are removed from the
+    config's test pipelines, because the exported file already includes normalization.
     """
     normalize_no_more(config)
     if task_of(config.model) == CLASSIFICATION:
@@ -86,13 +86,13 @@ def normalize_no_more(config: Config) -> None:
 
 
 class ExportedModel(BaseModel):
-    """An exported file in the place of a model, for testing.
+    """Wrapper that allows an exported file to be tested like a model.
 
     Args:
-        source: the file or folder, or what :func:`repvgg_seg.runtime.predictor.load` made of it.
+        source: exported file or its folder, or the predictor that :func:`repvgg_seg.runtime.predictor.load` returns for it.
 
     Raises:
-        UserError: the file was exported from a model for another task.
+        UserError: the file was exported from a model for a different task.
     """
 
     task: str
@@ -105,12 +105,12 @@ class ExportedModel(BaseModel):
                             f'{MODEL_KINDS[self.task]}; give the config that it was trained with')
 
     def pixels_of(self, image: Tensor) -> np.ndarray:
-        """A BGR image (C, H, W) of a test pipeline -> (H, W, C) with its channels in the order that the file takes."""
+        """Convert a BGR image (C, H, W) from a test pipeline to (H, W, C), in the channel order that the file takes."""
         pixels = image.permute(1, 2, 0).numpy()
         return pixels[..., ::-1] if self.predictor.channels == 'RGB' else pixels
 
     def test_step(self, data: dict) -> list:
-        """Predict a batch of a data loader; normalization is part of what was exported."""
+        """Predict a batch of a data loader. It is not normalized, because the exported file does that."""
         return self(data['inputs'], data['data_samples'])
 
     val_step = test_step
@@ -118,12 +118,12 @@ class ExportedModel(BaseModel):
 
 @MODELS.register_module()
 class ExportedSegmentor(ExportedModel):
-    """An exported file in the place of a segmentor, for testing.
+    """Wrapper that allows an exported file to be tested like a segmentor.
 
     Args:
         source: see :class:`ExportedModel`.
-        window: height and width to which larger images are cut; None for whole images.
-        stride: by which the windows move.
+        window: height and width of the sliding window for larger images; None to process whole images.
+        stride: vertical and horizontal stride of the sliding window.
     """
 
     task = SEGMENTATION
@@ -143,9 +143,9 @@ class ExportedSegmentor(ExportedModel):
         """Segment images.
 
         Args:
-            inputs: uint8 BGR (C, H, W) each, as the test pipeline packs them.
-            data_samples: samples of MMSegmentation, one for each image.
-            mode: 'predict'; there is nothing to train.
+            inputs: images as the test pipeline packs them, each uint8 BGR (C, H, W).
+            data_samples: MMSegmentation's data samples, one for each image.
+            mode: always 'predict', because an exported file cannot be trained.
 
         Returns:
             The samples with ``pred_sem_seg``, class indices (1, H, W) at the size of the original image.
@@ -160,7 +160,7 @@ class ExportedSegmentor(ExportedModel):
 
 @MODELS.register_module()
 class ExportedClassifier(ExportedModel):
-    """An exported file in the place of a classifier, for testing; see :class:`ExportedModel`."""
+    """Wrapper that allows an exported file to be tested like a classifier; see :class:`ExportedModel`."""
 
     task = CLASSIFICATION
 
@@ -168,12 +168,12 @@ class ExportedClassifier(ExportedModel):
         """Classify images.
 
         Args:
-            inputs: uint8 BGR (C, H, W) each, as the test pipeline packs them.
-            data_samples: samples of MMPretrain, one for each image.
-            mode: 'predict'; there is nothing to train.
+            inputs: images as the test pipeline packs them, each uint8 BGR (C, H, W).
+            data_samples: MMPretrain's data samples, one for each image.
+            mode: always 'predict', because an exported file cannot be trained.
 
         Returns:
-            The samples with ``pred_label`` and, if the file gives logits, ``pred_score``, their softmax (C,).
+            The samples with ``pred_label`` and, if the file returns logits, ``pred_score``, the softmax of the logits (C,).
         """
         for image, sample in zip(inputs, data_samples):
             output = torch.from_numpy(self.predictor(self.pixels_of(image)))
@@ -185,9 +185,9 @@ class ExportedClassifier(ExportedModel):
 
 
 def check_classes_of_export(model: ExportedModel, classes: Sequence[str]) -> None:
-    """Compare the classes of an exported model with those of a dataset.
+    """Check that an exported model and a dataset have the same classes.
 
     Raises:
-        UserError: they differ.
+        UserError: the classes differ.
     """
     check_same_classes(f'the exported {MODEL_KINDS[model.task]}', model.predictor.classes, 'the test set', classes)

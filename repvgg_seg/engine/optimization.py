@@ -1,4 +1,4 @@
-"""Optimizer and schedule of a run that is resumed: their state comes from the checkpoint, their settings from the config."""
+"""Optimizer and schedules of a resumed run: their state comes from the checkpoint, their settings from the config."""
 import hashlib
 import inspect
 import warnings
@@ -12,15 +12,15 @@ from mmengine.runner import Runner
 from ..core.errors import CheckpointError, UserError
 from .resuming import fresh_start
 
-GRADIENTS = 'gradients'  # What a checkpoint between two passes of gradient accumulation holds beside the weights.
-# Hyperparameters that versions of PyTorch added, and that do not tell kinds of optimizers apart.
+GRADIENTS = 'gradients'  # Key of the accumulated gradients in a checkpoint that was saved between two accumulation passes.
+# Hyperparameters that newer PyTorch versions add to optimizers, and that do not distinguish kinds of optimizers.
 COMMON = {'maximize', 'foreach', 'fused', 'capturable', 'differentiable', 'decoupled_weight_decay'}
-# State that an optimizer makes in its first step if a hyperparameter is set; SGD makes it whenever it is missing.
+# State that an optimizer creates in its first step if a hyperparameter is set; SGD creates it whenever it is missing.
 LATER = {'amsgrad': 'max_exp_avg_sq', 'centered': 'grad_avg', 'momentum': 'momentum_buffer'}
 
 
 def idle_end(runner: Runner) -> str | None:
-    """What the user should know where the schedule of the learning rate ends with 0 before training does; else None."""
+    """Warning for the user if the learning rate schedule reaches 0 before training ends; None otherwise."""
     for schedulers in _schedulers(runner).values():
         last = max((each for each in schedulers if each.param_name == 'lr'), key=lambda each: _end(runner, each), default=None)
         ends_with_zero = 0 in (getattr(last, name, None) for name in ('eta_min', 'eta_min_ratio', 'end_factor'))
@@ -31,13 +31,13 @@ def idle_end(runner: Runner) -> str | None:
 
 
 def _end(runner: Runner, scheduler: _ParamScheduler) -> float:
-    """The iteration at which a scheduler stops to change its parameter."""
+    """The iteration at which a scheduler stops changing its parameter."""
     return scheduler.end * (runner.max_iters / runner.max_epochs if scheduler.by_epoch else 1)
 
 
 def describe(runner: Runner) -> dict:
-    """What the config says about the optimization: kinds of optimizers, names of their parameters in order, and a digest of
-    all hyperparameters and schedules; to be called before the first step."""
+    """Describe the optimization settings: the kinds of optimizers, the names of their parameters in order, and a digest of all
+    hyperparameters and schedules. Call this before the first step."""
     names = _names(runner)
     optimizers = {
         key: dict(type=type(wrapper.optimizer).__name__, accumulation=_accumulation(wrapper),
@@ -51,23 +51,23 @@ def describe(runner: Runner) -> dict:
 
 
 def resume_optimization(runner: Runner, checkpoint: Mapping, source: str) -> bool:
-    """Take up the state of optimizers and schedulers.
+    """Restore the state of optimizers and schedulers.
 
-    Where the config says the same as before, all of it is loaded. Where it says something else, only what the optimizers have
-    gathered for each parameter (such as momentum) is, and the schedules are advanced from their beginning to where the run
-    stands, as if it had always been trained with them.
+    If the config's settings are unchanged, the whole state is loaded. Otherwise, only the optimizer state of each parameter
+    (such as momentum) is loaded, and the schedules are advanced from their beginning to the current iteration, as if the run
+    had always used them.
 
     Args:
-        runner: whose loop stands where the run goes on, and whose optimizers and schedulers were just built.
-        checkpoint: to resume from.
-        source: its path.
+        runner: runner whose loop is at the position to resume, with newly built optimizers and schedulers.
+        checkpoint: checkpoint to resume from.
+        source: path of the checkpoint.
 
     Returns:
         Whether the settings have changed.
 
     Raises:
-        CheckpointError: the state does not fit the optimizer.
-        UserError: the new settings cannot be carried on with; the message says what to do.
+        CheckpointError: the state does not match the optimizer.
+        UserError: the run cannot be resumed with the new settings; the message says what to do.
     """
     before, now = checkpoint['meta'].get('optimization'), runner.record['optimization']
     wrappers, schedulers = optim_wrappers(runner), _schedulers(runner)
@@ -96,10 +96,10 @@ def resume_optimization(runner: Runner, checkpoint: Mapping, source: str) -> boo
 
 
 def restore_gradients(runner: Runner, checkpoint: Mapping, source: str) -> None:
-    """Take up the gradients that waited for a step.
+    """Restore accumulated gradients that have not been applied yet.
 
     Raises:
-        UserError: the config adds up gradients in another way than the checkpoint.
+        UserError: the config accumulates gradients differently than the run that wrote the checkpoint.
     """
     if GRADIENTS not in checkpoint:
         return
@@ -111,24 +111,24 @@ def restore_gradients(runner: Runner, checkpoint: Mapping, source: str) -> None:
     for parameter, name in _names(runner).items():
         if name in checkpoint[GRADIENTS]:
             parameter.grad = checkpoint[GRADIENTS][name].to(parameter)
-    # MMEngine says that they are lost.
+    # MMEngine warns that these gradients are lost, which is not true here.
     runner.logger.addFilter(lambda record: 'the gradient of some iterations is lost' not in record.getMessage())
 
 
 def _accumulation(wrapper: OptimWrapper) -> str:
-    """How gradients add up to a step."""
+    """Describe how gradients are accumulated for a step."""
     return f'{wrapper._accumulative_counts} passes' + (' and scaled losses' if hasattr(wrapper, 'loss_scaler') else '')
 
 
 def _check_kind(wrapper: OptimWrapper, saved: Mapping | None, before: Mapping | None, source: str) -> None:
-    """Check that a state is one of the same kind of optimizer.
+    """Check that a saved state belongs to the same kind of optimizer.
 
     Raises:
-        UserError: it is not.
+        UserError: the state is that of a different kind of optimizer.
     """
     kind = type(wrapper.optimizer).__name__
     found = before and before['type']
-    if found is None and saved is not None and saved.get('param_groups'):  # MMEngine, and earlier versions, do not record it.
+    if found is None and saved is not None and saved.get('param_groups'):  # MMEngine and earlier versions do not record it.
         lacking = wrapper.optimizer.defaults.keys() - saved['param_groups'][0].keys() - COMMON
         found = f'an optimizer without {", ".join(sorted(lacking))}' if lacking else kind
     if found != kind:
@@ -137,16 +137,17 @@ def _check_kind(wrapper: OptimWrapper, saved: Mapping | None, before: Mapping | 
 
 
 def _load_state(wrapper: OptimWrapper, saved: Mapping, before: Sequence[str], now: Sequence[str], source: str) -> None:
-    """Load what an optimizer has gathered for each parameter; parameters that were not trained before start without.
+    """Load the optimizer state of each parameter; parameters that were not trained before start without state.
 
     Args:
-        wrapper: of the optimizer.
+        wrapper: wrapper of the optimizer.
         saved: state dict of the wrapper in the checkpoint.
-        before, now: names of the parameters, in the order of the state dict and of the optimizer.
-        source: where the state is from, for messages.
+        before: parameter names in the order of the state dict.
+        now: parameter names in the order of the optimizer.
+        source: path of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: the state does not fit the parameters.
+        CheckpointError: the state does not match the parameters.
     """
     optimizer, groups = wrapper.optimizer, saved['param_groups']
     by_name = {before[index]: dict(state) for index, state in saved['state'].items() if index < len(before)}
@@ -168,7 +169,7 @@ def _load_state(wrapper: OptimWrapper, saved: Mapping, before: Sequence[str], no
                 fresh['state'][position] = state
             position += 1
     if len(groups) == len(fresh['param_groups']):
-        # What is no argument of the optimizer is state too, such as the step size that Prodigy has found.
+        # Group entries that are not arguments of the optimizer are state, too, such as the step size that Prodigy estimates.
         gathered = optimizer.defaults.keys() - inspect.signature(type(optimizer)).parameters.keys()
         for group, old in zip(fresh['param_groups'], groups):
             group.update({key: old[key] for key in gathered & old.keys()})
@@ -178,11 +179,11 @@ def _load_state(wrapper: OptimWrapper, saved: Mapping, before: Sequence[str], no
 
 
 def _advance(schedulers: Sequence[_ParamScheduler], runner: Runner) -> None:
-    """Take the steps that schedulers would have taken until now, in the order of a training."""
+    """Take the steps that the schedulers would have taken up to the current iteration, in the same order as in training."""
     per_epoch = runner.train_loop.epoch_begin / runner.epoch if runner.epoch else 0
     ends = {round((epoch + 1) * per_epoch) for epoch in range(runner.epoch)}
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)  # That the optimizer has taken no step before.
+        warnings.simplefilter('ignore', UserWarning)  # PyTorch warns that the optimizer has not stepped yet.
         for done in range(1, runner.iter + 1):
             for by_epoch in (False, True) if done in ends else (False,):
                 for scheduler in schedulers:
@@ -191,13 +192,13 @@ def _advance(schedulers: Sequence[_ParamScheduler], runner: Runner) -> None:
 
 
 def optim_wrappers(runner: Runner) -> dict[str, OptimWrapper]:
-    """The optimizers of a run by name; a single one has none."""
+    """The optimizer wrappers of a run by name; the name of a single optimizer is empty."""
     wrapper = runner.optim_wrapper
     return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
 
 
 def _schedulers(runner: Runner) -> dict[str, list[_ParamScheduler]]:
-    """The schedulers of a run by the name of the optimizer; those of a single one have none."""
+    """The schedulers of a run by optimizer name; the name of a single optimizer is empty."""
     schedulers = runner.param_schedulers or []
     return schedulers if isinstance(schedulers, dict) else {'': schedulers}
 
@@ -208,6 +209,6 @@ def _names(runner: Runner) -> dict[torch.nn.Parameter, str]:
 
 
 def _plain(values: Mapping) -> list:
-    """Those that are no tensors, functions or objects with these, in an order that does not depend on how they were set."""
+    """Plain values as a sorted list, without tensors, functions, parameters, and the optimizer."""
     return sorted((key, repr(value)) for key, value in values.items()
                   if key not in ('params', 'optimizer') and not callable(value) and not torch.is_tensor(value))

@@ -1,4 +1,4 @@
-"""Finding the checkpoint from which a run can go on."""
+"""Find the checkpoint from which a run can be resumed."""
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ..core.errors import CheckpointError, UserError, some
 from ..core.reading import outline, read_checkpoint
 from ..core.run_checkpoints import BEST, progress
 
-INTERRUPTED = 'interrupted.pth'  # Written where a run was asked to stop.
+INTERRUPTED = 'interrupted.pth'  # Written when a run is asked to stop.
 NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')
 
 
@@ -21,10 +21,10 @@ def fresh_start(checkpoint: object) -> str:
 
 
 def checkpoint_folder(config: Config) -> Path:
-    """Where a run writes its checkpoints: its work dir, or below ``out_dir`` of MMEngine's hook a folder of the same name.
+    """Folder for the checkpoints of a run: its work dir or, if MMEngine's hook has ``out_dir``, a folder of that name in it.
 
     Raises:
-        UserError: that is on no local disk, and the run is to be resumed from there.
+        UserError: the folder is not on a local disk, and the run is to be resumed from there.
     """
     work_dir = Path(config.work_dir).absolute()
     out_dir = (config.get('default_hooks', {}).get('checkpoint') or {}).get('out_dir')
@@ -39,22 +39,22 @@ def checkpoint_folder(config: Config) -> Path:
 
 
 def find_what_to_resume(config: Config) -> tuple[Mapping, int, list[str]]:
-    """Choose the checkpoint of a run that is to be resumed, and make the config's seed the one that it was trained with.
+    """Choose the checkpoint to resume from, and set the config's seed to the one that it was trained with.
 
     Returns:
-        Its ``meta``, empty where training starts from scratch; the number of the run, by which later ones tell its checkpoints
-        from those of earlier runs in the same folder; and what the user should know about that choice.
+        The ``meta`` of the checkpoint, empty if training starts from scratch; the number of the run, which distinguishes
+        its checkpoints from those of earlier runs in the same folder; and notes for the user about the choice.
 
     Raises:
-        CheckpointError: there are checkpoints, but none from which a run can go on.
-        UserError: the checkpoints are on no local disk.
+        CheckpointError: there are checkpoints, but none that a run can be resumed from.
+        UserError: the checkpoints are not on a local disk.
     """
     folder, path, notes = checkpoint_folder(config), None, []
     if config.get('resume') and not config.get('load_from'):
         path, damaged = find_resumable(folder)
         notes = [f'{reason}; trying the one before it' for reason in damaged]
         config.load_from = path and str(path)
-        # MMEngine would follow the path in last_checkpoint, which in a copied work dir leads to the original.
+        # MMEngine would follow the path in last_checkpoint, which points to the original if the work dir was copied.
         config.resume = path is not None
         if path is None:
             notes.append(f'There is no checkpoint in {folder} to resume from; training starts from scratch')
@@ -73,13 +73,13 @@ def find_what_to_resume(config: Config) -> tuple[Mapping, int, list[str]]:
 
 
 def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint in a work dir that is whole and came furthest; the same in all processes.
+    """Find the most advanced intact checkpoint in a work dir. All processes get the same result.
 
     Returns:
-        Its path, None where there is none; and what is wrong with those that were passed over.
+        The path of the checkpoint, or None if the folder has no checkpoints; and the reasons for rejecting others.
 
     Raises:
-        CheckpointError: there are some, but all are damaged, or were only kept for being the best.
+        CheckpointError: the folder has checkpoints, but all are damaged, or only best checkpoints are left.
     """
     found: Path | None = None
     damaged: list[str] = []
@@ -105,7 +105,7 @@ def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def candidates(folder: Path) -> list[Path]:
-    """Checkpoints in a work dir that a run may go on from, the furthest first; before them those that do not say how far."""
+    """Checkpoints in a work dir that a run may be resumed from, most advanced first; those of unknown progress come before."""
     def rank(path: Path) -> tuple:
         reached = progress(outline(path))
         return not reached, reached, path.stat().st_mtime_ns
@@ -115,14 +115,14 @@ def candidates(folder: Path) -> list[Path]:
 
 
 def number_of_run(folder: Path) -> int:
-    """How many runs have left checkpoints in a work dir."""
+    """Number of the next run in a work dir: one more than the highest number recorded in its checkpoints, or 0."""
     return 1 + max((reached[0] for path in folder.glob('*.pth') if (reached := progress(outline(path)))), default=-1)
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint to resume from; None if nothing.
+    """Describe why a checkpoint cannot be resumed from; None if it can.
 
-    PyTorch writes check sums into its archives, but does not compare them when it reads.
+    PyTorch writes checksums into its archives, but does not verify them when reading.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -137,7 +137,7 @@ def damage(path: Path) -> str | None:
 
 
 def lacking(checkpoint: Mapping, source: str | Path) -> str | None:
-    """What a checkpoint lacks to resume from; None if nothing."""
+    """Describe what a checkpoint lacks for resuming; None if it is complete."""
     absent = [key for key in NEEDED if key not in checkpoint]
     if not absent and not progress(checkpoint):
         absent = ['meta.iter']
@@ -145,7 +145,7 @@ def lacking(checkpoint: Mapping, source: str | Path) -> str | None:
 
 
 def advice(folder: Path) -> str:
-    """How to go on after a run has failed."""
+    """Advice on where to resume after a run has failed."""
     path = next((path for path in candidates(folder) if damage(path) is None), None)
     if path is None:
         return 'There is no checkpoint of this run yet'

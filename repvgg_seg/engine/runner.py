@@ -1,4 +1,4 @@
-"""MMEngine's runner and loop, with which a run can be stopped anywhere and go on as if it had not been."""
+"""MMEngine's runner and loops, extended so that a run can be stopped anywhere and resumed as if it had never stopped."""
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,17 +23,17 @@ from .optimization import describe, idle_end, resume_optimization
 from .resuming import fresh_start
 from .seeded_data import RepeatableSampler, make_repeatable
 
-# MMEngine's types in a config -> ours, which do the same and keep what these modules promise.
+# Maps MMEngine's types in a config to ours, which extend them with the guarantees of this module and checkpointing.py.
 DURABLE = {name: f'repvgg_seg.{name}' for name in ('CheckpointHook', 'EpochBasedTrainLoop', 'IterBasedTrainLoop')}
 HOOKS = ('FiniteLossHook', 'StopHook')
 
 
 def make_durable(config: Config) -> None:
-    """Put our hooks and loop into a config, in the place of MMEngine's or beside them."""
+    """Replace MMEngine's loop and checkpoint hook in a config by ours, and add our other hooks."""
     if 'by_epoch' in config.train_cfg:
         config.train_cfg.type = 'EpochBasedTrainLoop' if config.train_cfg.pop('by_epoch') else 'IterBasedTrainLoop'
     config.default_hooks = config.get('default_hooks') or {}
-    config.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # As MMEngine.
+    config.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # MMEngine's default.
     for part in (config.train_cfg, config.default_hooks.checkpoint or {}):
         if type_name(part) in DURABLE:
             part['type'] = DURABLE[type_name(part)]
@@ -44,30 +44,30 @@ def make_durable(config: Config) -> None:
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(_MMEngineLoop):
-    """MMEngine's, which can also start in the middle of an epoch.
+    """MMEngine's epoch-based loop, which can also start in the middle of an epoch.
 
     Attributes:
-        epoch_begin: iterations that were done when the epoch began.
+        epoch_begin: number of completed iterations at the beginning of the epoch.
     """
     epoch_begin = 0
 
     def run_epoch(self) -> None:
-        """Do what is left of an epoch."""
+        """Run the rest of an epoch."""
         if done := self.iter - self.epoch_begin:
             self.dataloader.sampler.skip(done * self.dataloader.batch_size)
         super().run_epoch()
         self.epoch_begin = self.iter
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Do an iteration, counted from the beginning of the epoch."""
+        """Run an iteration, whose index is counted from the beginning of the epoch."""
         super().run_iter(self.iter - self.epoch_begin, data_batch)
 
 
 class Batches(_InfiniteDataloaderIterator):
-    """MMEngine's, which also finds its place after passes over a set whose sampler has an end."""
+    """MMEngine's infinite iterator, which can also skip ahead over several epochs if the sampler is finite."""
 
     def skip_iter(self, num_iters: int) -> None:
-        """Leave out the batches of iterations that were done."""
+        """Skip the batches of completed iterations."""
         sampler = self._dataloader.sampler
         if isinstance(sampler, RepeatableSampler) and not isinstance(sampler.sampler, InfiniteSampler):
             self._epoch, num_iters = divmod(num_iters, len(self._dataloader))
@@ -77,7 +77,7 @@ class Batches(_InfiniteDataloaderIterator):
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(_MMEngineIterLoop):
-    """MMEngine's, with :class:`Batches`."""
+    """MMEngine's iteration-based loop, with :class:`Batches`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -85,42 +85,43 @@ class IterBasedTrainLoop(_MMEngineIterLoop):
 
 
 class Runner(ConciseRunner):
-    """MMEngine's, with data that do not depend on processes, workers and interruptions, and safe loading of checkpoints.
+    """MMEngine's runner, with safe checkpoint loading and data that does not depend on processes, workers, or interruptions.
 
     Attributes:
-        record: what the ``meta`` of each checkpoint says too.
+        record: additional entries for the ``meta`` of each checkpoint.
     """
     record: Mapping = {}
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a loader; see :func:`repvgg_seg.engine.seeded_data.make_repeatable`."""
+        """Build a data loader; see :func:`repvgg_seg.engine.seeded_data.make_repeatable`."""
         return make_repeatable(ConciseRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
 
     def load_or_resume(self) -> None:
-        """Note what the config says about the optimization, then go on from a checkpoint, if there is one."""
-        if isinstance(self.optim_wrapper, OptimWrapper):  # It is not built for a validation or test alone.
+        """Record the optimization settings of the config, then load or resume a checkpoint if the config specifies one."""
+        if isinstance(self.optim_wrapper, OptimWrapper):  # It is not built if only validation or testing is run.
             if (idle := idle_end(self)) and not self._resume:
                 self.logger.warning(idle)
             self.record = {**self.record, 'optimization': describe(self)}
         super().load_or_resume()
 
     def resume(self, filename: str, *_: Any, **__: Any) -> None:
-        """Go on from a checkpoint, as the config says; see :func:`~repvgg_seg.engine.optimization.resume_optimization`.
+        """Resume from a checkpoint with the config's settings; see
+        :func:`~repvgg_seg.engine.optimization.resume_optimization`.
 
         Args:
-            filename: path or URL.
+            filename: path or URL of the checkpoint.
 
         Raises:
-            UserError: the config cannot go on from there; the message says why, and what to do.
+            UserError: the config cannot resume from the checkpoint; the message explains why, and what to do.
         """
         checkpoint = self.load_checkpoint(filename)
         meta, loop = checkpoint['meta'], self.train_loop
         loop._iter, loop._epoch = meta['iter'], meta['epoch']
         if isinstance(loop, _MMEngineIterLoop):
-            loop._epoch = 0  # MMEngine counts one when training ends, even if more iterations are added later.
+            loop._epoch = 0  # MMEngine adds an epoch when training ends, even if more iterations follow later.
         else:
-            into_epoch = meta.get('into_epoch', 0 if meta['epoch'] else meta['iter'])  # MMEngine does not say.
+            into_epoch = meta.get('into_epoch', 0 if meta['epoch'] else meta['iter'])  # MMEngine does not record it.
             loop.epoch_begin = meta['iter'] - into_epoch
             if (loop.epoch_begin and not meta['epoch']) or into_epoch > 1.01 * len(loop.dataloader):
                 raise UserError(f'{filename} was trained with IterBasedTrainLoop, the config has EpochBasedTrainLoop, which '
@@ -141,23 +142,23 @@ class Runner(ConciseRunner):
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: Sequence = ()) -> dict:
-        """Load weights to go on from, or (``load_from`` without ``resume``) to start from.
+        """Load the weights to resume from or (``load_from`` without ``resume``) to start from.
 
-        MMEngine reads a file that is refused here all the same, with whatever code is in it, and loads what happens to fit.
+        MMEngine would load files that are rejected here, run any code in them, and keep whatever weights happen to match.
 
         Args:
-            filename: path or URL.
-            map_location, strict, revise_keys: without effect; of MMEngine's method.
+            filename: path or URL of the checkpoint.
+            map_location, strict, revise_keys: unused arguments of MMEngine's method.
 
         Returns:
             The checkpoint, on the CPU.
 
         Raises:
-            CheckpointError: unreadable, or it does not fit the model.
+            CheckpointError: the checkpoint cannot be read or does not match the model.
         """
         checkpoint = dict(read_checkpoint(filename))
         if self._resume and not any(isinstance(hook, EMAHook) for hook in self.hooks):
-            # MMEngine's hook puts the averages in the place of the weights that are trained, and these among the averages.
+            # MMEngine's EMA hook saves the averages in place of the trained weights, and the trained weights as the averages.
             trained = {key: checkpoint['ema_state_dict'][f'module.{key}'] for key in checkpoint['state_dict']
                        if f'module.{key}' in checkpoint.get('ema_state_dict', {})}
             checkpoint = {**checkpoint, 'state_dict': {**checkpoint['state_dict'], **trained}}
@@ -169,14 +170,14 @@ class Runner(ConciseRunner):
         return checkpoint
 
     def save_checkpoint(self, *args: Any, meta: dict | None = None, by_epoch: bool = True, **kwargs: Any) -> None:
-        """Save a checkpoint as MMEngine does; its ``meta`` has the run's ``record``, and how far into an epoch that was."""
+        """Save a checkpoint as MMEngine does, and add the run's ``record`` and the position in the epoch to its ``meta``."""
         meta = {'epoch': self.epoch + by_epoch, 'iter': self.iter + (not by_epoch), **self.record, **(meta or {})}
         begin = getattr(self.train_loop, 'epoch_begin', None)
         meta['into_epoch'] = 0 if begin is None or meta['epoch'] > self.epoch else meta['iter'] - begin
         super().save_checkpoint(*args, meta=meta, by_epoch=by_epoch, **kwargs)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call hooks; before and after all those of a validation the savers, while the model has the weights in training."""
+        """Call hooks. Around the validation hooks, call the checkpoint hooks while the model has its training weights."""
         savers = [hook for hook in self.hooks if isinstance(hook, CheckpointHook)]
         if fn_name == 'before_val':
             for saver in savers:

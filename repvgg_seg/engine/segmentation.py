@@ -1,4 +1,4 @@
-"""Training and testing a segmentor."""
+"""Train and test a segmentor."""
 import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -51,21 +51,21 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
     """Evaluate a checkpoint on the config's test set.
 
     Args:
-        config: the whole config, ``work_dir`` included, where ``test.json`` is left.
-        checkpoint: training checkpoint, the folder of a fused model, or an exported file.
-        tta: average over the image and its mirror.
+        config: full config, including ``work_dir``, to which ``test.json`` is written.
+        checkpoint: training checkpoint, folder of a fused model, or exported file.
+        tta: whether to average the predictions for the image and its mirror image (test-time augmentation).
         out: folder for predictions as PNGs of class indices.
-        submit: folder for predictions as PNGs of original label ids; nothing is evaluated, no labels are read.
-        report: folder for a page with pictures and numbers.
-        against: the ``report.json`` of an earlier report, with which that page compares.
+        submit: folder for predictions as PNGs of original label ids; labels are not read and nothing is evaluated.
+        report: folder for a report page with pictures and numbers.
+        against: path of an earlier ``report.json``, which the report page compares with.
 
     Returns:
-        What the config's evaluator gives, e.g. mIoU, mAcc (mean accuracy) and aAcc (pixel accuracy) in per cent; empty with
-        ``submit``.
+        The metrics of the config's evaluator, for example mIoU, mAcc (mean accuracy), and aAcc (pixel accuracy) in percent;
+        empty with ``submit``.
 
     Raises:
-        UserError: the checkpoint, the classes, the dataset or the arguments do not fit, or what is written would replace what
-            is read or each other.
+        UserError: the checkpoint, the classes, the dataset, or the arguments do not match, or an output file would replace an
+            input or another output.
     """
     check_arguments(report, against, submit)
     if is_exported(checkpoint):
@@ -121,16 +121,16 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
 
 
 def evaluators_in(config: Config) -> list[ConfigDict]:
-    """The metrics of the test."""
+    """Configs of the test's metrics, as a list."""
     evaluators = config.test_evaluator
     return list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
 
 
 def counters(config: Config, report: Report | None) -> list[dict]:
-    """The config of what counts the pixels of each class, where a metric of MMSegmentation's or a report needs labels.
+    """Config of the metric that counts the pixels of each class, if one of MMSegmentation's metrics or a report uses labels.
 
     Raises:
-        UserError: the metric ignores other pixels than the report.
+        UserError: the metric ignores different pixels than the report.
     """
     ignored = [metric.get('ignore_index', IGNORE) for metric in evaluators_in(config)
                if type_name(metric) == 'IoUMetric' and not metric.get('format_only')]
@@ -144,12 +144,12 @@ def counters(config: Config, report: Report | None) -> list[dict]:
 
 
 def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Config) -> None:
-    """Check that a segmentor and its datasets fit together, that these are sound, and that the pyramid's norm can be trained.
+    """Check that a segmentor matches its datasets, that the datasets are valid, and that the pyramid's norm can be trained.
 
     Raises:
-        UserError: the classes differ or are more than 255, images have other channels than the backbone takes or make no
-            batch, or a batch of one image meets the batch norm of the 1x1 pooled map.
-        DataError: a sample of the images and labels shows a fault.
+        UserError: the classes differ or number more than 255, images do not have the channels that the backbone takes or cannot
+            be batched, or the batch norm of the 1x1 pooled map would get a batch of one image.
+        DataError: a sample of the images and labels contains an error.
     """
     training = unwrapped(loaders[0].dataset).metainfo
     for name, loader in zip(('the training set', 'the validation set'), loaders):
@@ -172,17 +172,17 @@ def check_segmentor(model: nn.Module, loaders: Sequence[DataLoader], config: Con
 
 
 def normalizes_global_pool(model: nn.Module) -> bool:
-    """Whether something pools to 1x1 and has a batch norm after that, as the pyramids of PSPNet, UPerNet and DeepLabV3+."""
+    """Whether a model pools to 1x1 and then applies a batch norm, as the pyramids of PSPNet, UPerNet, and DeepLabV3+ do."""
     return any(isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size in (1, (1, 1)) and
                any(isinstance(module, _BatchNorm) for module in parent.modules())
                for parent in model.modules() if isinstance(parent, nn.Sequential) for part in parent)
 
 
 def check_classes(model: nn.Module, dataset: BaseDataset) -> None:
-    """Compare the number of classes of a segmentor and a dataset.
+    """Check that a segmentor and a dataset have the same number of classes.
 
     Raises:
-        UserError: they differ, or there are more than 255.
+        UserError: the numbers differ, or there are more than 255 classes.
     """
     classes = dataset.metainfo.get('classes') or ()
     check_class_count(len(classes), type(dataset).__name__)

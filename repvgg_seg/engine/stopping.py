@@ -1,4 +1,4 @@
-"""Ending training early: because a signal asks for it, or because the loss is no number any more."""
+"""Stop training early, because of a signal or because the loss is no longer finite."""
 import math
 import signal
 from collections.abc import Callable
@@ -23,14 +23,14 @@ NOTHING_LEFT = 'this config saves no checkpoints'
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop when the loss is infinite or no number, before such weights are saved."""
+    """Hook that stops training when the loss is infinite or NaN, before the resulting weights are saved."""
     priority = 'ABOVE_NORMAL'
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
-        """Look at the loss of an iteration.
+        """Check the loss of an iteration.
 
         Raises:
-            TrainingError: it is not finite, in this process or in another.
+            TrainingError: the loss is not finite, in this process or in another one.
         """
         loss = float(torch.as_tensor((outputs or {}).get('loss', 0.0)).detach())
         if anywhere(not math.isfinite(loss)):
@@ -43,43 +43,43 @@ class FiniteLossHook(Hook):
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """On Ctrl-C, SIGTERM or SIGHUP finish the iteration, save a checkpoint and stop; a second signal ends at once.
+    """Hook that handles Ctrl-C, SIGTERM, and SIGHUP: it finishes the iteration, saves a checkpoint, and stops.
 
-    Processes that train together stop after the same iteration.
+    A second signal ends the process immediately. Processes that train together stop after the same iteration.
     """
-    priority = 'LOWEST'  # After schedulers have taken their steps and the regular checkpoint is written.
+    priority = 'LOWEST'  # Run after the schedulers have stepped and the regular checkpoint has been written.
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.in_iteration = False  # Then what there is to save is half done.
+        self.in_iteration = False  # During an iteration the state is inconsistent and cannot be saved.
         self.handlers: dict[int, Callable | int | None] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Listen for signals."""
+        """Install the signal handlers."""
         self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS
-                         if signal.getsignal(number) != signal.SIG_IGN}  # As nohup and shells in the background leave them.
+                         if signal.getsignal(number) != signal.SIG_IGN}  # nohup and background shells ignore signals.
 
     def after_run(self, runner: Runner) -> None:
-        """Listen no more."""
+        """Restore the previous signal handlers."""
         self.restore_handlers()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Let PyTorch notice between iterations that a loader's worker has died; its handler would break into one."""
+        """Disable PyTorch's handler for dead workers, which would interrupt an iteration; PyTorch still notices later."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.in_iteration = True
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
-        """Stop if a signal asked for it.
+        """Stop if a signal was received.
 
         Raises:
-            Interruption: it did; a checkpoint was written.
+            Interruption: a signal was received; a checkpoint was written.
         """
         self.in_iteration = False
         if anywhere(self.received is not None):
             self.stop(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: list | None = None) -> None:
-        """As after an iteration of training."""
+        """Stop if a signal was received, as after a training iteration."""
         if anywhere(self.received is not None):
             self.stop(runner, runner.iter)
 
@@ -87,8 +87,8 @@ class StopHook(Hook):
         """Save a checkpoint and end the run.
 
         Args:
-            runner: of the run.
-            iterations: that were done.
+            runner: runner of the run.
+            iterations: number of completed iterations.
 
         Raises:
             Interruption: always.
@@ -99,14 +99,14 @@ class StopHook(Hook):
                            resumable=left != NOTHING_LEFT)
 
     def save(self, runner: Runner, iterations: int) -> str:
-        """Save a checkpoint wherever the run stands, after as many iterations; what is there now, in words."""
+        """Save a checkpoint of the current state, after ``iterations`` iterations, and return a message that names it."""
         saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if saver is None:
             return NOTHING_LEFT
         return f'the run can be resumed from {saver.save_interrupted(runner, iterations)}'
 
     def restore_handlers(self) -> None:
-        """Give signals back the meaning that they had."""
+        """Restore the signal handlers that were active before."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}
@@ -114,12 +114,12 @@ class StopHook(Hook):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self.restore_handlers()
-        # The workers of a loader may get the signal too; that they end must not break into the iteration.
+        # The data loader's workers may receive the signal, too; their exit must not interrupt the iteration.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def anywhere(condition: bool) -> bool:
-    """Whether it holds in any of the processes that train together."""
+    """Whether a condition holds in any of the processes that train together."""
     if get_world_size() == 1:
         return condition
     flag = torch.tensor(int(condition), device=get_device())

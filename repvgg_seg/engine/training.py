@@ -1,4 +1,4 @@
-"""Training, with what can go wrong checked before it starts."""
+"""Train a model, after checking for everything that can be known to go wrong."""
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,7 +29,8 @@ from .safe_loading import load_from_repvgg_seg
 from .stopping import StopHook
 from .workers import lost_worker
 
-RESUMPTION_TOLERANCE = 0.01  # Of batch and iterations an epoch: shares of 256 images need not be whole.
+# Relative tolerance of the batch size and of the iterations per epoch: a batch of 256 images may not divide evenly.
+RESUMPTION_TOLERANCE = 0.01
 
 
 def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Config], None],
@@ -37,18 +38,19 @@ def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Confi
     """Train a model.
 
     Args:
-        given: the whole config, ``work_dir`` included; it stays as it is.
-        check: called before training with the model, the loaders of the training and (if there is one) the validation
-            set, and the config; raises UserError where they do not fit together.
-        adapt: changes in a copy of the config what depends on the task.
+        given: full config, including ``work_dir``; it is not modified.
+        check: function that is called before training with the model, the data loaders of the training set and (if present)
+            the validation set, and the config; it raises UserError if they do not match.
+        adapt: function that makes task-specific changes to a copy of the config.
 
     Returns:
-        The best checkpoint, or the last one if none was evaluated. None in a process that cannot see the main one's files.
+        Path of the best checkpoint, or of the last one if none was evaluated. None in a process that has no access to the main
+        process's files.
 
     Raises:
-        UserError: data, weights, classes and batch size do not fit together; nothing was trained.
-        TrainingError: the loss or the weights are not finite any more; the checkpoints before that are kept.
-        Interruption: a signal asked to stop; a checkpoint was written.
+        UserError: the data, weights, classes, and batch size do not match; nothing was trained.
+        TrainingError: the loss or the weights are no longer finite; earlier checkpoints are preserved.
+        Interruption: a signal requested a stop; a checkpoint was written.
     """
     config, warnings = resolve_training(given, adapt)
     folder = checkpoint_folder(config)
@@ -60,10 +62,10 @@ def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Confi
         check_prefixes(config.model)
         runner = Runner.from_cfg(config)
         if base := base_batch(config):
-            # MMEngine's scaling knows nothing of accumulation: what it compares with is the batch of one pass.
+            # MMEngine's scaling ignores gradient accumulation: it compares the base batch with the batch of one pass.
             runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # The loops open the datasets, so that a broken validation set shows now and not after the first epoch.
+        # Accessing the loops opens the datasets, so that a broken validation set is reported now, not after the first epoch.
         loaders = [runner.train_loop.dataloader]
         if runner.val_loop is not None:
             loaders.append(runner.val_loop.dataloader)
@@ -89,10 +91,14 @@ def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Confi
 
 
 def check_starting_points(config: Config, folder: Path) -> None:
-    """Check that the weights from which a training starts have no name, in the folder of its checkpoints, that it may write.
+    """Check that training cannot overwrite the weights that it starts from with one of its checkpoints.
+
+    Args:
+        config: full config.
+        folder: folder for the checkpoints.
 
     Raises:
-        UserError: they have.
+        UserError: the initial weights are in ``folder`` under a name that a checkpoint may get.
     """
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     template = hook.get('filename_tmpl') or INTERRUPTED
@@ -107,12 +113,12 @@ def check_starting_points(config: Config, folder: Path) -> None:
 
 
 def check_prefixes(model: Mapping) -> None:
-    """Check that checkpoints have weights under the ``prefix`` of the ``init_cfg`` that names them.
+    """Check that every checkpoint that an ``init_cfg`` refers to has weights under the ``prefix`` of that ``init_cfg``.
 
-    A RepVGG does so by itself; MMEngine asserts it for all other parts of a model.
+    RepVGG checks this itself; for all other parts of a model, MMEngine only has an assertion.
 
     Raises:
-        CheckpointError: one has none, or cannot be read.
+        CheckpointError: a checkpoint has no such weights, or cannot be read.
     """
     for name, init_cfg in pretrained(model):
         if name != 'RepVGG' and (prefix := init_cfg.get('prefix')) is not None:
@@ -121,13 +127,13 @@ def check_prefixes(model: Mapping) -> None:
 
 
 def paths_in(init_cfg: Mapping) -> list[str]:
-    """The checkpoint of an ``init_cfg``, or those of which it takes the first that exists."""
+    """The checkpoint of an ``init_cfg`` as a list, or its list of checkpoints, of which the first one that exists is used."""
     checkpoint = init_cfg['checkpoint']
     return list(map(str, [checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint))
 
 
 def pretrained(part: object) -> Iterator[tuple[str, Mapping]]:
-    """The parts of a model's config that start from a checkpoint: the name of the type, and the ``init_cfg`` that says so."""
+    """Yield the parts of a model's config that start from a checkpoint: the name of the type, and its ``init_cfg``."""
     if isinstance(part, Mapping):
         if init_cfg := pretrained_config(part.get('init_cfg')):
             yield type_name(part), init_cfg
@@ -139,19 +145,19 @@ def pretrained(part: object) -> Iterator[tuple[str, Mapping]]:
 
 
 def outcome(checkpoint: Path | None) -> str:
-    """The closing line of a tool that trains, from what :func:`train` returns."""
+    """Final message of a training command, given the checkpoint that :func:`train` returned."""
     if checkpoint is None:
         return 'Trained; no checkpoint was saved'
     return f'Trained; the {"best" if checkpoint.name.startswith(BEST) else "last"} checkpoint is {checkpoint}'
 
 
 def run(runner: Runner) -> None:
-    """Train; that the workers of a loader end, because they got the signal that this process got, is part of being stopped."""
+    """Train. If data loader workers exit because they received the same stop signal as this process, treat it as the stop."""
     stopper = next(hook for hook in runner.hooks if isinstance(hook, StopHook))
     try:
         runner.train()
-    except (RuntimeError, EOFError, ConnectionError) as error:  # The last two: a worker ended while it handed a batch over.
-        # Processes that others wait for cannot save alone; in an iteration nobody can.
+    except (RuntimeError, EOFError, ConnectionError) as error:  # The last two: a worker exited while sending a batch.
+        # A process that others wait for cannot save alone, and during an iteration no process can save.
         alone = get_world_size() == 1 and not stopper.in_iteration
         if stopper.received is not None and alone:
             stopper.stop(runner, runner.iter)
@@ -164,7 +170,8 @@ def run(runner: Runner) -> None:
 
 
 def data_of(loader: DataLoader) -> dict[str, int]:
-    """What must stay as it was when a run is resumed: images of the training set, images and iterations over all processes."""
+    """Data settings that must not change when a run is resumed: the size of the training set, and the batch size and
+    iterations per epoch over all processes."""
     dataset: Any = loader.dataset
     return dict(images=len(dataset), batch=loader.batch_size * get_world_size(), iterations=len(loader))
 
@@ -172,19 +179,19 @@ def data_of(loader: DataLoader) -> dict[str, int]:
 def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> None:
     """Check that the checkpoint to resume from was trained with the same amount of data.
 
-    The learning rates, the schedule's counts of iterations, and the place in an epoch are part of a checkpoint: with other
-    batches schedules would end too early or too late, and images be left out.
+    A checkpoint contains the learning rates, the iteration counts of the schedules, and the position in the epoch. With a
+    different batch size, schedules would end too early or too late, and images would be skipped.
 
     Args:
-        checkpoint: its name.
-        meta: what it says about itself.
-        now: what :func:`data_of` gives.
+        checkpoint: name of the checkpoint.
+        meta: ``meta`` of the checkpoint.
+        now: current data settings, as returned by :func:`data_of`.
 
     Raises:
-        UserError: it was not.
+        UserError: the amount of data differs.
     """
     before = meta.get('data')
-    if before is None:  # MMEngine, and earlier versions, do not record it.
+    if before is None:  # MMEngine and earlier versions of this package do not record it.
         if not meta.get('epoch'):
             return
         before = dict(now, iterations=(meta['iter'] - meta.get('into_epoch', 0)) / meta['epoch'])
@@ -198,14 +205,15 @@ def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> 
 
 
 def check_length(checkpoint: str, done: int, planned: int) -> None:
-    """Check that there is something left to do.
+    """Check that a checkpoint was not trained for longer than the config specifies.
 
     Args:
         checkpoint: name of the checkpoint to resume from.
-        done, planned: iterations that it was trained for, and those of the config.
+        done: number of iterations that the checkpoint was trained for.
+        planned: number of iterations in the config.
 
     Raises:
-        UserError: the config ends before.
+        UserError: the config ends before the iteration of the checkpoint.
     """
     if done > planned:
         raise UserError(f'{checkpoint} was trained for {done} iterations, the config ends after {planned}; raise '
@@ -213,10 +221,10 @@ def check_length(checkpoint: str, done: int, planned: int) -> None:
 
 
 def check_metrics(runner: Runner) -> None:
-    """Check that the best checkpoint can be chosen by the metrics that the validation gives, as far as these are known.
+    """Check that validation computes the metrics that the best checkpoint is chosen by, if its metrics are known in advance.
 
     Raises:
-        UserError: it cannot.
+        UserError: validation does not compute one of these metrics.
     """
     given = given_by(runner.val_loop.evaluator)
     for hook in runner.hooks:
@@ -225,7 +233,7 @@ def check_metrics(runner: Runner) -> None:
 
 
 def log_effective_batch(runner: Runner, loader: DataLoader) -> None:
-    """Log the images a step over all processes, and how the learning rate follows from them."""
+    """Log the number of images per step over all processes, and how the learning rate is scaled for it."""
     passes = passes_of(runner.cfg)
     batch, processes = loader.batch_size, get_world_size()
     images = batch * processes * passes
