@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from repvgg_seg.deploy.comparison import Decision
+from repvgg_seg.deploy.graph import FloatPixels
 from repvgg_seg.deploy.ncnn_program import convert
 from repvgg_seg.deploy.programs import OnnxProgram, OpenVinoProgram, Program, TorchProgram
 from repvgg_seg.deploy.quantization import quantize_onnx, quantize_openvino
@@ -31,22 +32,11 @@ class Logits(nn.Module):
         self.register_buffer('mean', torch.tensor([120., 128., 130.]).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.of_pixels(images.permute(0, 3, 1, 2).float())
+        return self.logits(images.permute(0, 3, 1, 2).float())
 
-    def of_pixels(self, pixels: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor) -> Tensor:
         logits = self.conv(pixels - self.mean)
         return logits.mean((2, 3)) if self.pooled else logits
-
-
-class FloatInput(nn.Module):
-    """The same for ncnn."""
-
-    def __init__(self, logits: Logits) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.logits.of_pixels(pixels)
 
 
 @cache
@@ -75,7 +65,7 @@ PROGRAMS: dict[str, Callable[[int, bool, Path], Program]] = {
     '.pt2': lambda channels, pooled, folder: TorchProgram(exported(channels, pooled)),
     '.onnx': lambda channels, pooled, folder: OnnxProgram(in_onnx(channels, pooled).model_proto),
     '.xml': openvino_program,
-    '.ncnn.param': lambda channels, pooled, folder: convert(FloatInput(Logits(channels, pooled)), (3, *IMAGES.shape[1:3])),
+    '.ncnn.param': lambda channels, pooled, folder: convert(FloatPixels(Logits(channels, pooled)), (3, *IMAGES.shape[1:3])),
 }
 
 

@@ -1,4 +1,4 @@
-"""Writing the config of someone's images and labels, and what belongs to it."""
+"""Write a config for a folder of images and labels, with its lists, pictures and converted labels."""
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,18 +25,18 @@ from .weights import find_weights
 
 @dataclass(frozen=True)
 class Request:
-    """What a user wants.
+    """What to write a config for, and the user's choices.
 
     Args:
-        folder: of images and labels.
-        out: config to write.
-        classes_file: names of the classes.
-        lossy: whether the labels were saved with losses.
-        arch: of the backbone.
-        weights: for the backbone, see :func:`~repvgg_seg.engine.project_init.weights.find_weights`.
-        hours: that training may take.
-        epochs: their number; None for as many as fit into the time.
-        seed: of the split.
+        folder: folder of images and labels.
+        out: config file to write.
+        classes_file: file with the names of the classes; None to name them by their values.
+        lossy: whether the labels were saved with lossy compression, such as JPEG.
+        arch: architecture of the backbone.
+        weights: pretrained weights of the backbone, see :func:`~repvgg_seg.engine.project_init.weights.find_weights`.
+        hours: longest training time, in hours.
+        epochs: number of epochs; None for as many as fit into ``hours``.
+        seed: random seed of the split.
     """
     folder: Path
     out: Path
@@ -54,14 +54,14 @@ class Initialized:
     """What was found and written.
 
     Args:
-        found: the data.
-        pixels: of the images.
-        plan: sizes and schedule.
-        speed: of this machine.
-        pictures: of samples.
-        commands: that train and deploy.
-        workspace: the folder beside the config.
-        why_weights: from what training starts.
+        found: images, labels and splits.
+        pixels: statistics of the images.
+        plan: image sizes and training schedule.
+        speed: measured speed of this machine.
+        pictures: pictures of samples that were written.
+        commands: commands that check the data, train and deploy.
+        workspace: folder next to the config.
+        why_weights: weights that training starts from, and the reason, in words.
     """
     found: Found
     pixels: Pixels
@@ -73,7 +73,7 @@ class Initialized:
     why_weights: str
 
     def table(self) -> Table:
-        """What was found and chosen, for a terminal."""
+        """Return what was found and chosen as a table for a terminal."""
         plan, found, kind = self.plan, self.found, self.found.kind
         table = Table('', 'found', show_header=False)
         images = {name: len(part.pairs) for name, part in found.splits.items()}
@@ -97,13 +97,13 @@ class Initialized:
 
 
 def initialize(request: Request) -> Initialized:
-    """Write a config for a folder of images and labels, and what belongs to it.
+    """Write a config for a folder of images and labels.
 
-    A folder beside the config gets lists of the images of each split, label files that were made from polygons, and pictures.
+    A folder next to the config receives the image lists of the splits, label files converted from polygons, and pictures.
 
     Raises:
         DataError: no images with labels are found, or they do not fit together; nothing is written.
-        UserError: there is a config of that name, or a folder in the place of the one beside it.
+        UserError: the config or the folder next to it already exists, or the config's name does not end in ``.py``.
     """
     out, workspace = request.out, request.out.with_name(f'{request.out.stem}_init')
     if out.suffix != '.py':
@@ -145,14 +145,14 @@ def initialize(request: Request) -> Initialized:
 
 
 def commands_for(config: Path, amp: bool) -> list[str]:
-    """The commands that check the data, train, and deploy."""
+    """Return the commands that check the data, train, and deploy."""
     return [f'{command("check-data")} {config}', f'{command("train")} {config}{" --amp" if amp else ""}',
             f'{command("deploy")} {config} work_dirs/{config.stem} --out {config.stem}_int8 --formats openvino --precision '
             'int8']
 
 
 def in_words(seconds: float) -> str:
-    """A time in seconds, minutes or hours."""
+    """Format a time, given in seconds, in seconds, minutes or hours."""
     unit, length = next((unit, length) for unit, length in (('hours', 3600), ('minutes', 60), ('seconds', 1))
                         if seconds >= 1.5 * length or length == 1)
     return f'{np.round(seconds / length, 1 if unit == "hours" else 0):g} {unit}'

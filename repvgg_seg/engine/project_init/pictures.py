@@ -1,4 +1,4 @@
-"""Pictures of images, their labels and both, for a look at whether they belong together."""
+"""Pictures of samples that show whether images and labels belong together."""
 from pathlib import Path
 
 import cv2
@@ -16,8 +16,11 @@ def draw_pictures(dataset: BaseDataset, folder: Path) -> list[Path]:
     """Draw the samples with the most classes: image, label and overlay beside each other, and a legend below.
 
     Args:
-        dataset: an opened one, of a config.
-        folder: where the pictures are written.
+        dataset: dataset to draw samples from.
+        folder: folder to write the pictures to.
+
+    Returns:
+        The paths of the pictures.
     """
     classes, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
     samples = []

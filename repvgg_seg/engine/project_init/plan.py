@@ -1,4 +1,4 @@
-"""Choosing sizes, weights of classes and a schedule for a dataset and a machine."""
+"""Choose image sizes, class weights and a training schedule for a dataset and a machine."""
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,18 +26,18 @@ WARM_UP = 0.05  # Of the epochs.
 
 @dataclass(frozen=True)
 class Plan:
-    """What the config of a dataset has.
+    """Settings of a dataset's config.
 
     Args:
         size: usual height and width of the images, after resizing.
         resized: (width, height) into which all images are fitted, None if they stay as they are.
         crop: height and width of the training images.
-        mean, std: for normalization.
-        class_weight: of the loss, None for equal weights.
-        batch: images in a step.
-        epochs, val_interval, warm_up: in epochs.
-        learning_rate: for this batch.
-        seconds: that training and validation take, as far as the measured speed tells.
+        mean, std: normalization values of the channels, on the scale 0 to 255.
+        class_weight: weights of the classes in the loss; None for equal weights.
+        batch: number of images in a training step.
+        epochs, val_interval, warm_up: length of training, validation interval and warm-up, in epochs.
+        learning_rate: initial learning rate for this batch size.
+        seconds: estimated duration of training and validation, from the measured speed.
     """
     size: tuple[int, int]
     resized: tuple[int, int] | None
@@ -54,11 +54,11 @@ class Plan:
 
 
 def choose_sizes(found: Found, pixels: Pixels, device: str) -> Plan:
-    """A plan without a schedule.
+    """Choose everything but the schedule.
 
     Args:
-        found: the data.
-        pixels: of the images.
+        found: images, labels and splits.
+        pixels: statistics of the images.
         device: 'cpu' or 'cuda'.
     """
     height, width = pixels.usual_size()
@@ -76,10 +76,10 @@ def choose_sizes(found: Found, pixels: Pixels, device: str) -> Plan:
 
 
 def class_weights(shares: np.ndarray) -> list[float] | None:
-    """Weights of the loss: the square root of median-frequency weights; None if the classes are about as frequent.
+    """Compute class weights for the loss: square roots of median-frequency weights; None if the frequencies are similar.
 
     Args:
-        shares: of the pixels of each class; a class without pixels gets the weight 1.
+        shares: share of the pixels that each class has; a class without pixels gets the weight 1.
     """
     present = shares[shares > 0]
     if len(present) < 2 or present.max() / present.min() < IMBALANCE:
@@ -90,14 +90,14 @@ def class_weights(shares: np.ndarray) -> list[float] | None:
 
 def with_schedule(plan: Plan, images: int, validated: int, speed: Speed, pretrained: bool, hours: float,
                   epochs: int | None = None) -> Plan:
-    """A plan with a schedule.
+    """Add a schedule to a plan.
 
     Args:
-        plan: with sizes.
-        images, validated: number of images for training and for validation.
-        speed: that was measured.
-        pretrained: whether the backbone is.
-        hours: that training may take.
+        plan: plan without a schedule.
+        images, validated: numbers of images for training and for validation.
+        speed: measured speed of this machine.
+        pretrained: whether the backbone starts from pretrained weights.
+        hours: longest training time, in hours.
         epochs: number of epochs; by default as many as fit into the time, but not more than the network needs.
     """
     batch = speed.batch
@@ -115,7 +115,7 @@ def with_schedule(plan: Plan, images: int, validated: int, speed: Speed, pretrai
 
 
 def wrapped(values: Sequence[object], indent: int, limit: int = 110) -> str:
-    """A list as it is written in a config: broken into lines of some length, the later ones indented."""
+    """Format a list for a config, broken into lines; all lines but the first are indented."""
     lines, line = [], ''
     for value in values:
         text = f'{value!r}, '

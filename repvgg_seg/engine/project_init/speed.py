@@ -1,4 +1,4 @@
-"""How fast this machine trains a network, measured in seconds."""
+"""Measure how fast this machine trains a network; the measurement takes seconds."""
 import contextlib
 import time
 from collections.abc import Callable
@@ -22,14 +22,14 @@ WORTHWHILE = 0.9  # Of the time in single precision, for mixed precision to be u
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured.
+    """Measured speed of a machine.
 
     Args:
         device: 'cpu' or 'cuda'.
-        batch: images in a step; half of what was asked for, or less, if that did not fit into the memory of the GPU.
+        batch: number of images in a training step; smaller than requested if the requested batch exceeds the GPU's memory.
         amp: whether mixed precision is faster.
-        iteration: seconds of a training step.
-        image: seconds of the prediction of one whole image.
+        iteration: duration of a training step, in seconds.
+        image: duration of predicting one whole image, in seconds.
     """
     device: str
     batch: int
@@ -39,7 +39,7 @@ class Speed:
 
 
 def device_of() -> str:
-    """Where training will run."""
+    """Return the device that training will use."""
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
@@ -47,9 +47,9 @@ def measure_speed(config: Config, batch: int, crop: tuple[int, int], size: tuple
     """Time a few iterations on noise.
 
     Args:
-        config: of the network.
-        batch: images in a step.
-        crop: their height and width.
+        config: config of the network.
+        batch: number of images in a training step.
+        crop: height and width of the training images.
         size: height and width of whole images.
         classes: number of classes.
     """
