@@ -1,4 +1,5 @@
 """No command opens a connection or leaves a file in the home folder that nobody asked for."""
+import json
 import os
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def left_at_home(environment: dict[str, str]) -> list[str]:
 
 COMMANDS = """
 import runpy, sys
-config, checkpoint, images, classifier_config, classifier, out, export = sys.argv[1:]
+config, checkpoint, streets, classifier_config, classifier, out, export = sys.argv[1:]
+images = f'{streets}/leftImg8bit/val'
 
 def tool(name, *arguments):
     sys.argv = [f'{name}.py', *arguments]
@@ -68,17 +70,18 @@ def tool(name, *arguments):
 
 small = ['--cfg-options', 'train_cfg.max_epochs=1']
 if export == 'yes':
-    tool('deploy', config, checkpoint, '--out', f'{out}/exported', '--formats', 'onnx', 'openvino', '--precision', 'fp32',
-         'int8')
-    tool('test', config, f'{out}/exported/model.fp32.onnx', '--work-dir', f'{out}/onnx')
+    tool('deploy', config, checkpoint, '--out', f'{out}/exported', '--formats', 'onnx', 'openvino', '--precision', 'int8')
+    tool('test', config, f'{out}/exported/model.int8.onnx', '--work-dir', f'{out}/onnx')
     tool('predict', config, f'{out}/exported/model.int8.xml', images, '--out', f'{out}/exported_pictures')
     tool('benchmark', 'artefacts', config, checkpoint, f'{out}/exported', '--size', '48', '64', '--rounds', '2',
          '--warm-up', '1')
 else:
     tool('train', config, '--work-dir', f'{out}/run', *small)
-    tool('test', config, checkpoint, '--work-dir', f'{out}/test')
+    tool('test', config, checkpoint, '--work-dir', f'{out}/test', '--report', f'{out}/report')
     tool('predict', config, checkpoint, images, '--out', f'{out}/pictures')
     tool('deploy', config, checkpoint, '--out', f'{out}/fused')
+    tool('init', streets, '--out', f'{out}/mine.py', '--weights', 'none', '--epochs', '1')
+    tool('make_labels', f'{out}/polygons', '--out', f'{out}/labels')
     tool('check_data', config)
     tool('doctor')
     tool('configs')
@@ -99,7 +102,11 @@ else:
 def test_no_command_connects(watched, config, checkpoint, streets, classifier_config, classifier_checkpoint, tmp_path, export):
     if export == 'yes':
         skip_without('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
-    arguments = (config, checkpoint, streets / 'leftImg8bit/val', classifier_config, classifier_checkpoint, tmp_path, export)
+    (tmp_path / 'polygons').mkdir()
+    shape = {'label': 'road', 'shape_type': 'polygon', 'points': [[0, 0], [8, 0], [8, 8]]}
+    (tmp_path / 'polygons/a.json').write_text(json.dumps(
+        {'shapes': [shape], 'imagePath': 'a.jpg', 'imageHeight': 16, 'imageWidth': 16}))
+    arguments = (config, checkpoint, streets, classifier_config, classifier_checkpoint, tmp_path, export)
     done = subprocess.run([sys.executable, '-c', COMMANDS, *map(str, arguments)], cwd=ROOT, env=watched, text=True,
                           capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
