@@ -9,6 +9,7 @@ from torch import Tensor
 from ..core.environment import require_mm
 from ..core.errors import UserError
 from ..registry import MODELS
+from .pooling import bilinear_weights, pool
 
 require_mm('mmengine', 'mmcv', 'mmseg')
 
@@ -82,7 +83,7 @@ class FactorizedPSPHead(BaseDecodeHead):
         height, width = x.shape[2:]
         spread, row_weights = [], []
         for scale, branch, slice_ in zip(self.pool_scales, self.psp_modules, taps):
-            cells = branch[1](_pool(x, scale))
+            cells = branch[1](pool(x, scale))
             products = _tap_products(cells, slice_)
             spread.append(products @ self._spread(scale, width, x).to(products.dtype))
             row_weights.append(self._spread(scale, height, x))
@@ -91,41 +92,13 @@ class FactorizedPSPHead(BaseDecodeHead):
 
     def _spread(self, scale: int, size: int, like: Tensor) -> Tensor:
         """Bilinear weights of ``scale`` cells over ``size`` pixels, shifted by each of three taps: (3 * scale, size)."""
-        # Low precision would shift the sampling points.
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        pixels = torch.arange(size, dtype=dtype, device=like.device)
-        if self.align_corners:
-            positions = pixels * ((scale - 1) / pixels[-1].clamp(min=1))
-        else:
-            positions = ((pixels + 0.5) * (scale / size) - 0.5).clamp(0, scale - 1)
-        cells = torch.arange(scale, dtype=dtype, device=like.device)
-        weights = (1 - (positions - cells[:, None]).abs()).clamp(min=0)
+        weights = bilinear_weights(scale, size, self.align_corners, like)
         padded = F.pad(weights, (1, 1))
         return torch.cat([padded[:, tap:tap + size] for tap in range(3)])
 
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and value > 0
-
-
-def _pool(x: Tensor, scale: int) -> Tensor:
-    """Apply adaptive average pooling to (N, C, H, W), giving ``scale`` x ``scale`` cells, as two matrix products.
-
-    Unlike ``AdaptiveAvgPool2d``, it can be exported for any H and W, and its gradient is deterministic on GPUs.
-    """
-    if scale == 1:
-        return x.mean((2, 3), keepdim=True)
-    across, down = (_pooling_weights(scale, size, x) for size in (x.shape[3], x.shape[2]))
-    return down.t() @ (x @ across)
-
-
-def _pooling_weights(scale: int, size: int, like: Tensor) -> Tensor:
-    """Weights (size, scale): cell i averages the pixels from floor(i * size / scale) to ceil((i + 1) * size / scale)."""
-    cells = torch.arange(scale, device=like.device)
-    pixels = torch.arange(size, device=like.device)[:, None]
-    first, end = cells * size // scale, ((cells + 1) * size + scale - 1) // scale
-    inside = (pixels >= first) & (pixels < end)
-    return inside.to(like.dtype) / (end - first).to(like.dtype)
 
 
 def _tap_products(cells: Tensor, taps: Tensor) -> Tensor:

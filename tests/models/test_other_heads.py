@@ -66,6 +66,10 @@ SEGMENTORS = {
          dict(type='OCRHead', ocr_channels=8, **LAST_STAGE)], 'CascadeEncoderDecoder', num_stages=2),
     'UPerNet': segmentor(PYRAMID, dict(type='UPerHead', pool_scales=(1, 2, 3), **EVERY_STAGE), **AUXILIARY),
     'SegFormer': segmentor(PYRAMID, dict(type='SegformerHead', **EVERY_STAGE)),
+    'RepFPN': segmentor(
+        backbone(out_indices=(1, 2, 3)),
+        dict(type='repvgg_seg.RepFPNHead', context_channels=16, fusion_channels=(16, 8), block_channels=(12, ),
+             **{**HEAD, 'in_channels': WIDTHS[1:]}), **AUXILIARY),
     'FPN': segmentor(
         PYRAMID, dict(type='FPNHead', feature_strides=(4, 8, 16, 32), **{**EVERY_STAGE, 'in_channels': [16] * 4}),
         neck=dict(type='FPN', in_channels=WIDTHS, out_channels=16, num_outs=4, norm_cfg=SYNC_BN)),

@@ -1,0 +1,92 @@
+"""RepFPNHead: its pyramid, its fused form, and what undilation does to it."""
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import TINY_ARCH, assert_relatively_close, norms_of, randomize
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from repvgg_seg.core.errors import UserError
+from repvgg_seg.deploy import fuse, undilate
+from repvgg_seg.models import RepFPNHead
+from repvgg_seg.models.rep_fpn_head import PooledContext
+
+EXACT = 1e-10  # Relative to the largest output, in float64.
+NEEDED = 'RepFPNHead needs in_channels for each of in_index, and fusion_channels for all but one'
+WIDTHS = [24, 32, 48]  # Of TINY_ARCH's stages 3 to 5.
+
+
+def make_head(**arguments) -> RepFPNHead:
+    arguments = dict(norm_cfg=dict(type='BN'), align_corners=False) | arguments
+    return randomize(RepFPNHead(**dict(in_channels=WIDTHS, context_channels=16, fusion_channels=(12, 8), block_channels=(10, ),
+                                       channels=8, num_classes=5) | arguments)).double().eval()
+
+
+def features(height: int = 10, width: int = 14) -> list[torch.Tensor]:
+    """Three maps, each half as large as the one before, rounded up."""
+    sizes = [(height, width), (-(-height // 2), -(-width // 2)), (-(-height // 4), -(-width // 4))]
+    return [torch.randn(2, channels, *size).double() for channels, size in zip(WIDTHS, sizes)]
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('size', [(16, 32), (5, 3), (1, 1)], ids=str)
+def test_context_is_pooling_and_resizing(size, align_corners):
+    context, x = PooledContext(4, (1, 2, 3, 6), align_corners).double(), torch.randn(2, 4, *size).double()
+    expected = x + sum(F.interpolate(torch.relu(conv(F.adaptive_avg_pool2d(x, scale))), size, mode='bilinear',
+                                     align_corners=align_corners) for scale, conv in zip((1, 2, 3, 6), context.convs))
+    assert_relatively_close(context(x), expected, EXACT)
+
+
+@pytest.mark.parametrize('size', [(10, 14), (9, 13)], ids=str)
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_fused_equals_trained(align_corners, size):
+    head, maps = make_head(align_corners=align_corners), features(*size)
+    fused = fuse(head)
+    assert norms_of(head) and not norms_of(fused)
+    output = fused(maps)
+    assert output.shape == (2, 5, *size)
+    assert_relatively_close(output, head(maps), EXACT)
+
+
+def test_fused_state_strictly_loads_into_the_fused_form():
+    fused, built = fuse(make_head()), make_head(norm_cfg=None)
+    assert list(built.state_dict()) == list(fused.state_dict())
+    built.load_state_dict(fused.state_dict(), strict=True)
+    maps = features()
+    torch.testing.assert_close(built(maps), fused(maps), rtol=0, atol=0)
+
+
+def test_fused_head_is_3x3_and_1x1_convolutions_only():
+    kinds = {type(module) for module in fuse(make_head()).modules() if not list(module.children())}
+    assert kinds <= {nn.Conv2d, nn.ReLU, nn.Identity, nn.Dropout2d} | {type(make_head().loss_decode)}
+
+
+@pytest.mark.parametrize('dilation', [None, 'full'])
+def test_undilation_leaves_the_head(dilation):
+    config = dict(
+        type='EncoderDecoder',
+        backbone=dict(type='repvgg_seg.RepVGG', arch=TINY_ARCH, dilation=dilation, out_indices=(1, 2, 3)),
+        decode_head=dict(type='repvgg_seg.RepFPNHead', in_channels=WIDTHS, context_channels=16, fusion_channels=(12, 8),
+                         channels=8, num_classes=5, norm_cfg=dict(type='BN'), align_corners=False),
+        test_cfg=dict(mode='whole'))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = randomize(MODELS.build(config)).double().eval()
+    images = torch.randn(1, 3, 70, 99).double()
+    fused = fuse(model)
+    undilated = undilate(fused)
+    assert list(undilated.state_dict()) == list(fused.state_dict())
+    for other in (fused, undilated):
+        assert_relatively_close(other(images), model(images), EXACT)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(in_channels=[24, 32]), f'{NEEDED}; got 2, 3 and 2 of them'),
+    (dict(fusion_channels=(12, )), f'{NEEDED}; got 3, 3 and 1 of them'),
+    (dict(pool_scales=(1, 0)), 'pool_scales must be positive integers, got (1, 0)'),
+    (dict(context_channels=1.5), 'context_channels must be positive integers, got [1.5]'),
+    (dict(block_channels=8), 'block_channels must be positive integers, got 8'),
+], ids=str)
+def test_wrong_argument(arguments, message):
+    with pytest.raises(UserError) as caught:
+        make_head(**arguments)
+    assert str(caught.value) == message
