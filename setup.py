@@ -26,12 +26,14 @@ setup(
     packages=[*find_packages(include=['repvgg_seg', 'repvgg_seg.*']), *data_packages()],
     package_dir={'repvgg_seg.configs': 'configs'},
     package_data={'': ['*.py'], 'repvgg_seg': ['py.typed'], 'repvgg_seg.deploy.quick_demo_model': ['*'],
-                  'repvgg_seg.engine.report': ['page.*']},
+                  'repvgg_seg.engine.report': ['page.*'], 'repvgg_seg.serving': ['page/*']},
     entry_points={'console_scripts': ['repvgg-seg = repvgg_seg.commands.main:main']},
     install_requires=BASE,
     extras_require={
         'mm': MM_PACKAGES,
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
         'labels': ['pycocotools'],
-        'test': ['pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'timm', 'ruff', 'mypy'],
+        'serve': ['fastapi', 'uvicorn'],
+        'test': ['fastapi', 'uvicorn', 'httpx', 'pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'timm', 'ruff',
+                 'mypy'],
     })

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 KEYS = {'Escape': 27, 'ArrowLeft': 37, 'ArrowRight': 39}
 OPTIONS = ('--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--disable-dev-shm-usage', '--no-first-run',
-           '--disable-background-networking', '--disable-extensions', '--remote-debugging-pipe')
+           '--disable-background-networking', '--disable-extensions', '--remote-debugging-pipe',
+           '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream')
 
 
 class Browser:
@@ -59,11 +61,11 @@ class Browser:
             self.mistakes.append(str(event['params']['entry']))
         return event
 
-    def open(self, path: Path, width: int = 1300, height: int = 1000, dark: bool = False) -> None:
-        """Open a file and wait until its script has run."""
+    def open(self, page: Path | str, width: int = 1300, height: int = 1000, dark: bool = False) -> None:
+        """Open a file or an address and wait until its script has run."""
         self.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call('Emulation.setEmulatedMedia', features=[dict(name='prefers-color-scheme', value='dark' if dark else 'light')])
-        self.call('Page.navigate', url=path.absolute().as_uri())
+        self.call('Page.navigate', url=page if isinstance(page, str) else page.absolute().as_uri())
         while self.run('document.readyState') != 'complete':
             pass
 
@@ -91,6 +93,18 @@ class Browser:
         """Press one of ``KEYS``."""
         for kind in ('keyDown', 'keyUp'):
             self.call('Input.dispatchKeyEvent', type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files in an input of files."""
+        node = self.call('Runtime.evaluate', expression=f'document.querySelector({json.dumps(selector)})')['result']['objectId']
+        self.call('DOM.setFileInputFiles', objectId=node, files=[str(file.absolute()) for file in files])
+
+    def wait(self, condition: str) -> None:
+        """Wait until an expression of JavaScript is true, at most for 20 seconds."""
+        deadline = time.monotonic() + 20
+        while not self.run(condition):
+            assert time.monotonic() < deadline, condition
+            time.sleep(0.02)
 
     def texts(self, selector: str) -> list[str]:
         """What the elements of a selector say, in their order."""

@@ -3,7 +3,6 @@ import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -60,6 +59,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palet
     Returns:
         uint8 RGB (H + height of the legend, W, 3).
     """
+    import cv2  # Imported here because a server of exported models does without OpenCV, and needs only the colors.
     blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, palette), opacity, 0)
     present = [index for index in np.unique(labels) if index < len(classes)]
     return np.concatenate([blended, legend([classes[index] for index in present], [palette[index] for index in present],
@@ -68,6 +68,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palet
 
 def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int) -> np.ndarray:
     """Draw color patches with names, in as many lines as the width in pixels requires: uint8 RGB (H, width, 3)."""
+    import cv2
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     entries, x, row = [], 4, 0
     for name, color in zip(classes, palette):
