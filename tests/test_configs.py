@@ -33,6 +33,8 @@ OTHER_HEADS = {
     'upernet_repvgg_b1g2_cityscapes': ('B1g2', None, (4, 8, 16, 32), 'UPerHead'),
     'deeplabv3plus_repvgg_b1g2_cityscapes': ('B1g2', 'fast', (4, 8, 8), 'DepthwiseSeparableASPPHead'),
 }
+# Ours, for real time: arch.
+REALTIME = {f'realtime_repvgg_{arch.lower()}_cityscapes': arch for arch in ('A0', 'A1', 'B0')}
 
 # Paper, Tables 4 and 5: arch, parameters of the training form with 1000 classes.
 CLASSIFIERS = {
@@ -72,7 +74,7 @@ def test_model_builds_at_its_output_strides(name):
     model = build(config)
     height, width = config.model.data_preprocessor.size
     features = model.extract_feat(torch.empty(2, 3, height, width, device='meta'))
-    *_, strides, _ = OTHER_HEADS.get(name, (None, None, (8, 8), None))
+    *_, strides, _ = OTHER_HEADS.get(name, (None, None, (8, 16, 32) if name.startswith('realtime') else (8, 8), None))
     sizes = [(-(-height // stride), -(-width // stride)) for stride in strides]
     assert [tuple(feature.shape[2:]) for feature in features] == sizes
     assert model.decode_head(features).shape == (2, len(dataset_classes(config)), *sizes[0])
@@ -122,7 +124,7 @@ def test_resnet_baselines_dilate_every_3x3_of_the_last_stages(name, blocks):
     assert hasattr(backbone, 'stem')
 
 
-@pytest.mark.parametrize('name', [name for name in SEGMENTORS if name.endswith('cityscapes')])
+@pytest.mark.parametrize('name', [name for name in SEGMENTORS if name.endswith('cityscapes') and name not in REALTIME])
 def test_cityscapes_recipe(name):
     config = load(name)
     optimizer, heads = config.optim_wrapper.optimizer, config.optim_wrapper.paramwise_cfg.custom_keys
@@ -138,6 +140,35 @@ def test_cityscapes_recipe(name):
     test = config.model.test_cfg
     assert (test.mode, test.crop_size, test.stride) == ('slide', (713, 713), (476, 476))
     assert config.sync_bn == 'torch'
+
+
+@pytest.mark.parametrize('name', REALTIME)
+def test_realtime_recipe(name):
+    config, text = load(name), (ROOT / 'configs' / f'{name}.py').read_text()
+    assert 'nothing was trained on Cityscapes' in text.splitlines()[0]
+    iterations_per_epoch = 2975 // config.auto_scale_lr.base_batch_size  # Of Cityscapes, where an incomplete batch is dropped.
+    assert config.train_cfg.max_epochs * iterations_per_epoch == pytest.approx(120_000, rel=0.005)
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ('SGD', 0.01, 0.9, 5e-4)
+    assert not config.optim_wrapper.paramwise_cfg
+    schedule, = config.param_scheduler
+    assert (schedule.type, schedule.power, schedule.end) == ('PolyLR', 0.9, config.train_cfg.max_epochs)
+    steps = {step['type']: step for step in config.train_dataloader.dataset.pipeline}
+    assert (steps['RandomCrop'].crop_size, steps['RandomResize'].ratio_range) == ((1024, 1024), (0.5, 2.0))
+    model = config.model
+    assert (model.backbone.arch, model.test_cfg.mode, model.decode_head.loss_decode.type) == (
+        REALTIME[name], 'whole', 'OhemCrossEntropy')
+    companion, url = model.backbone.init_cfg.checkpoint
+    assert companion == f'work_dirs/repvgg_{REALTIME[name].lower()}_imagenet' and f'/repvgg-{REALTIME[name]}_' in url
+
+
+@pytest.mark.parametrize('data', ['camvid', 'toystreets'])
+def test_realtime_networks_train_by_the_recipe_of_their_pspnets(data):
+    config, pspnet = load(f'realtime_repvgg_a0_{data}'), load(f'pspnet_repvgg_a0_{data}')
+    for key in set(pspnet) - {'model', 'window'}:
+        assert config[key] == pspnet[key], key
+    for head in ('decode_head', 'auxiliary_head'):
+        assert config.model[head].loss_decode == pspnet.model[head].loss_decode
 
 
 @pytest.mark.parametrize('name', CLASSIFIERS)

@@ -59,10 +59,9 @@ class RepFPNHead(BaseDecodeHead):
             raise UserError(f'RepFPNHead needs in_channels for each of in_index, and fusion_channels for all but one; got '
                             f'{len(in_channels)}, {len(in_index)} and {len(fusion_channels)} of them')
         super().__init__(list(in_channels), in_index=list(in_index), input_transform='multiple_select', **kwargs)
-        self.pool_scales = tuple(pool_scales)
         linear: dict[str, Any] = dict(norm_cfg=self.norm_cfg, act_cfg=None)
         self.reduce = ConvModule(in_channels[-1], context_channels, 1, norm_cfg=self.norm_cfg)
-        self.context = PooledContext(context_channels, self.pool_scales, self.align_corners)
+        self.context = PooledContext(context_channels, pool_scales, self.align_corners)
         self.laterals, self.blocks = nn.ModuleList(), nn.ModuleList()
         width = context_channels
         for lateral_channels, sum_channels in zip(in_channels[-2::-1], fusion_channels):
@@ -96,7 +95,7 @@ class RepFPNHead(BaseDecodeHead):
 class PooledContext(nn.Module):
     """x + sum over scales s of up(relu(conv1x1(pool(x, s)))): each pixel gets the averages of the regions around it.
 
-    Resizing is separable and linear, so all scales are spread along y by a single matrix product. The 1x1 convolutions have no
+    Resizing is separable and linear, so a single matrix product spreads all scales along y. The 1x1 convolutions have no
     norm: for a batch of one image, a pooled map of one cell has a single value per channel.
 
     Args:
@@ -113,10 +112,15 @@ class PooledContext(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         height, width = x.shape[2:]
-        rows, row_weights = [], []
+        output, rows, row_weights = x, [], []
         for scale, conv in zip(self.pool_scales, self.convs):
             cells = torch.relu(conv(pool(x, scale)))
-            rows.append(cells @ bilinear_weights(scale, width, self.align_corners, x).to(cells.dtype))
-            row_weights.append(bilinear_weights(scale, height, self.align_corners, x))
-        spread = torch.cat(rows, dim=2)
-        return x + torch.cat(row_weights).t().to(spread.dtype) @ spread
+            if scale == 1:  # Broadcast by the addition; ncnn would drop an axis of a product with one row.
+                output = output + cells
+            else:
+                rows.append(cells @ bilinear_weights(scale, width, self.align_corners, x).to(cells.dtype))
+                row_weights.append(bilinear_weights(scale, height, self.align_corners, x))
+        if rows:
+            spread = torch.cat(rows, dim=2)
+            output = output + torch.cat(row_weights).t().to(spread.dtype) @ spread
+        return output

@@ -31,6 +31,19 @@ HEADS = {
     'upernet': (dict(in_channels=[16, 24, 32, 48]), ['--size', '100', '130']),
     'deeplabv3plus': (dict(in_channels=48, c1_in_channels=16, c1_channels=8), []),
 }
+REALTIME = """
+_base_ = '{root}/configs/realtime_repvgg_a0_toystreets.py'
+loss = dict(class_weight=None)  # MMSegmentation 1.2.2 cannot have them beside ignored pixels.
+model = dict(data_preprocessor=dict(size=(48, 64)), backbone=dict(arch=dict(_delete_=True, **{arch})),
+             decode_head=dict(in_channels=[24, 32, 48], context_channels=16, fusion_channels=(16, 8), block_channels=(8, ),
+                              channels=8, loss_decode=loss),
+             auxiliary_head=dict(in_channels=32, channels=8, loss_decode=loss))
+train_cfg = dict(max_epochs=1)
+train_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}'))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}'))
+test_dataloader = val_dataloader
+auto_scale_lr = dict(base_batch_size=1)
+"""
 FPN = """
 model = dict(decode_head=dict(_delete_=True, type='FPNHead', in_channels=[16, 24, 32, 48], in_index=[0, 1, 2, 3], channels=16,
                               feature_strides=[4, 8, 16, 32], num_classes=19, align_corners=True))
@@ -109,3 +122,32 @@ def test_a_batch_of_one_image_is_refused(run_tool, streets, tmp_path, name):
     assert_error_line(result, (
         'error: a training batch has one image, but the pyramid pools to 1x1, whose batch norm needs at least two values a '
         'channel; use train_dataloader.batch_size=2 or more, with train_dataloader.drop_last=True'))
+
+
+@pytest.fixture(scope='module')
+def realtime(streets, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp('realtime') / 'realtime.py'
+    path.write_text(REALTIME.format(root=tiny.ROOT, arch=TINY_ARCH, data=streets))
+    return path
+
+
+def test_realtime_head_trains_with_batches_of_one_image(run_tool, realtime, tmp_path):
+    assert run_tool('train', realtime, '--work-dir', tmp_path).code == 0
+    assert (tmp_path / 'epoch_1.pth').is_file()
+
+
+def test_realtime_head_for_any_size_and_in_8_bits(run_tool, realtime, tmp_path):
+    skip_without('onnx', 'onnxscript', 'openvino', 'nncf')
+    checkpoint = write_random(realtime)
+    result = run_tool('deploy', realtime, checkpoint, '--out', tmp_path / 'out', '--formats', 'openvino', '--logits',
+                      '--precision', 'fp32', 'int8')
+    assert result.code == 0, result.err
+    trained, predictor = build_trained(Config.fromfile(realtime), str(checkpoint))[0], load(tmp_path / 'out/model.fp32.xml')
+    for size in [(48, 64), (65, 97)]:
+        image = picture(*size)
+        expected = logits_of(trained, as_batch(trained, image[..., ::-1]))[0]
+        assert_relatively_close(torch.from_numpy(predictor(image)), expected, 1e-4)
+    layers = json.loads((tmp_path / 'out/deploy.json').read_text())['layer_decibels']
+    in_head = [name for name in layers if name.startswith('head.')]
+    # The reduction, four pooled maps, two laterals, four blocks, the classifier; and the backbone's blocks.
+    assert len(in_head) == 1 + 4 + 2 + 4 + 1 and len(layers) == len(in_head) + 12

@@ -1,13 +1,16 @@
 """RepFPNHead: its pyramid, its fused form, and what undilation does to it."""
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exports import skip_without
 from helpers import TINY_ARCH, assert_relatively_close, norms_of, randomize
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import fuse, undilate
+from repvgg_seg.deploy.ncnn_program import convert
 from repvgg_seg.models import RepFPNHead
 from repvgg_seg.models.rep_fpn_head import PooledContext
 
@@ -30,11 +33,27 @@ def features(height: int = 10, width: int = 14) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize('align_corners', [False, True])
 @pytest.mark.parametrize('size', [(16, 32), (5, 3), (1, 1)], ids=str)
-def test_context_is_pooling_and_resizing(size, align_corners):
-    context, x = PooledContext(4, (1, 2, 3, 6), align_corners).double(), torch.randn(2, 4, *size).double()
+@pytest.mark.parametrize('scales', [(1, 2, 3, 6), (1, ), (4, )], ids=str)
+def test_context_is_pooling_and_resizing(scales, size, align_corners):
+    context, x = PooledContext(4, scales, align_corners).double(), torch.randn(2, 4, *size).double()
     expected = x + sum(F.interpolate(torch.relu(conv(F.adaptive_avg_pool2d(x, scale))), size, mode='bilinear',
-                                     align_corners=align_corners) for scale, conv in zip((1, 2, 3, 6), context.convs))
+                                     align_corners=align_corners) for scale, conv in zip(scales, context.convs))
     assert_relatively_close(context(x), expected, EXACT)
+
+
+@pytest.mark.parametrize('size', [(2, 3), (6, 6)], ids=str)
+def test_context_in_ncnn(size, tmp_path):
+    skip_without('ncnn', 'pnnx')
+    import ncnn
+    context, x = PooledContext(8, (1, 2, 6), False).eval(), torch.randn(1, 8, *size)
+    convert(context, (8, *size)).save(tmp_path / 'context.param')
+    net = ncnn.Net()
+    net.load_param(str(tmp_path / 'context.param'))
+    net.load_model(str(tmp_path / 'context.bin'))
+    extractor = net.create_extractor()
+    extractor.input('images', ncnn.Mat(x[0].numpy()))
+    output = torch.from_numpy(np.array(extractor.extract('logits')[1]))
+    assert_relatively_close(output, context(x)[0].detach(), 1e-2)  # In 16 bits, where the CPU has them.
 
 
 @pytest.mark.parametrize('size', [(10, 14), (9, 13)], ids=str)
