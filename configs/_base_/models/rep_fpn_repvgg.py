@@ -7,7 +7,8 @@ model = dict(
     backbone=dict(type='repvgg_seg.RepVGG', out_indices=(1, 2, 3)),  # Output strides 8, 16 and 32.
     decode_head=dict(
         type='repvgg_seg.RepFPNHead', in_index=(0, 1, 2), context_channels=128, fusion_channels=(128, 64),
-        block_channels=(64, ), channels=64, pool_scales=(1, 2, 3, 6), dropout_ratio=0.1, num_classes=19, norm_cfg=norm_cfg, align_corners=False,
+        block_channels=(64, ), channels=64, pool_scales=(1, 2, 3, 6), dropout_ratio=0.1, num_classes=19, norm_cfg=norm_cfg,
+        align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=1.0)),
     auxiliary_head=dict(
         type='FCNHead', in_index=-2, channels=64, num_convs=1, concat_input=False, dropout_ratio=0.1, num_classes=19,
