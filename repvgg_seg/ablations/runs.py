@@ -1,4 +1,4 @@
-"""The paper's ablations, trained one after another by one recipe, and their accuracies beside the paper's."""
+"""Train the paper's ablations one after another with the same recipe, and compare their accuracies with the paper's."""
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +21,12 @@ TESTED, QUANTIZED, SETTINGS = 'test.json', 'int8.json', 'settings.py'
 
 
 class Ablation(NamedTuple):
-    """A row of the paper's Table 6 or 7, or what is compared with them.
+    """A row of the paper's Table 6 or 7, or a block that is compared with them.
 
     Args:
-        title: its name in the paper.
-        top1: accuracy of B0 on ImageNet after 120 epochs, in per cent; None: not in the paper.
-        config: that has its block, in ``configs``.
+        title: name in the paper.
+        top1: top-1 accuracy of B0 on ImageNet after 120 epochs, in percent; None if it is not in the paper.
+        config: path in ``configs`` of a config that uses the block.
     """
     title: str
     top1: float | None
@@ -50,12 +50,12 @@ FUSABLE = [name for name in ABLATIONS if name != 'relu_in_branches']
 
 
 class Run(NamedTuple):
-    """One training, and where it is kept.
+    """One training run and its folder.
 
     Args:
         name: key of ``ABLATIONS``.
-        seed: of weights and data.
-        folder: its work dir.
+        seed: random seed of weights and data.
+        folder: work dir of the run.
     """
     name: str
     seed: int
@@ -63,24 +63,24 @@ class Run(NamedTuple):
 
     @property
     def top1(self) -> float | None:
-        """Accuracy after the last epoch, in per cent; None: not finished."""
+        """Top-1 accuracy after the last epoch, in percent; None if the run is not finished."""
         path = self.folder / TESTED
         return json.loads(path.read_text())['accuracy/top1'] if path.is_file() else None
 
     def checkpoint(self, config: Config) -> Path:
-        """That of its last epoch."""
+        """Path of the checkpoint of the last epoch."""
         return self.folder / f'epoch_{config.train_cfg.max_epochs}.pth'
 
 
 def variant_of(recipe: Config, name: str) -> Config:
-    """A recipe with the block of an ablation, and what of that does not decay.
+    """Replace the block in a recipe by that of an ablation, together with its weight decay settings.
 
     Args:
         recipe: config of a RepVGG classifier.
         name: key of ``ABLATIONS``.
 
     Raises:
-        UserError: the recipe is for another backbone, or the ablation's config is not there.
+        UserError: the recipe has another backbone, or the config of the ablation does not exist.
     """
     if not (found := type_name(recipe.model.backbone)).endswith('RepVGG'):
         raise UserError(f'the ablations are of RepVGG, but the recipe has the backbone {found}; give a '
@@ -92,18 +92,18 @@ def variant_of(recipe: Config, name: str) -> Config:
 
 
 def train_ablations(recipe: Config, names: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
-    """Train what is not finished, going on where it was interrupted, and test each after its last epoch.
+    """Train the runs that are not finished, resuming interrupted ones, and test each one after its last epoch.
 
     Args:
-        recipe: config of a RepVGG classifier, ``work_dir`` included, below which each run has a folder.
+        recipe: config of a RepVGG classifier; each run has a subfolder of its ``work_dir``.
         names: keys of ``ABLATIONS``.
-        seeds: with each of which all are trained.
+        seeds: random seeds; each ablation is trained with each seed.
 
     Yields:
-        Each run when it is finished; those that were before as well.
+        Each run when it is finished, including those that were already finished.
 
     Raises:
-        UserError: a run was begun with other settings, or one cannot be trained.
+        UserError: a run was started with different settings, or cannot be trained.
     """
     runs = [(Run(name, seed, Path(recipe.work_dir, f'{name}_seed{seed}')), variant_of(recipe, name))
             for seed in seeds for name in names]
@@ -116,24 +116,24 @@ def train_ablations(recipe: Config, names: Sequence[str], seeds: Sequence[int]) 
                 run.folder.mkdir(parents=True, exist_ok=True)
                 (run.folder / SETTINGS).write_text(settings_of(config))
             config.work_dir, config.resume = str(run.folder), True
-            # MMEngine keeps loggers and visualizers by their names as long as the process lives.
+            # MMEngine keeps loggers and visualizers in global registries by name, so each run needs names of its own.
             config.merge_from_dict({'experiment_name': str(run.folder), 'visualizer.name': str(run.folder)})
             train_classifier(copy.deepcopy(config))
             test_classifier(config, str(run.checkpoint(config)))
-            barrier()  # The main process writes the result.
+            barrier()  # Wait until the main process has written the result.
         yield run
 
 
 def quantize_ablations(recipe: Config, runs: Sequence[Run], out: Path) -> str:
-    """Test finished runs in 8 bits, those not tested before, and write ``int8.md`` and ``int8.json``.
+    """Test finished runs in 8 bits unless this was done before, and write ``int8.md`` and ``int8.json``.
 
     Args:
-        recipe: that of :func:`train_ablations`.
-        runs: finished ones, of blocks that can be fused.
-        out: folder.
+        recipe: the recipe given to :func:`train_ablations`.
+        runs: finished runs with blocks that can be fused.
+        out: output folder.
 
     Returns:
-        The text of ``int8.md``: accuracies of the fused models in float32 and in 8 bits, in per cent.
+        Text of ``int8.md``: accuracies of the fused models in float32 and in 8 bits, in percent.
     """
     from ..deploy.classifier_int8 import int8_accuracies
     rows = []
@@ -150,10 +150,10 @@ def quantize_ablations(recipe: Config, runs: Sequence[Run], out: Path) -> str:
 
 
 def check_settings(folder: Path, config: Config) -> None:
-    """Check that a run that was begun would go on as it began.
+    """Check that a run would be resumed with the settings with which it was started.
 
     Raises:
-        UserError: its settings were others.
+        UserError: it was started with different settings.
     """
     path = folder / SETTINGS
     if path.is_file() and path.read_text() != settings_of(config):
@@ -162,7 +162,7 @@ def check_settings(folder: Path, config: Config) -> None:
 
 
 def settings_of(config: Config) -> str:
-    """The text of a config without what may change when a run is resumed."""
+    """Text of a config without the settings that may change when a run is resumed."""
     config = copy.deepcopy(config)
     for key in ('work_dir', 'launcher'):
         config.pop(key, None)
@@ -170,14 +170,14 @@ def settings_of(config: Config) -> str:
 
 
 def write_results(runs: Sequence[Run], out: Path) -> str:
-    """Write ``results.md``, ``results.json`` and ``curves.png``, which has the runs of the first seed.
+    """Write ``results.md``, ``results.json``, and ``curves.png`` with the runs of the first seed.
 
     Args:
-        runs: finished ones.
-        out: folder.
+        runs: finished runs.
+        out: output folder.
 
     Returns:
-        The text of ``results.md``: a table, and the rank correlation with the paper's accuracies.
+        Text of ``results.md``: a table, and the rank correlation with the paper's accuracies.
     """
     found: dict[str, list[float]] = {}
     for run in runs:
@@ -197,10 +197,10 @@ def write_results(runs: Sequence[Run], out: Path) -> str:
 
 
 def table(found: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
-    """Rows of what was found beside what the paper has.
+    """Table rows of measured accuracies beside those of the paper.
 
     Args:
-        found: accuracies of each ablation, by its name, in per cent; one for each seed.
+        found: accuracies of each ablation in percent, by its name; one for each seed.
     """
     paper = {name: top1 for name in found if (top1 := ABLATIONS[name].top1) is not None}
     ranked = list(paper)
@@ -218,6 +218,6 @@ def table(found: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
 
 
 def rank_correlation(found: Mapping[str, Sequence[float]]) -> float | None:
-    """Spearman's coefficient between mean accuracies and the paper's; None for less than three that it has."""
+    """Spearman's rank correlation of mean accuracies with the paper's; None for fewer than three ablations of the paper."""
     pairs = [(ABLATIONS[name].top1, mean(accuracies)) for name, accuracies in found.items() if ABLATIONS[name].top1 is not None]
     return float(spearmanr(*zip(*pairs)).statistic) if len(pairs) > 2 else None

@@ -1,4 +1,4 @@
-"""The classifiers of the paper's Tables 4 and 5: what the paper prints of them, and what they and configs are built from."""
+"""The classifiers of the paper's Tables 4 and 5: the numbers in the paper, and the configs from which they are built."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +13,13 @@ CLASSES = 1000
 
 
 class Row(NamedTuple):
-    """Of Table 4 (120 epochs) or 5 (200 epochs, more augmentation).
+    """Row of Table 4 (120 epochs) or 5 (200 epochs, more augmentation).
 
     Args:
-        top1: accuracy in per cent.
-        params: millions, batch norms folded, cut (not rounded) to two decimals.
-        flops: billions of multiplications, each with its addition, at 224x224.
-        muls: billions of multiplications left by Winograd's F(2x2, 3x3); None where the paper has none.
+        top1: top-1 accuracy in percent.
+        params: parameters in millions, with batch norms folded, truncated (not rounded) to two decimals.
+        flops: billions of multiply-adds at 224x224.
+        muls: billions of multiplications with Winograd's F(2x2, 3x3); None if the paper does not give them.
     """
     top1: float
     params: float
@@ -53,8 +53,8 @@ PAPER = {
     'EfficientNet-B3': Row(79.31, 12.19, 1.8, None),
 }
 
-# MMPretrain's backbone and its channels. As in the original, ResNets have their strides in the first 1x1 convolution of a block
-# ('caffe'): with them in the 3x3 ResNet-50 has 4.1 billion FLOPs, not the paper's 3.9.
+# MMPretrain's backbone and its number of output channels. As in the original, the stride of a ResNet block is in its first 1x1
+# convolution ('caffe'). If it were in the 3x3 convolution, ResNet-50 would have 4.1 billion FLOPs, not the paper's 3.9.
 BACKBONES: dict[str, tuple[dict[str, object], int]] = {
     **{f'RepVGG-{name}': (dict(type='repvgg_seg.RepVGG', arch=name), arch.stage_widths[-1]) for name, arch in ARCHS.items()},
     **{f'ResNet-{depth}': (dict(type='ResNet', depth=depth, style='caffe'), 512 if depth < 50 else 2048)
@@ -69,7 +69,7 @@ NAMES = (*BACKBONES, 'VGG-16')
 
 
 def classifier_config(name: str) -> dict:
-    """The config of an ``ImageClassifier`` of MMPretrain; ``name`` is one of ``NAMES``."""
+    """Config of MMPretrain's ``ImageClassifier`` for a name in ``NAMES``."""
     if name == 'VGG-16':  # Its three linear layers are part of MMPretrain's backbone.
         return dict(type='ImageClassifier', backbone=dict(type='VGG', depth=16, num_classes=CLASSES), head=dict(type='ClsHead'))
     backbone, channels = BACKBONES[name]
@@ -78,14 +78,14 @@ def classifier_config(name: str) -> dict:
 
 
 def model_config(name: str, options: Mapping[str, object] = {}) -> ConfigDict:
-    """The config of a model that needs no weights, whose scope becomes the default one.
+    """Config of a model without pretrained weights. Its scope becomes the default scope.
 
     Args:
-        name: one of ``NAMES``, or path of a config.
-        options: settings to change in a config, by their dotted keys.
+        name: one of ``NAMES``, or path of a config file.
+        options: settings to change in a config file, by their dotted keys.
 
     Raises:
-        UserError: neither.
+        UserError: the name is neither.
     """
     if name in NAMES:
         config = Config(dict(default_scope='mmpretrain', model=classifier_config(name)))

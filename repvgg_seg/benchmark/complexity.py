@@ -1,4 +1,4 @@
-"""Parameters, FLOPs and Winograd multiplications, counted while a model runs on shapes alone."""
+"""Count parameters, FLOPs and Winograd multiplications by running a model on the meta device, without data."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +12,14 @@ from ..deploy.fusing import fuse_for_inference
 from .classifiers import PAPER, model_config
 from .tables import shorten
 
-WINOGRAD = 4 / 9  # F(2x2, 3x3): 16 multiplications for 2 x 2 outputs of 9 weights each (the paper's section 2.3).
+WINOGRAD = 4 / 9  # F(2x2, 3x3): 16 instead of 36 multiplications for 2 x 2 outputs of a 3x3 kernel (paper, section 2.3).
 PAPER_SIZE = (224, 224)
 aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """Parameters with batch norms folded, and, for one image, multiplications (each with its addition) without and with
-    Winograd."""
+    """Parameters with batch norms folded, multiply-adds for one image, and multiplications with Winograd's algorithm."""
     params: int
     flops: int
     muls: float
@@ -50,14 +49,14 @@ class MultiplicationCounter(TorchDispatchMode):
 
 @torch.no_grad()
 def complexity(model: nn.Module, size: tuple[int, int]) -> Complexity:
-    """Count a fused model.
+    """Count the parameters and multiplications of a fused model.
 
     Args:
-        model: takes (N, 3, H, W); it is moved to the meta device.
-        size: H and W.
+        model: fused model for inputs (N, 3, H, W). It is moved to the meta device.
+        size: image height and width.
     """
     model = model.eval().to('meta')
-    # A batch norm that is still there adds its bias to the convolution before it, which has none of its own.
+    # Folding a remaining batch norm would add only a bias to the convolution before it, which has none.
     folded = sum(module.num_features for module in model.modules() if isinstance(module, _BatchNorm))
     with MultiplicationCounter() as counter:
         model(torch.empty(1, 3, *size, device='meta'))
@@ -65,20 +64,20 @@ def complexity(model: nn.Module, size: tuple[int, int]) -> Complexity:
 
 
 def build_fused(name: str) -> nn.Module:
-    """A classifier of the paper, or the segmentor or classifier of a config, fused, on the meta device.
+    """Build a classifier of the paper, or the model of a config, fused and on the meta device.
 
     Args:
-        name: one of ``NAMES``, or path of a config.
+        name: one of ``NAMES``, or path of a config file.
 
     Raises:
-        UserError: neither.
+        UserError: the name is neither.
     """
     # Some of MMPretrain's networks cannot be built on the meta device.
     return fuse_for_inference(MODELS.build(model_config(name)).to('meta'))
 
 
 def table(names: Sequence[str], size: tuple[int, int]) -> list[dict[str, str]]:
-    """Rows of names and counts; at the paper's size beside the paper's."""
+    """Table rows of names and counts; at the paper's image size also the paper's counts."""
     rows = []
     for name in names or PAPER:
         found = complexity(build_fused(name), size)
@@ -92,5 +91,5 @@ def table(names: Sequence[str], size: tuple[int, int]) -> list[dict[str, str]]:
 
 
 def cut(millions: float) -> str:
-    """Two decimals, not rounded, as the paper prints them."""
+    """Truncate to two decimals, as in the paper."""
     return f'{int(millions * 100) / 100:.2f}'

@@ -1,4 +1,4 @@
-"""The forms in which a segmentor can be deployed, side by side: pixels in, class indices out, one image at a time."""
+"""Compare the forms in which a segmentor can be deployed, each from pixels to class indices, one image at a time."""
 import copy
 from collections.abc import Callable
 from functools import partial
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 REFERENCE = 'PyTorch, training form, fp32'
-TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not there where a model is deployed.
+TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not installed on machines that only run a deployed model.
 FORMAT_NAMES = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO', 'pt2': 'exported program (pt2)',
                 'ncnn': 'ncnn'}
 
 
 def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, int], threads: int) -> list[Subject]:
-    """PyTorch's training form, fused form in fp32 and bf16, and every artifact of a folder.
+    """List the training form and the fused form in PyTorch (fp32 and bf16), and every artifact of a folder.
 
     Args:
-        config: of the trained model.
-        checkpoint: its training checkpoint.
-        folder: that ``repvgg-seg deploy`` wrote.
+        config: config of the trained model.
+        checkpoint: training checkpoint of the model.
+        folder: output folder of ``repvgg-seg deploy``.
         size: height and width of the image.
-        threads: of every form.
+        threads: number of CPU threads of every form.
 
     Raises:
-        UserError: the folder has no artifacts, artifacts of a classifier, or one that does not take the size.
+        UserError: the folder has no artifacts, artifacts of a classifier, or an artifact that does not accept the size.
     """
-    # These need PyTorch, without which the processes of some forms read this module.
+    # Imported here because they need PyTorch, and the processes of some forms import this module without it.
     from ..core.reading import trusted
     from ..engine.exported import refuse_program
     report = read_report(folder)
@@ -65,7 +65,7 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
 
 def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: tuple[int, int],
                threads: int) -> Callable[[], object]:
-    """A segmentor in PyTorch."""
+    """Build a segmentor in PyTorch, to be timed."""
     import torch
     from mmengine.config import Config
 
@@ -87,7 +87,7 @@ def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: t
 
 def make_exported(path: Path, precision: str, size: tuple[int, int], channels: int,
                   threads: int) -> Callable[[], object]:
-    """An exported file in its backend."""
+    """Load an exported file in its backend, to be timed."""
     run, images = load_file(path, precision, threads), picture(size, channels)
     return lambda: run(images)
 
@@ -98,7 +98,7 @@ def picture(size: tuple[int, int], channels: int) -> np.ndarray:
 
 
 def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:
-    """Rows: accuracy from the report, speed and memory as measured, ratios to the training form."""
+    """Table rows: accuracy from the report, measured speed and memory, and speed relative to the training form."""
     checked = {f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}': entry for entry in report['artefacts'].values()}
     checked[REFERENCE] = dict(miou=report['miou_before'], changed=0, bytes=report['bytes_before'])
     checked['PyTorch, fused, fp32'] = dict(miou=report['miou_after'], changed=report['changed'], bytes=report['bytes_after'])

@@ -1,4 +1,4 @@
-"""Accuracy over speed, in the manner of the paper's Figure 1."""
+"""Plot accuracy over speed, like the paper's Figure 1."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from .rounds import Measurement
 
 DPI = 150
 MARKER = 6  # Half the width of a marker, in pixels.
-# Of a label from its point, in typographic points: the first at which it covers no other label and no point is taken.
+# Candidate offsets of a label from its point, in typographic points. The first one at which it covers nothing else is used.
 OFFSETS = [(x, y) for distance in (5, 12, 19) for y in (distance, -distance) for x in (5, 0, -5)]
 
 
 def check_figure(models: Sequence[str], out: Path) -> None:
-    """Check that there is something to draw, before hours of timing.
+    """Check before hours of timing that a figure can be drawn.
 
     Raises:
-        UserError: no model is in the paper's tables, or the file has no suffix of a picture.
+        UserError: no model is in the paper's tables, or the file has no picture suffix.
     """
     if not set(models) & set(PAPER):
         raise UserError(f'--figure is of classifiers whose accuracy the paper has, e.g. RepVGG-A0; got {", ".join(models)}')
@@ -30,12 +30,12 @@ def check_figure(models: Sequence[str], out: Path) -> None:
 
 
 def draw(measurements: Sequence[Measurement], out: Path, label: str) -> None:
-    """Draw the classifiers among some measurements: top-1 accuracy from the paper, speed as measured.
+    """Draw the classifiers among the measurements: top-1 accuracy from the paper, speed as measured.
 
     Args:
-        measurements: those of other things are left out.
-        out: picture to write.
-        label: of the axis of speed.
+        measurements: measurements; those of models that are not in the paper's tables are ignored.
+        out: path of the picture.
+        label: label of the speed axis.
     """
     figure = Figure(figsize=(7, 5), layout='constrained')
     axes = figure.subplots()
@@ -62,11 +62,11 @@ def draw(measurements: Sequence[Measurement], out: Path, label: str) -> None:
 
 
 def label_points(axes: Axes, points: Mapping[tuple[float, float], str]) -> None:
-    """Write a label beside each point, where it covers no other label, no point, and not the legend.
+    """Write a label beside each point so that it covers no other label, no point, and not the legend.
 
     Args:
-        axes: drawn before, so that places in it are known.
-        points: labels by x and y in units of the axes.
+        axes: axes that have been drawn, so that positions are known.
+        points: labels by the x and y of their points, in data coordinates.
     """
     legend = axes.get_legend()
     taken = [legend.get_window_extent()] if legend else []

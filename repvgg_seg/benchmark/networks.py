@@ -1,4 +1,4 @@
-"""Networks for timing, by name: ours, and what a user would take instead."""
+"""Networks for timing, by name: ours and the alternatives."""
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,19 +37,19 @@ MATRIX_PRODUCT = 'matmul'
 
 
 class Residual(nn.Module):
-    """ReLU(body(x) + x): x is kept until the addition."""
+    """ReLU(body(x) + x); x stays in memory until the addition."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same."""
+        """Compute an output of the input's shape (N, C, H, W)."""
         return torch.relu_(self.body(x) + x)
 
 
 def conv(kernel: int, channels: int) -> nn.Conv2d:
-    """A convolution that keeps size and channels."""
+    """A convolution that preserves size and number of channels."""
     return nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
 
 
@@ -60,16 +60,16 @@ def run_of_layers(channels: int, dilation: int = 1) -> nn.Sequential:
 
 
 def run_of_blocks(channels: int) -> nn.Sequential:
-    """The same in two blocks with shortcuts."""
+    """The same four layers in two blocks with shortcuts."""
     return nn.Sequential(*(Residual(nn.Sequential(conv(3, channels), nn.ReLU(True), conv(3, channels))) for _ in range(2)))
 
 
-# Name -> what makes a single operation, and its channels.
+# Name -> function that builds a single operation, and its number of input channels.
 OPERATIONS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     **{f'conv{kernel}x{kernel}': (partial(conv, kernel, 2048), 2048) for kernel in (1, 3, 5, 7)},  # The paper's Table 1.
-    # Its Figure 3: memory without and with a shortcut. Two blocks, since the caller keeps the map that the first one is given.
+    # Figure 3: memory without and with a shortcut. There are two blocks because the caller keeps the input of the first one.
     'plain-blocks': (partial(run_of_layers, 256), 256), 'residual-blocks': (partial(run_of_blocks, 256), 256),
-    # Four layers of B1's stage 4 as they are, and with the dilation that segmentation gives them.
+    # Four layers of stage 4 of B1, without dilation, and with the dilation used for segmentation.
     'plain-run': (partial(run_of_layers, 512), 512), 'dilated-run': (partial(run_of_layers, 512, 2), 512),
 }
 DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -77,15 +77,15 @@ DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 
 
 @dataclass(frozen=True)
 class Setting:
-    """How networks are run.
+    """Settings with which networks are timed.
 
     Args:
-        batch: images at once.
-        size: their height and width.
-        precision: key of ``DTYPES``; of a step that of autocast.
-        channels_last: memory format.
-        compiled: by ``torch.compile``.
-        threads: of the CPU.
+        batch: images per batch.
+        size: image height and width.
+        precision: key of ``DTYPES``; for a training step, the precision of autocast.
+        channels_last: whether to use the channels-last memory format.
+        compiled: whether to use ``torch.compile``.
+        threads: number of CPU threads.
         device: 'cpu' or 'cuda'.
         options: settings to change in every config, by their dotted keys.
     """
@@ -100,7 +100,7 @@ class Setting:
 
 
 class Run:
-    """What is timed, and what is known of it: ``info`` has the multiplications of one run where they can be counted."""
+    """Function to be timed. ``info`` contains the multiply-adds of one run if they can be counted."""
 
     def __init__(self, function: Callable[[], object], device: str, countable: bool = True) -> None:
         self.function, self.device = function, device
@@ -120,7 +120,7 @@ def split_name(text: str) -> tuple[set[str], str]:
     """'step:stock:NAME' -> {'step', 'stock'}, 'NAME'.
 
     Raises:
-        UserError: unknown forms or name, or forms that do not go together.
+        UserError: unknown forms or name, or forms that cannot be combined.
     """
     *forms, name = text.split(':')
     if unknown := set(forms) - set(FORMS):
@@ -140,7 +140,7 @@ def split_name(text: str) -> tuple[set[str], str]:
 
 
 def possible(text: str, setting: Setting) -> bool:
-    """Whether a network runs so: other runtimes than PyTorch are timed in fp32 on the CPU only, VGG-16 takes 224x224 only."""
+    """Whether a network supports a setting. Runtimes other than PyTorch need fp32 on the CPU, and VGG-16 needs 224x224."""
     forms, name = split_name(text)
     if name == 'VGG-16' and setting.size != (224, 224):
         return False
@@ -148,21 +148,21 @@ def possible(text: str, setting: Setting) -> bool:
 
 
 def matrix_size(setting: Setting) -> int:
-    """Side of the matrices of ``MATRIX_PRODUCT``, which takes minutes at full size on a CPU that emulates the precision."""
+    """Side length of the matrices of ``MATRIX_PRODUCT``. It is small on a CPU that emulates the precision, to save minutes."""
     if setting.device == 'cuda':
         return 8192
     return 256 if setting.precision in PRECISIONS and setting.precision not in native_precisions() else 2048
 
 
 def make(text: str, setting: Setting) -> Run:
-    """Build what is timed.
+    """Build a network to be timed.
 
     Args:
-        text: ``[FORM:]...NAME``, see ``FORMS``; a name is that of a classifier, of a single operation, or a config's path.
-        setting: how it runs.
+        text: ``[FORM:]...NAME``, see ``FORMS``; the name of a classifier or of a single operation, or the path of a config.
+        setting: settings with which it runs.
 
     Raises:
-        UserError: see :func:`split_name`; or a network that should be deployed still has something to fuse.
+        UserError: see :func:`split_name`; or a part of a network in deployed form cannot be fused.
     """
     forms, name = split_name(text)
     torch.set_num_threads(setting.threads)
@@ -197,28 +197,28 @@ def make(text: str, setting: Setting) -> Run:
 
 
 class OnFeatures(nn.Module):
-    """A head that gets one map in the place of all of the backbone's."""
+    """A head that receives the same map in place of each of the backbone's outputs."""
 
     def __init__(self, head: nn.Module, maps: int) -> None:
         super().__init__()
         self.head, self.maps = head, maps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> logits."""
+        """Compute logits from a map (N, C, H, W)."""
         return self.head([x] * self.maps)
 
 
 def build(name: str, stock: bool, options: dict) -> BaseModel:
-    """A classifier of the paper, or the model of a config, in training form, with random weights."""
+    """Build a classifier of the paper, or the model of a config, in training form with random weights."""
     config = model_config(name, options)
     return MODELS.build(stock_config(config) if stock else config)
 
 
 def stock_config(config: ConfigDict) -> ConfigDict:
-    """The same network of MMPretrain's RepVGG and MMSegmentation's PSPHead.
+    """Config of the same network with MMPretrain's RepVGG and MMSegmentation's PSPHead.
 
     Raises:
-        UserError: they cannot express it.
+        UserError: they cannot express the network.
     """
     config = copy.deepcopy(config)
     backbone, head = config.backbone, config.get('decode_head')
@@ -242,10 +242,10 @@ def stock_config(config: ConfigDict) -> ConfigDict:
 
 
 def deployed(model: BaseModel) -> BaseModel:
-    """A network as it is deployed: blocks and every convolution + batch norm fused.
+    """Convert a network to deployed form: fuse its blocks and every convolution with batch norm.
 
     Raises:
-        UserError: something is left to fuse, so that the network must not be called deployed.
+        UserError: a part could not be fused, so the network is not in deployed form.
     """
     from mmcv.cnn import fuse_conv_bn
     model = fuse_conv_bn(fuse_for_inference(model))
@@ -257,10 +257,10 @@ def deployed(model: BaseModel) -> BaseModel:
 
 
 def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtime: str | None = None) -> Run:
-    """Forward passes over a random batch, in PyTorch or another runtime."""
+    """Forward pass of a random batch, in PyTorch or another runtime."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     dtype = DTYPES[setting.precision]
-    network: Any = model.eval()  # PyTorch's hints do not know that it takes a memory format.
+    network: Any = model.eval()  # PyTorch's type hints lack the argument `memory_format`.
     network = network.to(setting.device, dtype, memory_format=layout)
     x = torch.randn(setting.batch, *shape).to(setting.device, dtype).to(memory_format=layout)
     run = Run(lambda: torch.no_grad()(network)(x), setting.device)
@@ -273,7 +273,7 @@ def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtim
 
 
 def training_step(model: BaseModel, setting: Setting) -> Run:
-    """Steps of training a segmentor on a random batch."""
+    """Training step of a segmentor on a random batch."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format

@@ -1,4 +1,4 @@
-"""Timing several things in turns, so that a drifting machine favors none; each in a process of its own, or all in one."""
+"""Time several subjects in turns, so that slow drifts of the machine affect all equally; in one process each, or all in one."""
 import os
 import statistics
 import subprocess
@@ -20,19 +20,19 @@ from ..core.telemetry import switch_off
 
 PROGRAM = ('import sys; sys.modules.update(dict.fromkeys({without!r})); from repvgg_seg.benchmark.rounds import serve; '
            'serve({descriptor})')
-PAUSE = 0.05  # Seconds before each turn, in which the threads of the one before stop spinning.
+PAUSE = 0.05  # Seconds before each turn, in which the threads of the previous subject stop spinning.
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is timed.
+    """A subject to be timed.
 
     Args:
-        name: for tables.
-        make: called in the process; returns what is timed, which must end only when its work is done, and may have a dict
-            ``info`` of what is known of it. It must be possible to pickle ``make``.
-        units: images (or whatever is counted) of one run.
-        without: packages that its process cannot import, as on a machine that lacks them.
+        name: name in tables.
+        make: picklable function that is called in the subject's process. It returns the function to be timed, which must return
+            only when its work is done, and may have a dict ``info``.
+        units: number of images (or other units) per run.
+        without: packages that its process cannot import, as on a machine without them.
     """
     name: str
     make: Callable[[], Callable[[], object]]
@@ -42,13 +42,14 @@ class Subject:
 
 @dataclass
 class Measurement:
-    """What was measured.
+    """Measurements of a subject.
 
     Args:
-        name, units: of the subject.
-        milliseconds: of each timed run.
-        peak_bytes: on a GPU what a run allocates beyond what was there before it (weights and input); else of the subject's
-            process at its peak, None where it shares one.
+        name, units: those of the subject.
+        milliseconds: duration of each timed run.
+        peak_bytes: on a GPU, the memory that a run allocates in addition to weights and input; otherwise the peak memory of the
+            subject's process, or None if subjects share a process.
+        info: the ``info`` of the timed function.
     """
     name: str
     units: int
@@ -58,18 +59,18 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """In milliseconds."""
+        """Median in milliseconds."""
         return statistics.median(self.milliseconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """First and third, in milliseconds."""
+        """First and third quartile, in milliseconds."""
         first, _, third = statistics.quantiles(self.milliseconds, n=4)
         return first, third
 
     @property
     def rate(self) -> float:
-        """Units a second, by the median."""
+        """Units per second, from the median."""
         return 1000 * self.units / self.median
 
 
@@ -78,16 +79,16 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
     """Time subjects in turns.
 
     Args:
-        subjects: all are held in memory at once.
-        rounds: timed runs of each, at least two.
-        warm_up: runs before, not timed.
-        threads: ``OMP_NUM_THREADS`` of the processes; by default as it is here.
-        shared: put all into one process, which takes far less memory where they are many, and one context of a GPU.
+        subjects: subjects; all of them are in memory at the same time.
+        rounds: number of timed runs of each subject, at least two.
+        warm_up: number of earlier runs that are not timed.
+        threads: ``OMP_NUM_THREADS`` of the processes; None inherits it.
+        shared: whether all subjects share a process, which takes far less memory for many subjects, and only one GPU context.
 
     Raises:
-        UserError: there are less than two rounds, which have no spread, or a subject cannot be made as it is wanted.
+        UserError: there are fewer than two rounds, from which no spread can be computed, or a subject cannot be built.
         OutOfMemoryError (PyTorch's): the memory of the GPU is full.
-        RuntimeError: a subject failed; with its traceback.
+        RuntimeError: a subject failed; the message contains its traceback.
     """
     if rounds < 2:
         raise UserError(f'two rounds or more are needed to tell the spread, got {rounds}')
@@ -97,7 +98,7 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
         for subject in subjects:
             if not workers or not shared:
                 workers.append(_start(subject, threads))
-            # One after the other: this is heavy.
+            # One after another, because building and warming up use all cores.
             info = _ask(subject, workers[-1][1], ('make', subject.make, warm_up))
             measurements.append(Measurement(subject.name, subject.units, [], info=info))
         connections = [workers[0 if shared else index][1] for index in range(len(subjects))]
@@ -120,7 +121,7 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
 
 
 def _start(subject: Subject, threads: int | None) -> tuple[subprocess.Popen, Connection]:
-    """A subject's process, and the way to it."""
+    """Start a process for a subject, and return it with a connection to it."""
     ours, theirs = Pipe()
     program = PROGRAM.format(without=subject.without, descriptor=theirs.fileno())
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)} if threads else None
@@ -130,7 +131,7 @@ def _start(subject: Subject, threads: int | None) -> tuple[subprocess.Popen, Con
 
 
 def _ask(subject: Subject, connection: Connection, question: object) -> Any:
-    """The answer of a subject's process."""
+    """Send a question to a subject's process, and return the answer."""
     try:
         connection.send(question)
         answer, error = connection.recv()
@@ -144,7 +145,7 @@ def _ask(subject: Subject, connection: Connection, question: object) -> Any:
 
 
 def serve(descriptor: int) -> None:
-    """What a process does: make and warm up subjects, time a run of one each time it is asked, tell its memory."""
+    """Main loop of a subject process: build and warm up subjects, time a run on request, and report the peak memory."""
     switch_off()
     mute_warnings()
     connection = Connection(descriptor)
@@ -163,13 +164,14 @@ def serve(descriptor: int) -> None:
                     connection.send((process_peak(), None))
         except EOFError:
             return
-        except Exception as error:  # Whatever it is, it is raised again in the process that asked.
-            explained = isinstance(error, UserError) or type(error).__name__ == 'OutOfMemoryError'  # By cli.run.
+        except Exception as error:  # Any error is raised again in the process that asked.
+            # These two are explained by cli.run.
+            explained = isinstance(error, UserError) or type(error).__name__ == 'OutOfMemoryError'
             connection.send((None, error if explained else traceback.format_exc()))
 
 
 def _timed(run: Callable[[], object]) -> tuple[float, int | None]:
-    """Seconds of a run, and the bytes that PyTorch allocated on a GPU for it."""
+    """Duration of a run in seconds, and the bytes that PyTorch allocated for it on a GPU (None on a CPU)."""
     torch = sys.modules.get('torch')
     gpu = torch.cuda if torch is not None and torch.cuda.is_available() else None
     if gpu:
@@ -178,11 +180,11 @@ def _timed(run: Callable[[], object]) -> tuple[float, int | None]:
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
-    # Where nothing is on the GPU the run was on the CPU.
+    # If nothing was allocated on the GPU, the run was on the CPU.
     return seconds, gpu.max_memory_allocated() - before if gpu and before else None
 
 
 def process_peak() -> int:
-    """Bytes of memory of this process at its peak. Not from getrusage(), which counts the parent's before exec()."""
+    """Peak memory of this process in bytes. getrusage() would include the parent's memory before exec()."""
     status = Path('/proc/self/status').read_text()
     return 1024 * int(status.partition('VmHWM:')[2].split()[0])

@@ -1,4 +1,4 @@
-"""Networks in other runtimes than PyTorch, for timing: float32, on CPUs."""
+"""Networks in runtimes other than PyTorch, for timing in float32 on CPUs."""
 import importlib
 import logging
 from collections.abc import Callable
@@ -18,27 +18,27 @@ from ..runtime.predictor import load_file, load_ncnn
 
 
 class LastMap(nn.Module):
-    """A network of one output: of several, such as a backbone's, the last."""
+    """A network with a single output: the last one, if there are several, as with backbones."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the output."""
+        """Compute the last output of a batch (N, C, H, W)."""
         outputs = self.network(x)
         return outputs[-1] if isinstance(outputs, tuple) else outputs
 
 
 def in_onnxruntime(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
-    """A run of ONNX Runtime."""
+    """Prepare a run in ONNX Runtime."""
     with TemporaryDirectory() as folder:
         run = load_file(_write_onnx(network, x, Path(folder)), 'fp32', threads)
     return partial(run, x.numpy())
 
 
 def in_openvino(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
-    """A run of OpenVINO."""
+    """Prepare a run in OpenVINO."""
     openvino = importlib.import_module('openvino')
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.xml')
@@ -48,7 +48,7 @@ def in_openvino(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.
 
 
 def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
-    """A run of ncnn, which takes one image at a time."""
+    """Prepare a run in ncnn, which processes one image at a time."""
     ncnn = importlib.import_module('ncnn')
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.ncnn.param')

@@ -1,4 +1,4 @@
-"""Networks side by side: time, images a second, the ratio to the first, and how near to a matrix product they compute."""
+"""Compare networks: time, images per second, speed relative to the first one, and FLOP rate relative to a matrix product."""
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,10 +9,10 @@ from .tables import cell, shorten, timed
 
 
 def subjects(texts: Sequence[str], setting: Setting) -> list[Subject]:
-    """The networks, and a matrix product.
+    """The networks and a matrix product, as subjects.
 
     Raises:
-        UserError: an unknown name.
+        UserError: a name is unknown.
     """
     for text in texts:
         split_name(text)
@@ -21,7 +21,7 @@ def subjects(texts: Sequence[str], setting: Setting) -> list[Subject]:
 
 
 def table(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
-    """Rows of the measurements, of which the last is the matrix product."""
+    """Table rows of the measurements, the last of which is the matrix product."""
     *networks, product = measurements
     rate = product.info['flops'] / product.median
     rows = []
@@ -29,7 +29,7 @@ def table(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
         flops = measurement.info.get('flops')
         rows.append({
             'network': shorten(measurement.name), **timed(measurement, networks[0]), 'images/s': f'{measurement.rate:.2f}',
-            # That of a process which exported the network says nothing of the runtime.
+            # The peak memory of a process that also exported the network says nothing about the runtime.
             **({'peak memory (MB)': ''} if split_name(measurement.name)[0] & set(RUNTIMES) else {}),
             'GFLOP/s': cell(flops and 2 * flops / measurement.median / 1e6, '.0f'),
             'of a matrix product': cell(flops and flops / measurement.median / rate, '.0%')})

@@ -1,4 +1,4 @@
-"""The paper's tables of speed, and comparisons with peers, as lists of networks; and running them all."""
+"""The paper's speed tables and comparisons with other packages, as lists of networks, and a function that runs them."""
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from .networks import Setting, possible
 from .rounds import measure
 from .runtimes import RUNTIMES
 
-SAME_PYRAMID = {'model.decode_head.pool_channels': 512}  # Which MMSegmentation's PSPHead ties to its other channels.
+SAME_PYRAMID = {'model.decode_head.pool_channels': 512}  # MMSegmentation's PSPHead cannot choose these channels separately.
 
 
 def config(name: str) -> str:
@@ -24,10 +24,10 @@ class Suite:
     """Networks that are timed together; the first is the reference.
 
     Args:
-        title: heading.
-        models: see :mod:`repvgg_seg.benchmark.networks`.
-        batch, size: of the images.
-        options: changes of the configs.
+        title: heading of the table.
+        models: names, see :mod:`repvgg_seg.benchmark.networks`.
+        batch, size: batch size, and height and width of the images.
+        options: settings to change in the configs, by their dotted keys.
     """
     title: str
     models: tuple[str, ...]
@@ -38,7 +38,7 @@ class Suite:
 
 SEGMENTORS = ('repvgg_b1g2_fast', 'repvgg_b1g2', 'repvgg_b2_fast', 'repvgg_b2')
 EVERYWHERE = ('', *(f'{runtime}:' for runtime in RUNTIMES))
-FASTEST = 'ncnn'  # For the ResNets, by the suite 'resnets' on a CPU with AVX-512.
+FASTEST = 'ncnn'  # The fastest runtime for the ResNets, according to the suite 'resnets' on a CPU with AVX-512.
 SUITES = {
     'table1': Suite('Table 1: kernel sizes', ('conv3x3', 'conv1x1', 'conv5x5', 'conv7x7'), 32, (56, 56)),
     'figure3': Suite('Figure 3: memory of plain and residual blocks', ('plain-blocks', 'residual-blocks'), 32, (56, 56)),
@@ -71,23 +71,23 @@ SUITES = {
     **{f'step{batch}': Suite(f'Training steps of the Cityscapes configs, batch {batch}', tuple(
         f'step:{config(name)}' for name in SEGMENTORS), batch, (713, 713)) for batch in (2, 4, 8)},
 }
-MANY = 8  # More networks than that share a process on CPUs too.
+MANY = 8  # If a suite has more networks than this, they share a process even on a CPU.
 
 
 def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting, out: Path, rounds: int, warm_up: int,
                batch: int | None = None, size: tuple[int, int] | None = None) -> Iterator[tuple[str, str | None]]:
-    """Time suites, one after the other, and write ``SUITE_PRECISION.json`` and ``.md`` of each, and the figure of Table 4.
+    """Time suites one after another, and write ``SUITE_PRECISION.json`` and ``.md`` for each, and the figure of Table 4.
 
     Args:
         names: keys of ``SUITES``.
         precisions: keys of :data:`repvgg_seg.benchmark.networks.DTYPES`.
-        setting: of all; its batch, size, precision and options are replaced.
+        setting: settings of all suites; batch, size, precision and options are replaced.
         out: folder to write.
         rounds, warm_up: see :func:`repvgg_seg.benchmark.rounds.measure`.
-        batch, size: in the place of the suites' own.
+        batch, size: values that replace those of the suites; None keeps them.
 
     Yields:
-        Name and, where the suite failed (so that the others go on), why.
+        Name of each table and, if its suite failed, the reason; the other suites still run.
     """
     for name in names:
         suite = SUITES[name]

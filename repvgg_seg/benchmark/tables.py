@@ -1,4 +1,4 @@
-"""What every benchmark leaves: a Markdown table, and JSON with the machine, the versions and the command."""
+"""Output of every benchmark: a Markdown table, and JSON with the machine, the versions and the command."""
 import json
 import os
 import platform
@@ -15,14 +15,14 @@ PACKAGES = ('torch', 'onnxruntime', 'openvino', 'nncf', 'onedl-mmpretrain', 'one
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    """A Markdown table; the keys of the first row are its heads."""
+    """Format a Markdown table; the keys of the first row are the column headings."""
     heads = list(rows[0])
     lines = [heads, ['---'] * len(heads), *([str(row[head]) for head in heads] for row in rows)]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def timed(measurement: Measurement, reference: Measurement) -> dict[str, str]:
-    """The cells of a row that say how long something took, how that compares with the reference, and its memory."""
+    """Cells of a row for the time, the speed relative to the reference, and the peak memory."""
     low, high = measurement.quartiles
     return {'ms': f'{measurement.median:.1f}', 'quartiles': f'{low:.1f} to {high:.1f}',
             'times faster': f'{reference.median / measurement.median:.2f}',
@@ -30,18 +30,18 @@ def timed(measurement: Measurement, reference: Measurement) -> dict[str, str]:
 
 
 def cell(number: float | None, form: str) -> str:
-    """A number for a table, empty where there is none."""
+    """Format a number for a table; None becomes an empty cell."""
     return '' if number is None else format(number, form)
 
 
 def shorten(name: str) -> str:
-    """A model's name, of a config without its folder and suffix."""
+    """Shorten the name of a model: a config loses its folder and suffix."""
     *forms, name = name.split(':')
     return ':'.join([*forms, Path(name).stem if name.endswith('.py') else name])
 
 
 def circumstances() -> dict[str, object]:
-    """Date, command, machine and versions."""
+    """Date, command, machine and versions of a measurement."""
     import torch
     versions = {}
     for package in PACKAGES:
@@ -57,7 +57,7 @@ def circumstances() -> dict[str, object]:
 
 
 def cpu_name() -> str:
-    """As the system calls it."""
+    """Name of the CPU as reported by the system."""
     info = Path('/proc/cpuinfo')
     names = [line.partition(':')[2].strip() for line in info.read_text().splitlines() if line.startswith('model name')
              ] if info.is_file() else []
@@ -65,5 +65,5 @@ def cpu_name() -> str:
 
 
 def write(path: Path, **content: object) -> None:
-    """Write JSON."""
+    """Write JSON that also describes the circumstances of the measurement."""
     path.write_text(json.dumps({**circumstances(), **content}, indent=2))

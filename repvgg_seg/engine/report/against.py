@@ -14,15 +14,16 @@ from .summary import VERSION, image_areas, percent, percent_interval
 
 
 class Earlier(NamedTuple):
-    """A report that another one is compared with.
+    """An earlier report, with which a new one is compared.
 
     Args:
-        path: of its ``report.json``.
-        checkpoint: that was tested.
-        metrics: by name, in percent.
-        classes: their names.
+        path: path of its ``report.json``.
+        checkpoint: checkpoint that was tested.
+        metrics: metrics in percent, by name.
+        classes: names of the classes.
         images: names of the images.
-        confusions: of the images, int64 (n, 3) as :func:`~repvgg_seg.engine.report.counts.confusion_of` counts them.
+        confusions: confusion counts of each image, int64 (n, 3) as returned by
+            :func:`~repvgg_seg.engine.report.counts.confusion_of`.
     """
     path: Path
     checkpoint: str
@@ -33,10 +34,10 @@ class Earlier(NamedTuple):
 
 
 def read_earlier(path: Path) -> Earlier:
-    """Read a ``report.json``; what is in it is checked.
+    """Read a ``report.json`` and check its contents.
 
     Raises:
-        UserError: there is none, or it is not what ``repvgg-seg test --report`` writes.
+        UserError: the file does not exist, or was not written by ``repvgg-seg test --report``.
     """
     expected = f'expected the report.json that {command("test")} --report writes'
     try:
@@ -56,7 +57,7 @@ def read_earlier(path: Path) -> Earlier:
 
 
 def check_comparable(earlier: Earlier, classes: Sequence[str], images: Sequence[str]) -> None:
-    """Compare classes and images of a report with those of a test set.
+    """Check that a report has the classes and images of a test set.
 
     Raises:
         UserError: they differ.
@@ -76,12 +77,12 @@ def compare(report: dict, earlier: Earlier) -> dict:
 
     Args:
         report: from :func:`~repvgg_seg.engine.report.summary.summarize`.
-        earlier: what :func:`check_comparable` found to be comparable.
+        earlier: earlier report that passed :func:`check_comparable`.
 
     Returns:
-        Changes in percentage points of ``metrics``, ``classes`` and ``images``, in the order of the report, each of the first
-        two with the limits of an ``interval`` (None if unavailable) and a ``verdict``; and the ``number`` of each image in the
-        earlier report.
+        Changes of ``metrics``, ``classes`` and ``images`` in percentage points, in the order of the report. The mIoU and each
+        class also have the limits of an ``interval`` (None if unavailable) and a ``verdict``; each image has its ``number`` in
+        the earlier report.
 
     Raises:
         UserError: the labels of an image differ.
@@ -116,7 +117,7 @@ def _change(after: float | None, before: float | None, resampled: np.ndarray | N
 
 
 def _verdict(limits: list[float] | None) -> str:
-    """Whether an interval of changes has no other than positive ones, or negative ones."""
+    """Whether an interval of changes contains only positive values, only negative values, or both."""
     if limits is None or limits[0] <= 0 <= limits[1]:
         return 'undecided'
     return 'better' if limits[0] > 0 else 'worse'

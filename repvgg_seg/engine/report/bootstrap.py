@@ -1,17 +1,17 @@
-"""How far a number would be another one with other images of the same kind: percentile intervals of the bootstrap."""
+"""Percentile bootstrap: how much a number would vary with other images of the same kind."""
 import numpy as np
 
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
-CHUNK = 100  # Resamples that are computed at once, to bound the memory.
+CHUNK = 100  # Number of resamples that are computed at once; this limits the memory use.
 
 
 def resample(areas: np.ndarray) -> np.ndarray:
-    """Sum the areas of images that are drawn with replacement, as many as there are, again and again.
+    """Draw as many images as there are, with replacement, and sum their areas; repeat this ``RESAMPLES`` times.
 
-    The same images are drawn for every model with as many images, so differences between two models are paired.
+    For a given number of images, the same images are always drawn, so differences between two models are paired.
 
     Args:
-        areas: int64 (images, 3, classes), as :func:`~repvgg_seg.engine.report.counts.areas_of` counts them.
+        areas: areas of each image, int64 (images, 3, classes), see :func:`~repvgg_seg.engine.report.counts.areas_of`.
 
     Returns:
         float64 (RESAMPLES, 3, classes).
@@ -25,7 +25,7 @@ def resample(areas: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray) -> list[float] | None:
-    """The limits between which ``CONFIDENCE`` of the resampled values lie; None if none of them is a number."""
+    """Limits of the central interval that contains a share ``CONFIDENCE`` of the resampled values; None if all are NaN."""
     numbers = values[~np.isnan(values)]
     if not numbers.size:
         return None

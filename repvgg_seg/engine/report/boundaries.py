@@ -6,21 +6,21 @@ import numpy as np
 
 from ...core.labels import IGNORE
 
-DILATION_RATIO = 0.02  # Distance to the outline up to which pixels count, as a share of the diagonal of the image; the paper's.
+DILATION_RATIO = 0.02  # Largest distance to the outline, as a share of the image diagonal. The value is the paper's.
 
 
 def boundary_areas(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Pixels of each class near its outline in an image.
+    """Count the pixels of each class that are near its outline in an image.
 
-    As in the authors' code, the edge of the image is an outline. So is that of a region without labels, in both maps.
+    As in the authors' code, the image border counts as an outline. In both maps, so does the border of an ignored region.
 
     Args:
-        label: uint8 (H, W) of class indices, 255 where a pixel does not count.
-        predicted: uint8 (H, W) of class indices.
+        label: class indices, uint8 (H, W), with 255 for ignored pixels.
+        predicted: predicted class indices, uint8 (H, W).
         classes: number of classes.
 
     Returns:
-        int64 (3, classes): in label and prediction, in the label, in the prediction.
+        Pixel counts, int64 (3, classes): in both label and prediction, in the label, in the prediction.
     """
     predicted = np.where(label == IGNORE, np.uint8(IGNORE), predicted)
     in_label, in_prediction = near_outline(label), near_outline(predicted)
@@ -30,17 +30,17 @@ def boundary_areas(label: np.ndarray, predicted: np.ndarray, classes: int) -> np
 
 
 def near_outline(labels: np.ndarray) -> np.ndarray:
-    """Where a pixel has one of another class, or the outside of the image, near it.
+    """Find the pixels that are near a pixel of another class or near the image border.
 
     Args:
-        labels: uint8 (H, W) of class indices, 255 where a pixel does not count.
+        labels: class indices, uint8 (H, W), with 255 for ignored pixels.
 
     Returns:
-        bool (H, W); False where a pixel does not count.
+        Mask, bool (H, W); False for ignored pixels.
     """
     distance = max(1, round(DILATION_RATIO * math.hypot(*labels.shape)))
     window = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    # A pixel is inside its class where the largest and the smallest value around it are its own.
+    # A pixel is far from the outline if the largest and the smallest value around it both equal its own value.
     largest = cv2.dilate(labels, window, borderType=cv2.BORDER_CONSTANT, borderValue=(IGNORE, ))
     smallest = cv2.erode(labels, window)
     return ((largest != labels) | (smallest != labels)) & (labels != IGNORE)

@@ -1,19 +1,19 @@
-"""Whether a segmentor is right as often as it is sure (Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599)."""
+"""Calibration: whether confidence matches accuracy (Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599)."""
 import numpy as np
 from torch import Tensor
 
-BINS = 15  # Of equal width, as in the paper.
+BINS = 15  # Number of bins of equal width, as in the paper.
 
 
 def confidence_of(scores: Tensor, predicted: Tensor) -> Tensor:
     """Probability of the predicted class of each pixel.
 
     Args:
-        scores: logits (C, H, W); or the probability (1, H, W) of the second of two classes.
-        predicted: class indices (H, W).
+        scores: logits (C, H, W), or for two classes the probability (1, H, W) of the second class.
+        predicted: predicted class indices (H, W).
 
     Returns:
-        (H, W), 0 to 1.
+        Probabilities (H, W), 0 to 1.
     """
     if scores.shape[0] == 1:
         return scores[0].where(predicted > 0, 1 - scores[0])
@@ -21,21 +21,21 @@ def confidence_of(scores: Tensor, predicted: Tensor) -> Tensor:
 
 
 def calibration_counts(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Sort pixels by their confidence.
+    """Sort pixels into bins by their confidence.
 
     Args:
-        confidence: (n, ), 0 to 1.
-        right: bool (n, ), whether the predicted class is that of the label.
+        confidence: confidence of each pixel (n, ), 0 to 1.
+        right: whether the predicted class of each pixel equals its label, bool (n, ).
 
     Returns:
-        float64 (3, BINS): pixels, sum of their confidence, and how many are right.
+        Number of pixels, sum of their confidence, and number of correct pixels in each bin, float64 (3, BINS).
     """
     number = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     return np.stack([np.bincount(number, weights, BINS).astype(np.float64) for weights in (None, confidence, right)])
 
 
 def calibration_of(counts: np.ndarray) -> dict:
-    """The points of the reliability diagram and the expected calibration error, in percent, of summed-up counts."""
+    """Points of the reliability diagram and expected calibration error, in percent, from summed counts."""
     pixels, confidence, right = counts
     return dict(
         error=100 * float(np.abs(confidence - right).sum() / max(pixels.sum(), 1)),

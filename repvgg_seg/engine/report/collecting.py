@@ -1,4 +1,4 @@
-"""Counting what a report needs while a test runs, image by image, so that no more than one image is held."""
+"""Collect the counts for a report during a test, image by image, so that only one image is in memory at a time."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,16 +20,16 @@ from .pictures import write_pictures
 
 @METRICS.register_module()
 class ImageCounts(BaseMetric):
-    """Counts of every image of the test set; not a metric, but the place where MMEngine hands predictions out.
+    """Counts the pixels of every test image. It is a metric only because MMEngine passes predictions to metrics.
 
     Args:
-        folder: folder of a report, into which the pictures are written, and for which boundaries and confidences are counted
-            as well; None to count confusion matrices only.
-        load: step of a pipeline that reads an image, for the pictures.
-        probabilities: whether the ``seg_logits`` of a sample are those of its prediction.
+        folder: report folder for the pictures. If given, boundaries and confidences are counted as well; None counts only
+            confusion matrices.
+        load: pipeline step that reads an image, used for the pictures.
+        probabilities: whether the ``seg_logits`` of a sample belong to its prediction.
 
     Attributes:
-        images: after the test, on the main process, the counts of every image in the order of the dataset: ``path``,
+        images: counts of every image in dataset order, available on the main process after the test: ``path``,
             ``confusion`` and, for a report, ``boundary`` and ``calibration`` (None without probabilities).
     """
 
@@ -41,11 +41,11 @@ class ImageCounts(BaseMetric):
         self.images: list[dict] = []
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count some samples with ``pred_sem_seg`` and ``gt_sem_seg``.
+        """Count the pixels of samples that have ``pred_sem_seg`` and ``gt_sem_seg``.
 
         Raises:
-            UserError: they have no labels.
-            DataError: a label has a value that is no class.
+            UserError: a sample has no label.
+            DataError: a label has a value that is not a class index.
         """
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
@@ -62,7 +62,7 @@ class ImageCounts(BaseMetric):
         counts = dict(path=path, confusion=confusion_of(label, predicted, classes))
         if self.folder is None or self.load is None:
             return counts
-        # As MMEngine divides the images between processes, and puts the results together again.
+        # MMEngine distributes the images to the processes, and merges the results, in this order.
         number = len(self.results) * get_world_size() + get_rank()
         image = viewable(self.load(dict(img_path=path))['img'])
         write_pictures(self.folder, number, image, label, predicted, self.dataset_meta['palette'])
@@ -74,11 +74,11 @@ class ImageCounts(BaseMetric):
         return dict(counts, boundary=boundary_areas(label, predicted, classes), calibration=calibration)
 
     def compute_metrics(self, results: list) -> dict:
-        """Keep the counts. There is nothing to compute."""
+        """Store the counts; no metric is computed."""
         self.images = results
         return {}
 
 
 def _map(data: Tensor) -> np.ndarray:
-    """A label map (H, W) out of (1, H, W)."""
+    """Convert a label map from (1, H, W) to (H, W)."""
     return data.reshape(data.shape[-2:]).cpu().numpy().astype(np.int64)

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file with its style and script inside, which opens from the disk without a network."""
+"""The page of a report: one HTML file including style and script, which can be opened from disk without a network."""
 import json
 from pathlib import Path
 
@@ -9,30 +9,30 @@ MINUS = '\N{MINUS SIGN}'
 
 
 def render(report: dict) -> str:
-    """The page, as HTML.
+    """Render the page as HTML.
 
     Args:
-        report: what ``report.json`` holds.
+        report: contents of ``report.json``.
     """
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, signed=signed, limits=limits)
     style, script = ((HERE / f'page.{suffix}').read_text(encoding='utf-8') for suffix in ('css', 'js'))
-    # A script element ends at "</" whatever is around it.
+    # HTML ends a script element at "</", even inside a JavaScript string.
     data = json.dumps(report, separators=(',', ':')).replace('<', r'\u003c')
     return environment.get_template('page.html').render(report=report, data=data, style=style, script=script)
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number as text; a dash for None."""
+    """Format a number; None becomes a dash."""
     return '\N{EN DASH}' if value is None else f'{value:.{digits}f}'.replace('-', MINUS)
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A change as text, with its sign; a dash for None."""
+    """Format a change with its sign; None becomes a dash."""
     return '\N{EN DASH}' if value is None else f'{value:+.{digits}f}'.replace('-', MINUS)
 
 
 def limits(values: list[float] | None) -> str:
-    """The limits of an interval of changes as text; a dash for None."""
+    """Format the limits of an interval of changes; None becomes a dash."""
     return '\N{EN DASH}' if values is None else f'{signed(values[0])} to {signed(values[1])}'

@@ -10,14 +10,14 @@ from ...core.labels import IGNORE
 from ...core.visualization import save_labels
 
 LAYERS = {'image': 'jpg', 'label': 'png', 'prediction': 'png', 'errors': 'jpg'}
-FOLDER = 'images'  # In the report's.
+FOLDER = 'images'  # Subfolder of the report's folder.
 WRITTEN = re.compile(rf'(\d{{5,}})_(?:{"|".join(LAYERS)})\.(?:jpg|png)')
-LONGEST = 800  # Pixels of the longer side; larger images are shown smaller.
+LONGEST = 800  # Maximum length of the longer side in pixels; larger images are downscaled.
 RED = (225, 29, 72)
 
 
 def picture_name(number: int, layer: str) -> str:
-    """Path of a picture in the report's folder."""
+    """Path of a picture relative to the report's folder."""
     return f'{FOLDER}/{number:05d}_{layer}.{LAYERS[layer]}'
 
 
@@ -26,11 +26,11 @@ def write_pictures(folder: Path, number: int, image: np.ndarray, label: np.ndarr
     """Write the pictures of an image.
 
     Args:
-        folder: of the report.
+        folder: report folder.
         number: position of the image in the test set.
-        image: uint8 RGB (H, W, 3).
-        label: uint8 (H, W) of class indices, 255 where a pixel does not count.
-        predicted: uint8 (H, W) of class indices.
+        image: RGB image, uint8 (H, W, 3).
+        label: class indices, uint8 (H, W), with 255 for ignored pixels.
+        predicted: predicted class indices, uint8 (H, W).
         palette: RGB color of each class.
     """
     height, width = label.shape
@@ -46,7 +46,7 @@ def write_pictures(folder: Path, number: int, image: np.ndarray, label: np.ndarr
 
 
 def errors_of(image: np.ndarray, label: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The image in pale gray, with wrong pixels in red, and in black those that do not count: uint8 RGB (H, W, 3)."""
+    """Draw the image in pale gray, with wrong pixels in red and ignored pixels in black: RGB, uint8 (H, W, 3)."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     shown = np.repeat((115 + gray[..., None] * 0.5).astype(np.uint8), 3, axis=2)
     wrong = (label != predicted) & (label != IGNORE)
@@ -56,7 +56,7 @@ def errors_of(image: np.ndarray, label: np.ndarray, predicted: np.ndarray) -> np
 
 
 def remove_pictures(folder: Path, first: int = 0) -> None:
-    """Remove the pictures that an earlier report left in a folder, from a number on."""
+    """Remove the pictures of an earlier report whose number is at least ``first``."""
     for path in (folder / FOLDER).glob('*'):
         if (match := WRITTEN.fullmatch(path.name)) and int(match[1]) >= first:
             path.unlink()

@@ -1,4 +1,4 @@
-"""The numbers of a report, from the counts of every image."""
+"""Compute the numbers of a report from the counts of every image."""
 import math
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from .bootstrap import CONFIDENCE, RESAMPLES, interval, resample
 from .boundaries import DILATION_RATIO
 from .calibration import calibration_of
 
-VERSION = 1  # Of the form of report.json.
-SHOWN, SEED = 12, 0  # Worst and random images at the top of the page, and the seed of the latter.
+VERSION = 1  # Version of the format of report.json.
+SHOWN, SEED = 12, 0  # Number of worst and of random images at the top of the page; random seed of the latter.
 
 
 def class_values(images: Sequence[dict], names: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """IoU and accuracy of each class in percent, rounded as MMSegmentation's metric prints them, None without pixels.
+    """IoU and accuracy of each class in percent, rounded as in MMSegmentation's metric; None without pixels.
 
     Args:
-        images: the counts of every image, see :class:`~repvgg_seg.engine.report.collecting.ImageCounts`.
-        names: of the classes.
+        images: counts of every image, see :class:`~repvgg_seg.engine.report.collecting.ImageCounts`.
+        names: names of the classes.
     """
     areas = counts.areas_of(counts.matrix_of((image['confusion'] for image in images), len(names)))
     values = zip(names, percents(counts.iou(areas)), percents(counts.accuracy(areas)))
@@ -28,15 +28,15 @@ def class_values(images: Sequence[dict], names: Sequence[str]) -> dict[str, dict
 
 def summarize(images: Sequence[dict], image_names: Sequence[str], names: Sequence[str],
               palette: Sequence[Sequence[int]]) -> dict:
-    """All numbers of a report.
+    """Compute all numbers of a report.
 
     Args:
-        images: the counts of every image, see :class:`~repvgg_seg.engine.report.collecting.ImageCounts`.
-        image_names: of the same images.
+        images: counts of every image, see :class:`~repvgg_seg.engine.report.collecting.ImageCounts`.
+        image_names: names of the same images.
         names, palette: name and RGB color of each class.
 
     Returns:
-        What ``report.json`` holds: percentages, numbers of pixels, and None for what cannot be computed.
+        Contents of ``report.json``: percentages, numbers of pixels, and None for values that cannot be computed.
     """
     matrix = counts.matrix_of((image['confusion'] for image in images), len(names))
     areas = counts.areas_of(matrix)
@@ -69,21 +69,21 @@ def summarize(images: Sequence[dict], image_names: Sequence[str], names: Sequenc
 
 
 def image_areas(confusions: Sequence[np.ndarray], classes: int) -> np.ndarray:
-    """Areas of each image, int64 (images, 3, classes), of confusions as :func:`~counts.confusion_of` counts them."""
+    """Areas of each image, int64 (images, 3, classes), from the counts that :func:`~counts.confusion_of` returns."""
     return np.stack([counts.areas_of(counts.matrix_of([confusion], classes)) for confusion in confusions])
 
 
 def percent(value: float) -> float | None:
-    """A share in percent; None if it is not a number."""
+    """Convert a share to percent; NaN becomes None."""
     return None if math.isnan(value) else 100 * float(value)
 
 
 def percents(values: np.ndarray) -> list[float | None]:
-    """As :func:`percent`, of each value."""
+    """Apply :func:`percent` to each value."""
     return [percent(value) for value in values]
 
 
 def percent_interval(values: np.ndarray) -> list[float] | None:
-    """As :func:`~repvgg_seg.engine.report.bootstrap.interval`, of shares in percent."""
+    """Limits of :func:`~repvgg_seg.engine.report.bootstrap.interval` for shares, in percent."""
     limits = interval(values)
     return limits and [100 * limit for limit in limits]

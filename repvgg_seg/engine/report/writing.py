@@ -1,4 +1,4 @@
-"""A report on a test: a folder with ``index.html``, ``report.json`` and pictures."""
+"""Write the report of a test: a folder with ``index.html``, ``report.json`` and pictures."""
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -25,14 +25,14 @@ PAGE, NUMBERS = 'index.html', 'report.json'
 
 
 class Report:
-    """A report that is being made.
+    """A report in progress.
 
     Args:
-        folder: for the report.
-        config: the whole config.
-        checkpoint: that is tested.
-        tta: whether the test averages over the image and its mirror.
-        against: the ``report.json`` of an earlier report to compare with; None for no comparison.
+        folder: folder to write.
+        config: complete config of the test.
+        checkpoint: checkpoint that is tested.
+        tta: whether the test averages predictions over each image and its mirror image.
+        against: path of the ``report.json`` of an earlier report for a comparison; None for no comparison.
 
     Raises:
         UserError: the earlier report cannot be read.
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def inputs(self) -> list[Path]:
-        """The files that are read."""
+        """Files that the report reads."""
         return [self.earlier.path] if self.earlier else []
 
     def settings(self) -> dict:
@@ -55,20 +55,20 @@ class Report:
         return dict(folder=str(self.folder), load=self.load, probabilities=not self.tta)
 
     def outputs(self, dataset: object) -> Iterator[Output]:
-        """The files that will be written about a test set."""
+        """Files that the report of a test set consists of."""
         yield from (Output(self.folder / name, '--report') for name in (PAGE, NUMBERS))
         for number in range(sum(len(leaf) for leaf in leaves(dataset))):
             yield from (Output(self.folder / picture_name(number, layer), '--report') for layer in LAYERS)
 
     def begin(self, dataset: object, classes: Sequence[str]) -> None:
-        """Make the folder, and remove what an earlier report left there: page and pictures never belong to two tests.
+        """Create the folder and remove the files of an earlier report, so that page and pictures belong to the same test.
 
         Args:
-            dataset: the test set.
-            classes: their names.
+            dataset: test set.
+            classes: names of the classes.
 
         Raises:
-            UserError: the earlier report is about other classes or images, or the folder cannot be written.
+            UserError: the earlier report has different classes or images, or the folder cannot be written.
         """
         if self.earlier:
             check_comparable(self.earlier, classes, [*names_of(images_of_dataset(dataset)).values()])
@@ -83,13 +83,13 @@ class Report:
         """Write the numbers and the page.
 
         Args:
-            images: the counts of every image, see :class:`~repvgg_seg.engine.report.collecting.ImageCounts`.
+            images: counts of every image, see :class:`~repvgg_seg.engine.report.collecting.ImageCounts`.
             classes, palette: name and RGB color of each class.
 
         Raises:
-            UserError: the labels of the earlier report are other ones, or the disk is full.
+            UserError: the earlier report has different labels, or the disk is full.
         """
-        remove_pictures(self.folder, first=len(images))  # Of images by which MMEngine fills up the share of a process.
+        remove_pictures(self.folder, first=len(images))  # MMEngine pads the share of each process by repeating images.
         names = names_of([image['path'] for image in images])
         report = {**self.described, 'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
                   **summarize(images, [names[image['path']] for image in images], classes, palette)}
@@ -108,16 +108,16 @@ class Report:
 
 
 def names_of(paths: Sequence[str]) -> dict[str, str]:
-    """Names of image files: their paths without the folders that all of them share."""
+    """Name each image file by its path relative to the folder that all of them share."""
     shared = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     return {path: Path(os.path.relpath(path, shared)).as_posix() for path in paths}
 
 
 def check_arguments(report: str | None, against: str | None, submit: str | None) -> None:
-    """Check that the arguments of a report go together.
+    """Check that the arguments of a report can be combined.
 
     Raises:
-        UserError: they do not.
+        UserError: they cannot.
     """
     if against and not report:
         raise UserError('--against compares a new report with an older one; add --report DIR')
