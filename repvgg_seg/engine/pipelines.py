@@ -8,7 +8,7 @@ SIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}  #
 
 
 def set_size(pipeline: Sequence[dict], size: int) -> None:
-    """Make a test pipeline give square images of another size, the proportions of its resizing and cropping kept.
+    """Change a test pipeline to return square images of another size, with the same proportions of resizing and cropping.
 
     Raises:
         UserError: it has no step that determines the size.

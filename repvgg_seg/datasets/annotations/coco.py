@@ -13,7 +13,7 @@ KEYS = ('images', 'annotations', 'categories')
 
 
 def is_coco(content: object) -> bool:
-    """Whether what a JSON file holds looks like COCO's format."""
+    """Whether the content of a JSON file looks like COCO's format."""
     return isinstance(content, Mapping) and all(isinstance(content.get(key), list) for key in KEYS)
 
 
@@ -21,14 +21,14 @@ def read_coco(content: Mapping[str, Any], path: Path) -> tuple[list[AnnotatedIma
     """Read the annotations of a file.
 
     Args:
-        content: what it holds, see :func:`is_coco`.
-        path: of the file, for messages.
+        content: content of the file, see :func:`is_coco`.
+        path: path of the file, for messages.
 
     Returns:
         The images in the order of the file, and the names of the categories in the order of their ids.
 
     Raises:
-        DataError: something is missing, or does not belong together.
+        DataError: something is missing or inconsistent.
     """
     names = {}
     for category in sorted((entry(each, path, 'category', id=int, name=str) for each in content['categories']),
@@ -63,7 +63,7 @@ def outline_of(annotation: Mapping[str, Any], place: str) -> Any:
     """The polygons or run lengths of an annotation.
 
     Raises:
-        DataError: it has neither.
+        DataError: the annotation has neither.
     """
     segmentation = annotation.get('segmentation')
     if isinstance(segmentation, Mapping) and isinstance(segmentation.get('counts'), list | str):
@@ -75,10 +75,10 @@ def outline_of(annotation: Mapping[str, Any], place: str) -> Any:
 
 
 def entry(found: Any, path: Path, kind: str, **fields: type) -> Mapping[str, Any]:
-    """An entry of one of the lists in a file.
+    """Check the fields of an entry of one of the lists in a file, and return the entry.
 
     Raises:
-        DataError: it lacks a field, or has it in another type.
+        DataError: a field is missing or has a different type.
     """
     if not isinstance(found, Mapping) or (wrong := [key for key, of in fields.items() if not isinstance(found.get(key), of)]):
         lacking = f' without {some(wrong)}' if isinstance(found, Mapping) else ''

@@ -11,12 +11,12 @@ from PIL import Image
 from ...core.errors import DataError
 from .regions import AnnotatedImage, Region, coco_masks, is_number, polygons_of
 
-CORNERS = 64  # Of the polygon in the place of a circle.
+CORNERS = 64  # Number of corners of the polygon that replaces a circle.
 WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
 
 
 def is_labelme(content: object) -> bool:
-    """Whether what a JSON file holds looks like LabelMe's format."""
+    """Whether the content of a JSON file looks like LabelMe's format."""
     return isinstance(content, Mapping) and isinstance(content.get('shapes'), list)
 
 
@@ -24,12 +24,12 @@ def read_labelme(content: Mapping[str, Any], path: Path, name: str) -> Annotated
     """Read the shapes of a file.
 
     Args:
-        content: what it holds, see :func:`is_labelme`.
-        path: of the file.
-        name: of the image, see :class:`~repvgg_seg.datasets.annotations.regions.AnnotatedImage`.
+        content: content of the file, see :func:`is_labelme`.
+        path: path of the file, for messages.
+        name: name of the image, see :class:`~repvgg_seg.datasets.annotations.regions.AnnotatedImage`.
 
     Raises:
-        DataError: it does not say the size of its image, or a shape is broken or has no area.
+        DataError: the file does not give the size of its image, or a shape is invalid or has no area.
     """
     size = tuple(content.get(key) for key in ('imageHeight', 'imageWidth'))
     if not all(isinstance(length, int) and length > 0 for length in size):
@@ -53,10 +53,10 @@ def outline_of(shape: Mapping[str, Any], size: tuple, place: str) -> Any:
     Args:
         shape: an entry of ``shapes``.
         size: height and width of the image.
-        place: of the shape, for messages.
+        place: location of the shape, for messages.
 
     Raises:
-        DataError: its type is unknown or has no area, or its points are broken.
+        DataError: the type is unknown or has no area, or the points are invalid.
     """
     kind, points = shape.get('shape_type') or 'polygon', shape['points']
     if not all(isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in points):
@@ -80,10 +80,10 @@ def outline_of(shape: Mapping[str, Any], size: tuple, place: str) -> Any:
 
 
 def run_lengths(shape: Mapping[str, Any], size: tuple, place: str) -> Mapping[str, Any]:
-    """Run lengths of a shape whose mask is a PNG, with its upper left corner at the first point.
+    """Run lengths of a shape whose mask is a PNG, the upper left corner of which is at the first point.
 
     Raises:
-        DataError: the PNG cannot be read, or goes beyond the image.
+        DataError: the PNG cannot be read, or extends beyond the image.
     """
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape.get('mask') or ''))) as picture:

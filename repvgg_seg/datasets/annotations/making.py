@@ -1,4 +1,4 @@
-"""Making label files, PNGs of class indices, from annotations."""
+"""Make label files, which are PNGs of class indices, from annotations."""
 import json
 import shutil
 import tempfile
@@ -24,23 +24,23 @@ from .coco import is_coco, read_coco
 from .labelme import is_labelme, read_labelme
 from .regions import AnnotatedImage, coco_masks, rasterize
 
-CLASSES_FILE = 'classes.txt'  # In the folder of the labels.
-LABELME_IGNORED = '__ignore__'  # LabelMe's own name for what is ignored.
+CLASSES_FILE = 'classes.txt'  # In the label folder.
+LABELME_IGNORED = '__ignore__'  # LabelMe's name for ignored regions.
 LABELME_BACKGROUND = '_background_'
 EXPECTED = "expected one file in COCO's format, or a folder of LabelMe's JSON files"
 
 
 @dataclass(frozen=True)
 class Made:
-    """What was made.
+    """Summary of the label files that were made.
 
     Args:
-        classes: names, in the order of their indices.
-        images: how many label files.
-        regions: of each class.
-        pixels: of each class, then the ignored ones.
-        empty: annotations that cover nothing.
-        order: how overlapping regions were drawn, in words.
+        classes: names of the classes in the order of their indices.
+        images: number of label files.
+        regions: number of regions of each class.
+        pixels: number of pixels of each class, followed by the number of ignored pixels.
+        empty: number of annotations that cover no pixels.
+        order: description of how overlapping regions were drawn.
     """
     classes: list[str]
     images: int
@@ -50,7 +50,7 @@ class Made:
     order: str
 
     def table(self) -> Table:
-        """Classes, regions and shares of the pixels, for a terminal."""
+        """Table of classes, numbers of regions and shares of pixels, for a terminal."""
         table = Table('index', 'class', title=f'{self.images} label files; {self.order}')
         for column in ('regions', 'pixels'):
             table.add_column(column, justify='right')
@@ -66,8 +66,8 @@ class Annotations(NamedTuple):
 
     Args:
         images: the images.
-        names: of the classes, as far as the files order them.
-        order: in which regions are drawn unless a user chooses it: 'file' or 'area'.
+        names: names of the classes, in order.
+        order: default order in which regions are drawn: 'file' or 'area'.
     """
     images: list[AnnotatedImage]
     names: list[str]
@@ -76,23 +76,23 @@ class Annotations(NamedTuple):
 
 def make_labels(source: Path, out: Path, classes_file: str | None = None, background: str | None = 'background',
                 ignored: Sequence[str] = (), order: str | None = None, crowd: str = 'ignored') -> Made:
-    """Rasterize annotations; all of them, or nothing is written.
+    """Rasterize annotations. Either all label files are written or none.
 
     Args:
-        source: a JSON file in COCO's format, a JSON file of LabelMe, or a folder of such.
-        out: folder to write: a label file for each image, named like it and ending in .png, and ``classes.txt``.
-        classes_file: a file with the names of the classes, one a line, in the order of their indices; by default COCO's
-            categories in the order of their ids, or LabelMe's labels in the order of the alphabet.
-        background: name of the class of what no region covers; it becomes the first class unless it is among the classes. None
-            if that is ignored.
+        source: JSON file in COCO's format, JSON file of LabelMe, or folder of LabelMe's JSON files.
+        out: folder to write. It contains a PNG for each image, with the name of the image, and ``classes.txt``.
+        classes_file: file with the names of the classes in the order of their indices, one per line; by default COCO's
+            categories in the order of their ids, or LabelMe's labels in alphabetical order.
+        background: name of the class of pixels that no region covers. It becomes the first class unless it is among the
+            classes. None ignores these pixels.
         ignored: labels whose regions are ignored.
-        order: 'file' to draw later regions over earlier ones (the default for LabelMe), 'area' to draw smaller ones over larger
-            ones (the default for COCO, whose order means nothing).
-        crowd: 'ignored', or 'class' to count COCO's crowd regions as their class. They are below all other regions.
+        order: 'file' to draw later regions over earlier ones (the default for LabelMe), or 'area' to draw smaller regions over
+            larger ones (the default for COCO, whose order has no meaning).
+        crowd: 'ignored', or 'class' to count COCO's crowd regions as their class. They are drawn below all other regions.
 
     Raises:
-        DataError: annotations are broken, or of a class that is not in the file.
-        UserError: ``out`` is not empty or cannot be written, or no region has a label of ``ignored``.
+        DataError: an annotation is invalid, or has a class that is not in the file.
+        UserError: ``out`` is not empty or cannot be written, or no region has one of the ``ignored`` labels.
         InstallationError: pycocotools is missing.
     """
     coco_masks()
@@ -132,10 +132,10 @@ def make_labels(source: Path, out: Path, classes_file: str | None = None, backgr
 
 
 def find_annotations(root: Path) -> Path | None:
-    """What :func:`make_labels` takes below a folder: its file in COCO's format, or the folder itself if it has LabelMe's.
+    """Find the source for :func:`make_labels` in a folder: a file in COCO's format, or the folder if it has LabelMe's files.
 
     Raises:
-        DataError: a JSON file cannot be read, or there are several in COCO's format.
+        DataError: a JSON file cannot be read, or several files are in COCO's format.
     """
     kinds = {path: is_labelme(content) for path in json_files(root) for content in [read_json(path)]
              if is_labelme(content) or is_coco(content)}
@@ -149,7 +149,7 @@ def find_annotations(root: Path) -> Path | None:
 
 
 def json_files(root: Path) -> list[Path]:
-    """The JSON files below a folder, sorted."""
+    """JSON files below a folder, sorted."""
     return sorted(Path(entry.path) for entry in walk(str(root))
                   if entry.name.lower().endswith('.json') and not is_hidden(entry.name))
 
@@ -158,12 +158,12 @@ def read_annotations(source: Path) -> Annotations:
     """Read a file of annotations, or a folder of such files.
 
     Raises:
-        DataError: there is none, one is broken, or they are of different formats.
+        DataError: there is no file, a file is invalid, or the files have different formats.
     """
     files = json_files(source) if source.is_dir() else [source]
     root, images = source if source.is_dir() else source.parent, []
     for path in files:
-        content = read_json(path)  # Which can have the pixels of the image in it; they are dropped at once.
+        content = read_json(path)  # May include the pixels of the image, so only one file is in memory at a time.
         if is_labelme(content):
             images.append(read_labelme(content, path, path.relative_to(root).with_suffix('').as_posix()))
         elif not is_coco(content):
@@ -178,10 +178,10 @@ def read_annotations(source: Path) -> Annotations:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     try:
         return json.loads(path.read_bytes())
@@ -192,10 +192,11 @@ def read_json(path: Path) -> Any:
 
 
 def check_names(images: Sequence[AnnotatedImage], source: Path, out: Path) -> None:
-    """Check that each label file gets a name of its own, below the folder.
+    """Check that the label files have different names and are below the output folder.
 
     Raises:
-        DataError, UserError: it does not.
+        DataError: an image is outside the image folder.
+        UserError: two images would have the same label file.
     """
     if outside := [image.name for image in images if Path(image.name).is_absolute() or '..' in Path(image.name).parts]:
         raise DataError(f'{source} has images outside the folder of images: {some(outside)}; make their paths relative to it')
@@ -204,7 +205,7 @@ def check_names(images: Sequence[AnnotatedImage], source: Path, out: Path) -> No
 
 @contextmanager
 def unfinished(out: Path) -> Iterator[Path]:
-    """A new folder that becomes ``out`` when the block ends, and is removed if the block fails."""
+    """Yield a new folder that is renamed to ``out`` at the end of the block, or removed if the block fails."""
     ensure_writable(out.absolute().parent)
     new = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.absolute().parent))
     try:

@@ -1,4 +1,4 @@
-"""Regions of images, as annotation tools describe them, and how they become label maps."""
+"""Regions of images as described by annotation tools, and their conversion to label maps."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,19 +8,19 @@ import numpy as np
 from ...core.errors import DataError, InstallationError
 from ...core.labels import IGNORE
 
-MIN_COORDINATES = 6  # Of a polygon: three points.
+MIN_COORDINATES = 6  # A polygon needs at least three points.
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of an image.
+    """A region of an image.
 
     Args:
-        name: of its class.
-        outline: polygons, whose union it is, each as x, y, x, y, ... in pixels; or run lengths as COCO has them,
+        name: name of its class.
+        outline: polygons whose union is the region, each as x, y, x, y, ... in pixels; or run lengths in COCO's format,
             dict(size=[height, width], counts=...), compressed or not.
-        crowd: whether it is roughly drawn around many objects.
-        place: in which file and where in it, for messages.
+        crowd: whether the region is a rough outline of many objects.
+        place: file and position in it, for messages.
     """
     name: str
     outline: Sequence[Sequence[float]] | Mapping[str, Any]
@@ -28,10 +28,10 @@ class Region:
     place: str
 
     def run_lengths(self, height: int, width: int) -> dict[str, Any]:
-        """Its pixels as pycocotools finds them, as compressed run lengths.
+        """Rasterize the region to compressed run lengths with pycocotools.
 
         Raises:
-            DataError: the run lengths are broken, or are for another size.
+            DataError: the run lengths are invalid, or are for an image of a different size.
         """
         coco = coco_masks()
         try:
@@ -56,10 +56,10 @@ class AnnotatedImage:
     """An image and the regions in it.
 
     Args:
-        name: path of the image below the folder of images, without suffix.
+        name: path of the image relative to the image folder, without suffix.
         size: height and width in pixels.
-        regions: in the order of the file.
-        empty: how many annotations were left out because their polygons have fewer than three points.
+        regions: regions in the order of the file.
+        empty: number of annotations that were left out because their polygons have fewer than three points.
     """
     name: str
     size: tuple[int, int]
@@ -69,20 +69,21 @@ class AnnotatedImage:
 
 def rasterize(image: AnnotatedImage, indices: Mapping[str, int], background: int, by_area: bool,
               crowd_counts: bool) -> np.ndarray:
-    """Draw the regions of an image, one over the other.
+    """Draw the regions of an image, one over another.
 
     Args:
-        image: the image.
-        indices: name of each class -> what is written for it, a class index or 255.
-        background: what is written where no region is.
-        by_area: draw smaller regions over larger ones, else later ones over earlier ones. Crowds are below all others.
-        crowd_counts: whether crowds are of their class; else they are ignored.
+        image: image with its regions.
+        indices: value to write for each class name: a class index, or 255 to ignore the class.
+        background: value of pixels without a region.
+        by_area: whether smaller regions are drawn over larger ones; otherwise later ones are drawn over earlier ones. Crowds
+            are drawn below all other regions.
+        crowd_counts: whether crowds count as their class; otherwise they are ignored.
 
     Returns:
-        uint8 (height, width).
+        Label map, uint8 (height, width).
 
     Raises:
-        DataError: a mask is broken.
+        DataError: a mask is invalid.
     """
     coco = coco_masks()
     labels = np.full(image.size, background, np.uint8)
@@ -94,10 +95,10 @@ def rasterize(image: AnnotatedImage, indices: Mapping[str, int], background: int
 
 
 def polygons_of(points: Sequence, place: str) -> list[list[float]]:
-    """Polygons from lists of x, y, x, y, ...; those of fewer than three points, which cover nothing, are left out.
+    """Check polygons given as lists x, y, x, y, ..., and leave out those with fewer than three points, which cover nothing.
 
     Raises:
-        DataError: something else than finite numbers, two a point, is in them.
+        DataError: a polygon is not a list of pairs of finite numbers.
     """
     for polygon in points:
         if not (isinstance(polygon, Sequence) and len(polygon) % 2 == 0 and all(map(is_number, polygon))):
@@ -106,15 +107,15 @@ def polygons_of(points: Sequence, place: str) -> list[list[float]]:
 
 
 def is_number(value: object) -> bool:
-    """Whether something from a JSON file is a finite number."""
+    """Whether a value from a JSON file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def coco_masks() -> Any:
-    """The module ``pycocotools.mask``.
+    """Import the module ``pycocotools.mask``.
 
     Raises:
-        InstallationError: it is not installed.
+        InstallationError: pycocotools is not installed.
     """
     try:
         from pycocotools import mask

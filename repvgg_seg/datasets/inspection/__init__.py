@@ -1,1 +1,1 @@
-"""Finding out what a folder of images and labels holds."""
+"""Inspect a folder of images and labels."""

@@ -1,4 +1,4 @@
-"""Files that name classes, with or without colors, in the forms in which people have them."""
+"""Read files of class names, with or without colors, in several common formats."""
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -15,30 +15,30 @@ HEADER = re.compile(r'(#\s|(class(es)?|name|label)\s*[,;:]\s*(r|red|color))', re
 
 
 class NamedClass(NamedTuple):
-    """A class.
+    """A named class.
 
     Args:
-        name: of the class.
-        color: of the class, None if the file does not say it.
+        name: name of the class.
+        color: RGB color of the class; None if the file does not give it.
     """
     name: str
     color: Color | None
 
 
 def find_classes_file(root: Path) -> Path | None:
-    """The file in a folder that names its classes, if it has a usual name."""
+    """Find the file of class names in a folder if it has a common name."""
     return next((root / name for name in USUAL_NAMES if (root / name).is_file()), None)
 
 
 def read_classes(path: Path) -> list[NamedClass]:
-    """Read the classes of a file, one on each line: a name, or a name and a color.
+    """Read the classes in a file, one per line: a name, or a name and a color.
 
     Args:
-        path: of the file. Colors are three numbers before or after the name (``road 128 64 128``, ``road,128,64,128``,
-            CVAT's ``road:128,64,128::``), or hexadecimal (``road #804080``). Comments and a header of columns are passed over.
+        path: path of the file. Colors are three numbers before or after the name (``road 128 64 128``, ``road,128,64,128``,
+            CVAT's ``road:128,64,128::``), or hexadecimal (``road #804080``). Comments and a header line are skipped.
 
     Raises:
-        DataError: it cannot be read, a line has no name, or two have the same.
+        DataError: the file cannot be read, a line has no name, or a name occurs twice.
     """
     classes: dict[str, NamedClass] = {}
     for line in read_list(path):

@@ -1,4 +1,4 @@
-"""Which folders of a dataset hold images and which their labels, by the names of the files and a look into a few of them."""
+"""Find the image folders and the label folders of a dataset from the file names and the contents of a few files."""
 import os
 import re
 from collections import defaultdict
@@ -17,8 +17,8 @@ from ..loading import UNREADABLE
 SPLITS = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
           'test': 'test', 'testing': 'test'}
 LABEL_WORDS = ('mask', 'label', 'annot', 'segment', 'target', 'truth', 'gt')
-LOOKED_AT = 3  # Files of a folder that are opened to tell labels from images.
-MAX_COLORS = 1024  # More than labels have, also those that were saved with losses.
+LOOKED_AT = 3  # Number of files per folder that are opened to distinguish labels from images.
+MAX_COLORS = 1024  # Labels have fewer colors than this.
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Paired:
     """A folder of images and the folder of their labels.
 
     Args:
-        images: folder of the images.
-        labels: folder of the labels.
-        suffix: how the names of the label files end, after the name of the image without its suffix.
+        images: image folder.
+        labels: label folder.
+        suffix: the part of a label file's name that follows the name of the image without its suffix.
         pairs: paths of images and their labels, relative to their folders, sorted.
-        unlabeled: how many other images are in the folder of the images.
+        unlabeled: number of images in the image folder that have no label.
     """
     images: Path
     labels: Path
@@ -41,7 +41,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Two folders with files of the same names, but for what follows in the names of the labels."""
+    """A possible image folder and label folder, with file names that are the same except for the labels' suffix."""
     images: Path
     labels: Path
     suffix: str
@@ -52,14 +52,15 @@ def find_paired(root: Path, lossy: bool = False) -> dict[str, Paired]:
     """Find the folders of images and labels below a folder.
 
     Args:
-        root: the folder.
-        lossy: whether labels can have been saved with losses, as JPEG.
+        root: folder to search.
+        lossy: whether labels may be files with lossy compression, such as JPEG.
 
     Returns:
-        For each split, 'train', 'val' or 'test', its folders; 'all' where it is not split by folders. Empty if there are none.
+        The folders of each split ('train', 'val' or 'test'), or those of 'all' if there are no folders of splits. Empty if no
+        folders are found.
 
     Raises:
-        DataError: several folders of images with labels are no splits.
+        DataError: there are several folders of images with labels that are not splits.
     """
     found: dict[str, list[Paired]] = defaultdict(list)
     for (images, labels, suffix), parts in _group(root, _choose(root, lossy)).items():
@@ -75,7 +76,7 @@ def find_paired(root: Path, lossy: bool = False) -> dict[str, Paired]:
 
 
 def split_of(name: str) -> str | None:
-    """The split that the name of a folder or file means: trainannot, val2017 and camvid_test do; None if it means none."""
+    """Split named by a folder or file, such as trainannot, val2017 or camvid_test; None if the name contains no split."""
     for word in re.split(r'[^a-z]+', name.lower()):
         if split := SPLITS.get(word) or SPLITS.get(re.sub(f'({"|".join(LABEL_WORDS)}).*', '', word)):
             return split
@@ -83,7 +84,7 @@ def split_of(name: str) -> str | None:
 
 
 def image_names(root: Path) -> dict[Path, list[str]]:
-    """The names of the image files in each folder below a folder, hidden ones left out."""
+    """Names of the image files in each folder below a folder, without hidden files."""
     names = defaultdict(list)
     for entry in walk(str(root)):
         path = Path(entry.path)
@@ -93,7 +94,7 @@ def image_names(root: Path) -> dict[Path, list[str]]:
 
 
 def _choose(root: Path, lossy: bool) -> list[Candidate]:
-    """The most likely folder of labels for each folder of images."""
+    """Choose the most likely label folder for each image folder."""
     names = image_names(root)
     votes = _vote(names, IMAGE_SUFFIXES if lossy else LABEL_SUFFIXES)
     colors: dict[tuple[Path, str], int] = {}
@@ -108,7 +109,7 @@ def _choose(root: Path, lossy: bool) -> list[Candidate]:
     for (images, labels, suffix), pairs in votes.items():
         in_labels = [name for name in names[labels] if name.lower().endswith(suffix)]
         if 2 * len(pairs) < len(in_labels):
-            continue  # Names that are alike by chance.
+            continue  # The names are similar by chance.
         image_colors = colors_of(images, [image for image, _ in pairs], '' if images != labels else f'beside {suffix}')
         label_colors = colors_of(labels, [label for _, label in pairs], '' if images != labels else suffix)
         if label_colors < image_colors and label_colors <= (256**2 if lossy else MAX_COLORS):
@@ -128,11 +129,11 @@ def _choose(root: Path, lossy: bool) -> list[Candidate]:
 
 
 def _vote(names: dict[Path, list[str]], suffixes: Sequence[str]) -> dict[tuple[Path, Path, str], list[tuple[str, str]]]:
-    """For two folders and an ending of label files the names of images and labels that go together.
+    """For each image folder, label folder and label suffix, list the names of matching images and labels.
 
     Args:
-        names: of the files in each folder.
-        suffixes: of label files.
+        names: names of the files in each folder.
+        suffixes: file suffixes that labels can have.
     """
     places = defaultdict(list)
     for folder, files in names.items():
@@ -152,7 +153,7 @@ def _vote(names: dict[Path, list[str]], suffixes: Sequence[str]) -> dict[tuple[P
 
 
 def _count_colors(path: Path) -> int:
-    """How many colors an image has; very many where it cannot be read."""
+    """Count the colors of an image; an unreadable image counts as having all colors."""
     try:
         with Image.open(path) as image:
             image.thumbnail((512, 512), Image.Resampling.NEAREST)
@@ -163,7 +164,7 @@ def _count_colors(path: Path) -> int:
 
 
 def _group(root: Path, candidates: Iterable[Candidate]) -> dict[tuple[Path, Path, str], list[Path]]:
-    """The common folders of candidates, and where below them each is; folders of splits stay apart."""
+    """Group candidates by their common folders, with their paths relative to these; folders of splits remain separate."""
     groups = defaultdict(list)
     for candidate in candidates:
         images, labels, below = candidate.images, candidate.labels, Path()

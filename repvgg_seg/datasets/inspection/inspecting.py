@@ -1,4 +1,4 @@
-"""What a folder of someone's images and labels holds: which files belong together, how they are split, and what labels mean."""
+"""Inspect a folder of images and labels: which files belong together, how they are split, and what the labels mean."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,8 @@ from .folders import Paired, find_paired, image_names, split_of
 from .label_kinds import LabelKind, find_kind, read_raw
 from .splitting import SHARE, split
 
-MIN_IMAGES = 3  # With a label: two to train with, because a batch norm needs several values, and one for validation.
-LOOKED_AT = 1000  # Label files that are read; of more, that many, spread evenly.
+MIN_IMAGES = 3  # Labeled images: two for training, because batch norm needs several values, and one for validation.
+LOOKED_AT = 1000  # Maximum number of label files that are read, evenly distributed.
 
 
 class Pair(NamedTuple):
@@ -31,13 +31,13 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """A part of the data.
+    """A split of the data.
 
     Args:
-        images: folder of the images.
-        labels: folder of the labels.
-        pairs: of the split.
-        listed: whether not all images in the folder belong to it, so that it needs a list.
+        images: image folder.
+        labels: label folder.
+        pairs: images and labels of the split.
+        listed: whether the split needs a list of its images, because the folder contains others too.
     """
     images: Path
     labels: Path
@@ -45,23 +45,23 @@ class Split:
     listed: bool
 
     def names(self) -> list[str]:
-        """Paths of the images relative to their folder, for a list."""
+        """Paths of the images relative to the image folder, for a list."""
         return [pair.image.relative_to(self.images).as_posix() for pair in self.pairs]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found.
+    """Result of an inspection.
 
     Args:
-        layout: where images and labels are, in words.
-        type: name of the class of datasets.
-        suffix: how the names of label files end.
-        kind: what the labels hold; its ``counts`` are of ``counted``.
-        counted: the pairs whose labels were read.
-        splits: 'train', 'val' and maybe 'test'.
-        how_split: in words.
-        guesses: what was guessed of the files, in sentences.
+        layout: description of where images and labels are.
+        type: name of the dataset class.
+        suffix: end of the names of label files.
+        kind: contents of the labels; its ``counts`` are those of ``counted``.
+        counted: pairs whose labels were read.
+        splits: 'train', 'val' and possibly 'test'.
+        how_split: description of how the data are split.
+        guesses: guesses about the files, in sentences.
     """
     layout: str
     type: str
@@ -74,18 +74,19 @@ class Found:
 
 
 def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy: bool = False, seed: int = 0) -> Found:
-    """Find out what a folder holds.
+    """Inspect a folder.
 
     Args:
-        root: the folder; nothing in it is changed.
+        root: folder to inspect; it is not changed.
         workspace: folder for label files that are made from polygons.
-        classes_file: names of the classes, see :func:`~repvgg_seg.datasets.inspection.class_names.read_classes`; by default a
-            file in the folder with a usual name.
-        lossy: whether labels were saved with losses.
-        seed: of the split.
+        classes_file: file with the names of the classes, see
+            :func:`~repvgg_seg.datasets.inspection.class_names.read_classes`; by default a file with a common name.
+        lossy: whether labels were saved with lossy compression.
+        seed: random seed of the split.
 
     Raises:
-        DataError: no images with labels are found, or they do not fit together.
+        UserError: the folder does not exist.
+        DataError: no images with labels are found, or they are inconsistent.
     """
     if not root.is_dir():
         raise UserError(f'{root} is no folder; expected one with images and labels')
@@ -120,12 +121,12 @@ def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy
 
 
 def known_classes(root: Path, base: Paired, values: set[int]) -> tuple[list[NamedClass], Mapping[int, str | None] | None]:
-    """The classes of Pascal VOC and ADE20K, and what the values in their labels mean where these are no class indices.
+    """Recognize Pascal VOC and ADE20K: their classes, and the meaning of their label values if these are not class indices.
 
     Args:
-        root: the folder.
+        root: folder that is inspected.
         base: folders of images and labels.
-        values: that occur in the labels.
+        values: values that occur in the labels.
     """
     parts = (root.name, *base.images.relative_to(root).parts, *base.labels.relative_to(root).parts)
     names = {part.lower() for part in parts}
@@ -142,10 +143,10 @@ def known_classes(root: Path, base: Paired, values: set[int]) -> tuple[list[Name
 
 
 def find_lists(root: Path, base: Paired) -> dict[str, list[tuple[str, str]]]:
-    """The pairs of each split that a list below the folder names, such as ``train.txt``.
+    """Read the pairs of each split from lists below the folder, such as ``train.txt``.
 
     Args:
-        root: the folder.
+        root: folder that is inspected.
         base: folders of images and labels.
     """
     beginning = f'{base.images.relative_to(root).as_posix()}/' if base.images != root else ''
@@ -163,7 +164,7 @@ def find_lists(root: Path, base: Paired) -> dict[str, list[tuple[str, str]]]:
 
 
 def _given_splits(root: Path, paired: Mapping[str, Paired], base: Paired) -> tuple[dict[str, Split], str, list[str]]:
-    """Splits by folders or lists, those that are there; how they are split; and what is left out."""
+    """Splits that are given by folders or lists, a description of how they are given, and sentences about omitted images."""
     if 'train' in paired and ('val' in paired or 'test' in paired):
         return {name: _part(each) for name, each in paired.items()}, 'by folders', []
     lists = find_lists(root, base)
@@ -204,7 +205,7 @@ def _layout(root: Path, base: Paired) -> str:
 
 def _from_annotations(root: Path, workspace: Path,
                       classes_file: Path | None) -> tuple[dict[str, Paired], list[NamedClass], str]:
-    """Make label files from JSON files; the folders of images and labels, and the classes."""
+    """Make label files from JSON files, and return the folders, the classes and a description of the layout."""
     source = find_annotations(root)
     if source is None:
         return {}, [], ''
@@ -233,11 +234,11 @@ def _below(folder: Path) -> list[str]:
 
 
 def _cityscapes(root: Path) -> Found:
-    """Cityscapes as it is unzipped."""
+    """Inspect Cityscapes in the layout of its archives."""
     splits = {}
     for name in ('train', 'val', 'test'):
         images, labels = root / 'leftImg8bit' / name, root / 'gtFine' / name
-        if images.is_dir() and name != 'test':  # Whose labels are not public.
+        if images.is_dir() and name != 'test':  # The labels of the test set are not public.
             dataset = CityscapesDataset(data_root=str(root), data_prefix=dict(
                 img_path=str(images.relative_to(root)), seg_map_path=str(labels.relative_to(root))))
             infos = [dataset.get_data_info(index) for index in range(len(dataset))]

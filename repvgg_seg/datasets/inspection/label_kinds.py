@@ -1,4 +1,4 @@
-"""What label files hold, and which classes that means."""
+"""Find out what label files contain and which classes they represent."""
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,26 +17,26 @@ from ..loading import read_labels
 from ..meanings import Color, Meanings
 from .class_names import NamedClass
 
-SMALL_INDEX = 32  # Values below are class indices; larger ones too, unless fewer than a quarter of the values up to them occur.
-LOSSY_SHARE, LOSSY_DISTANCE = 0.005, 16  # Of masks saved with losses: what is rarer or nearer to a frequent value is no class.
-IGNORED = 'ignored'  # A class of this name is none: its pixels do not count.
-BINARY = 128  # What is as large and alone beside 0 is white, as in masks of 0 and 255.
+SMALL_INDEX = 32  # Values below this are class indices; larger ones are if at least a quarter of the values up to them occur.
+LOSSY_SHARE, LOSSY_DISTANCE = 0.005, 16  # In lossy masks, rarer values and values nearer to a frequent one are not classes.
+IGNORED = 'ignored'  # Pixels of a class with this name are ignored.
+BINARY = 128  # If the only value besides 0 is at least this, it is the foreground of a mask, as in masks of 0 and 255.
 LISTED = 3
 
 
 @dataclass(frozen=True)
 class LabelKind:
-    """What label files hold.
+    """Contents of label files.
 
     Args:
-        words: the kind, in words.
-        classes: names.
+        words: description of the kind.
+        classes: names of the classes.
         palette: RGB color of each class.
-        counts: pixels of each class and then ignored ones in each file, (files, classes + 1).
-        values: what the values mean, for ``label_values``; None for class indices and colors.
-        colors: what the colors mean, for ``label_colors``; None for values.
-        tolerance: for ``label_tolerance``.
-        guesses: what was guessed, in sentences.
+        counts: number of pixels of each class, followed by the number of ignored pixels, in each file, (files, classes + 1).
+        values: meaning of the values, for ``label_values``; None for class indices and colors.
+        colors: meaning of the colors, for ``label_colors``; None for values.
+        tolerance: value for ``label_tolerance``.
+        guesses: guesses about the labels, in sentences.
     """
     words: str
     classes: list[str]
@@ -48,7 +48,7 @@ class LabelKind:
     guesses: list[str] = field(default_factory=list)
 
     def shares(self) -> np.ndarray:
-        """The share of the pixels of each class, ignored ones left out."""
+        """Share of the pixels of each class, not counting ignored pixels."""
         pixels = self.counts[:, :-1].sum(0)
         return pixels / max(1, pixels.sum())
 
@@ -59,23 +59,23 @@ class RawLabels:
 
     Args:
         colors: whether they are colors.
-        palette: of the first file that has one: color of each value.
-        counts: value, or color, -> pixels, for each file.
+        palette: color of each value in the first file that has a palette.
+        counts: number of pixels of each value or color, for each file.
     """
     colors: bool
     palette: list[Color] | None
     counts: list[Counter]
 
     def total(self) -> Counter:
-        """Pixels of each value or color, in all files."""
+        """Number of pixels of each value or color in all files."""
         return sum(self.counts, Counter())
 
 
 def read_raw(paths: Sequence[Path]) -> RawLabels:
-    """Count what is in label files.
+    """Count the values or colors in label files.
 
     Raises:
-        DataError: one cannot be read, or has more than 8 bits; or some have values and others colors.
+        DataError: a file cannot be read or has more than 8 bits, or some files have values and others colors.
     """
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(_count, paths))
@@ -91,13 +91,14 @@ def find_kind(raw: RawLabels, named: Sequence[NamedClass] = (), lossy: bool = Fa
     """Find out what labels mean.
 
     Args:
-        raw: what they hold.
-        named: the classes, if their user names them.
-        lossy: whether they were saved with losses, such as JPEG: rare values and colors count as the nearest frequent one.
-        meanings: what the values mean, if that is known.
+        raw: values or colors in the labels.
+        named: classes named by the user, if any.
+        lossy: whether the labels were saved with lossy compression, such as JPEG; rare values and colors then count as the
+            nearest frequent one.
+        meanings: meaning of the values, if known.
 
     Raises:
-        DataError: the classes do not fit, or there are more than 255.
+        DataError: the classes do not match the labels, or there are more than 255.
     """
     total = raw.total()
     if meanings:
@@ -126,7 +127,7 @@ def find_kind(raw: RawLabels, named: Sequence[NamedClass] = (), lossy: bool = Fa
 
 
 def _without_ignored(kind: LabelKind) -> LabelKind:
-    """Without the class that is named "ignored"."""
+    """Remove the class that is named "ignored"."""
     if IGNORED not in kind.classes:
         return kind
     place = kind.classes.index(IGNORED)
@@ -210,7 +211,7 @@ def _palette(classes: Sequence[NamedClass], palette: list[Color] | None) -> list
 
 
 def _table(counts: list[Counter], indices: dict[Any, int], classes: int) -> np.ndarray:
-    """Pixels of each class and then of ignored ones in each file."""
+    """Number of pixels of each class, followed by the number of ignored pixels, in each file."""
     table = np.zeros((len(counts), classes + 1), np.int64)
     for row, each in zip(table, counts):
         for value, pixels in each.items():
@@ -219,7 +220,7 @@ def _table(counts: list[Counter], indices: dict[Any, int], classes: int) -> np.n
 
 
 def _count(path: Path) -> tuple[bool, list[Color] | None, Counter]:
-    """Whether a file has colors, its palette, and the pixels of each value or color."""
+    """Whether a file has colors, its palette, and the number of pixels of each value or color."""
     labels, palette = read_labels(str(path)), None
     if labels.ndim == 2 and labels.dtype != np.uint8:
         if labels.min() < 0 or labels.max() > IGNORE:
@@ -234,14 +235,14 @@ def _count(path: Path) -> tuple[bool, list[Color] | None, Counter]:
         pixels = np.bincount(labels.ravel(), minlength=IGNORE + 1)
         return False, palette, Counter({int(value): int(pixels[value]) for value in np.flatnonzero(pixels)})
     codes = codes_of(read_labels(str(path), colors=True)).ravel()
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))  # Of runs: labels have few, and sorting them is fast.
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))  # Starts of runs. Labels have few of them, so sorting is fast.
     values, places = np.unique(codes[starts], return_inverse=True)
     pixels = np.bincount(places, np.diff(starts, append=len(codes)))
     return True, None, Counter({tuple(color): int(count) for color, count in zip(colors_of(values).tolist(), pixels)})
 
 
 def _join(total: Counter, known: Sequence[Any]) -> dict[Any, Any]:
-    """For each value or color the nearest known one, or where none is known the nearest frequent one."""
+    """Map each value or color to the nearest known one, or to the nearest frequent one if none is known."""
     frequent = [value for value, count in total.items() if count >= LOSSY_SHARE * total.total()]
     centers = [*known]
     for value in () if known else sorted(frequent, key=lambda value: -total[value]):

@@ -11,17 +11,17 @@ from PIL import Image
 from ...core.errors import DataError
 from ..loading import UNREADABLE, reason_of
 
-LOOKED_AT = 100  # Images whose pixels are read; of more, that many, spread evenly.
+LOOKED_AT = 100  # Maximum number of images whose pixels are read, evenly distributed.
 THUMBNAIL = (256, 256)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What images have in common.
+    """Statistics of images.
 
     Args:
-        sizes: (height, width) -> images, of those that were looked at.
-        mean, std: of red, green and blue, 0 to 255.
+        sizes: number of images of each (height, width), among those that were read.
+        mean, std: mean and standard deviation of red, green and blue, 0 to 255.
     """
     sizes: Counter[tuple[int, int]]
     mean: list[float]
@@ -34,10 +34,10 @@ class Pixels:
 
 
 def measure(images: Sequence[Path]) -> Pixels:
-    """Look at images.
+    """Measure the sizes and pixel statistics of images.
 
     Raises:
-        DataError: one cannot be read.
+        DataError: an image cannot be read.
     """
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(_measure, images[::-(-len(images) // LOOKED_AT)]))
@@ -48,7 +48,7 @@ def measure(images: Sequence[Path]) -> Pixels:
 
 
 def _measure(path: Path) -> tuple[tuple[int, int], np.ndarray]:
-    """Height and width, and for each channel how many pixels there are, their sum and that of their squares."""
+    """Height and width, and for each channel the number of pixels, their sum, and the sum of their squares."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -1,28 +1,28 @@
-"""Splitting images into a training and a validation set in which the classes are as frequent."""
+"""Split images into a training set and a validation set with similar class frequencies."""
 import numpy as np
 
 TRIALS = 1000
-SHARE = 0.2  # Of the validation set.
+SHARE = 0.2  # Share of the images that become the validation set.
 
 
 def split(counts: np.ndarray, seed: int = 0, share: float = SHARE) -> np.ndarray:
     """Choose the images for validation.
 
-    Of many random choices the one is taken in which the fewest classes are absent from one of the two sets, and then the one
-    in which the classes have the most similar shares of the pixels.
+    Among many random choices, take the one with the fewest classes that are absent from one of the two sets. Among those, take
+    the one with the most similar class frequencies.
 
     Args:
-        counts: pixels of each class in each image, (images, classes); at least two images.
-        seed: of the choices.
-        share: of the images.
+        counts: number of pixels of each class in each image, (images, classes); at least two images.
+        seed: random seed of the choices.
+        share: share of the images that are chosen.
 
     Returns:
-        bool (images, ).
+        Whether each image is chosen, bool (images, ).
     """
     random = np.random.default_rng(seed)
     images = len(counts)
     chosen = max(1, round(share * images))
-    splittable = np.count_nonzero(counts, axis=0) > 1  # A class in one image alone cannot be in both.
+    splittable = np.count_nonzero(counts, axis=0) > 1  # A class that occurs in only one image cannot be in both sets.
     best, best_score = np.zeros(images, bool), (np.inf, np.inf)
     for _ in range(TRIALS):
         validation = np.zeros(images, bool)

@@ -1,4 +1,4 @@
-"""Drawn street scenes."""
+"""Procedurally drawn street scenes."""
 from .canvas import CLASSES
 from .files import write_toy_streets
 from .scenes import draw_scene

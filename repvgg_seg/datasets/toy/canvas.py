@@ -1,7 +1,6 @@
-"""The pinhole camera through which toy scenes are painted, and the tables of their classes and colors.
+"""The pinhole camera with which toy scenes are drawn, and the tables of their classes and colors.
 
-Positions are in meters: ``x`` to the right of the road's middle line, ``y`` above the ground, ``z`` in front of the
-camera.
+Positions are in meters: ``x`` to the right of the road's center line, ``y`` above the ground, ``z`` in front of the camera.
 """
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ CLASSES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
     ('person', 24, (220, 20, 60)), ('car', 26, (0, 0, 142)), ('bicycle', 33, (119, 11, 32)),
 )
 
-# Not evaluated: things without a class, and the hood of the recording car.
+# Not evaluated: objects without a class, and the hood of the recording car.
 LABEL_IDS = {'unlabeled': 0, 'ego vehicle': 1} | {name: label_id for name, label_id, _ in CLASSES}
 
 MATERIALS = ((70, 72, 76), (105, 105, 108), (140, 138, 134), (185, 183, 178), (40, 42, 48), (215, 212, 205),
@@ -37,18 +36,18 @@ SKIES = ((120, 160, 205), (160, 185, 210), (190, 192, 196), (150, 154, 162), (21
 SIGNS = ((175, 30, 35), (30, 75, 160), (205, 165, 40), (45, 110, 70), (205, 205, 205))
 SKINS = ((225, 185, 155), (190, 140, 105), (130, 90, 65), (85, 60, 45))
 
-SCALE = 2  # Painted twice as large, then averaged: smooth edges without platform-dependent antialiasing.
-NEAREST = 1.5  # Depth (m) at which shapes that reach behind the camera are cut off.
+SCALE = 2  # Scenes are drawn twice as large and then averaged, for smooth edges without platform-dependent antialiasing.
+NEAREST = 1.5  # Depth (m) at which shapes that extend behind the camera are cut off.
 _BEND_DEPTHS = (2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 50, 70, 100)  # Where the edges of a curved street are sampled (m).
 
 
 def pick_color(rng: np.random.Generator, pool: Sequence[Color], spread: float = 16) -> np.ndarray:
-    """Return a color near one of the pool, float64 of shape (3,)."""
+    """Return a random color near one of the pool, float64 of shape (3,)."""
     return np.clip(np.asarray(pool[int(rng.integers(len(pool)))]) + rng.uniform(-spread, spread, 3), 5, 235)
 
 
 class Canvas:
-    """Picture and label map seen by a pinhole camera, with shapes given in meters."""
+    """Image and label map of a pinhole camera, on which shapes given in meters are drawn."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
         self.rng = rng
@@ -70,7 +69,7 @@ class Canvas:
         return round(column), round(self.horizon + self.focal * (self.camera_y - y) / z)
 
     def fill(self, points: Sequence[tuple[int, int]], color: Color, name: str | None, depth: float = 0) -> None:
-        """Fill a polygon of pixels; without a name the labels below it stay."""
+        """Fill a polygon given in pixels; without a name, the labels do not change."""
         corners = [np.array(points, np.int32)]
         cv2.fillPoly(self.image, corners, self._haze(color, depth))
         if name is not None:
@@ -90,17 +89,17 @@ class Canvas:
 
     def wall(self, start: tuple[float, float], end: tuple[float, float], bottom: float, top: float, color: Color,
              name: str | None = None) -> None:
-        """Fill an upright rectangle between two (x, z) places on the ground."""
+        """Fill an upright rectangle between two points (x, z) on the ground."""
         points = [self.project(x, y, z) for (x, z), y in ((start, bottom), (start, top), (end, top), (end, bottom))]
         self.fill(points, color, name, min(start[1], end[1]))
 
     def outline(self, x: float, z: float, offsets: Sequence[tuple[float, float]], color: Color,
                 name: str | None) -> None:
-        """Fill an upright polygon facing the camera, given by (x, y) offsets from its foot."""
+        """Fill an upright polygon that faces the camera, given by (x, y) offsets from its base."""
         self.fill([self.project(x + dx, y, z) for dx, y in offsets], color, name, z)
 
     def ribbon(self, left: float, right: float, near: float, far: float, color: Color, name: str | None) -> None:
-        """Fill a strip of ground that follows the street; fog is laid over the whole ground later."""
+        """Fill a strip of ground that follows the street; fog is added to the whole ground later."""
         depths = [near, *(z for z in _BEND_DEPTHS if near < z < far), far]
         edge = [self.project(left, 0, z) for z in depths] + [self.project(right, 0, z) for z in reversed(depths)]
         self.fill(edge, color, name)

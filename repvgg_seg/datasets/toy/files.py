@@ -1,4 +1,4 @@
-"""Files of the toy street set, in the folder layout of Cityscapes."""
+"""Files of the ToyStreets dataset, in the folder layout of Cityscapes."""
 import os
 import tempfile
 from collections.abc import Mapping
@@ -12,29 +12,29 @@ from .scenes import draw_scene
 
 DEFAULT_COUNTS: Mapping[str, int] = MappingProxyType({'train': 320, 'val': 64})
 
-# Far enough apart that no two splits share a scene.
+# Ranges of seeds that do not overlap, so that no two splits share a scene.
 _SEEDS_PER_SPLIT = 1_000_000
 _FIRST_SEEDS = {split: number * _SEEDS_PER_SPLIT for number, split in enumerate(('train', 'val', 'test'))}
 
 
 def write_toy_streets(root: str | os.PathLike[str], counts: Mapping[str, int] = DEFAULT_COUNTS, height: int = 128,
                       width: int = 256) -> None:
-    """Write pictures and label maps of drawn street scenes.
+    """Write images and label maps of drawn street scenes.
 
-    The set appears under ``root`` only when it is complete: pictures as
+    The dataset appears under ``root`` only when it is complete: images as
     ``leftImg8bit/{split}/toytown/toytown_000000_000000_leftImg8bit.png``, label maps as
     ``gtFine/{split}/toytown/toytown_000000_000000_gtFine_labelIds.png``, with the first number counting the scenes.
 
     Args:
-        root: Folder to make; missing parent folders are made too.
-        counts: Number of scenes in each split; splits are 'train', 'val' and 'test'.
-        height: Picture height in pixels.
-        width: Picture width in pixels.
+        root: folder to create; missing parent folders are created too.
+        counts: number of scenes in each split; splits are 'train', 'val' and 'test'.
+        height: image height in pixels.
+        width: image width in pixels.
 
     Raises:
-        FileExistsError: If ``root`` exists already.
-        KeyError: If a split is unknown.
-        ValueError: If a count is negative or too large.
+        FileExistsError: ``root`` already exists.
+        KeyError: a split is unknown.
+        ValueError: a count is negative or too large.
     """
     root = Path(root)
     if os.path.lexists(root):
@@ -46,9 +46,9 @@ def write_toy_streets(root: str | os.PathLike[str], counts: Mapping[str, int] = 
             raise ValueError(f'expected 0 to {_SEEDS_PER_SPLIT} scenes in {split!r}, got {count}')
 
     root.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the destination, because a rename is atomic only within one file system.
+    # Next to the destination, because renaming is atomic only within a file system.
     with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as workshop:
-        # A subfolder, because the temporary folder itself is readable by its owner only.
+        # A subfolder, because the temporary folder itself is readable only by its owner.
         draft = Path(workshop) / root.name
         draft.mkdir()
         for split, count in counts.items():

@@ -1,7 +1,6 @@
-"""What stands in a toy street: every painter puts one thing at ``x``, ``z`` (meters) on a canvas.
+"""The objects in a toy street. Each function draws one object at ``x``, ``z`` (meters) on a canvas.
 
-Colors are drawn from pools that the classes share, so that shape, texture and context tell the classes apart, and color
-alone does not.
+The classes share pools of colors, so they can be distinguished by shape, texture and context, but not by color alone.
 """
 from collections.abc import Sequence
 
@@ -33,7 +32,7 @@ def paint_building(canvas: Canvas, x: float, z: float, length: float, side: int)
 
 def _paint_facade(canvas: Canvas, corner: tuple[float, float], step: tuple[int, int], extent: float, pitch: float,
                   courses: Sequence[float], sills: Sequence[float], colors: tuple[np.ndarray, ...]) -> None:
-    """Paint brick courses, windows and a door on the wall that leaves ``corner`` (x, z) in the direction ``step``."""
+    """Draw brick courses, windows and a door on the wall that starts at ``corner`` (x, z) in the direction ``step``."""
     color, glass, door = colors
     frame, pane = np.minimum(color * 1.3, 240), pitch * canvas.rng.uniform(0.4, 0.65)
     door_number = canvas.rng.integers(3)

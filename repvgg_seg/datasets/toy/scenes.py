@@ -1,6 +1,6 @@
 """Procedural street scenes with Cityscapes labels, for tests and demonstrations that need no download.
 
-A scene is painted from far to near: the sky, the ground, then everything that stands on it.
+A scene is drawn from far to near: the sky, the ground, then the objects on it.
 """
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ import numpy as np
 from . import objects
 from .canvas import GROUNDS, LABEL_IDS, MATERIALS, NEAREST, ROADS, SCALE, SKIES, WALKS, Canvas, pick_color
 
-# Strength of the fine and of the blotchy noise on a class's surface, in gray levels.
+# Strength of the fine and the coarse noise on the surface of each class, in gray levels.
 _TEXTURE = {'road': (9, 3), 'sidewalk': (4, 5), 'building': (4, 4), 'fence': (3, 2), 'vegetation': (14, 26),
             'terrain': (17, 9), 'person': (2, 4)}
 
@@ -19,16 +19,16 @@ def draw_scene(seed: int, height: int = 128, width: int = 256) -> tuple[np.ndarr
     """Draw one street scene; the same arguments always give the same scene.
 
     Args:
-        seed: Non-negative number of the scene.
-        height: Picture height in pixels, at least 16.
-        width: Picture width in pixels, at least 16.
+        seed: random seed of the scene, not negative.
+        height: image height in pixels, at least 16.
+        width: image width in pixels, at least 16.
 
     Returns:
-        The RGB picture, uint8 of shape (H, W, 3), and its Cityscapes labelIds, uint8 of shape (H, W): those of
-        ``CLASSES``, and 0 or 1 for pixels that do not count.
+        RGB image, uint8 of shape (H, W, 3), and its Cityscapes labelIds, uint8 of shape (H, W): those of ``CLASSES``, and 0 or
+        1 for ignored pixels.
 
     Raises:
-        ValueError: If the picture would be too small.
+        ValueError: the image would be too small.
     """
     if min(height, width) < 16:
         raise ValueError(f'expected height and width of at least 16 pixels, got {height} and {width}')
@@ -56,7 +56,7 @@ def _paint_sky(canvas: Canvas) -> None:
 
 
 def _lay_out_street(canvas: Canvas) -> list[tuple[float, Callable[[], None]]]:
-    """Paint the ground, and return the (depth, painter) of everything that stands on it."""
+    """Draw the ground, and return the depth and the drawing function of every object on it."""
     rng = canvas.rng
     half_road, road_color = rng.uniform(3, 4.6), pick_color(rng, ROADS)
     things: list[tuple[float, Callable[[], None]]] = []
@@ -77,7 +77,7 @@ def _lay_out_street(canvas: Canvas) -> list[tuple[float, Callable[[], None]]]:
     _lay_haze(canvas)
 
     def place(near: float, far: float, walk_share: float = 1) -> tuple[float, float]:
-        for _ in range(4):  # Most places must lie inside the picture, or small classes would be rare.
+        for _ in range(4):  # Several tries, because small classes would be rare if many objects were outside the image.
             x = rng.uniform(*walks[rng.integers(2)]) if rng.random() < walk_share else rng.uniform(-3, 3)
             z = rng.uniform(near, far)
             if 0.05 < canvas.project(x, 0, z)[0] / canvas.image.shape[1] < 0.95:
@@ -102,7 +102,7 @@ def _lay_out_street(canvas: Canvas) -> list[tuple[float, Callable[[], None]]]:
 
 
 def _paint_verge(canvas: Canvas, side: int, half_road: float) -> tuple[float, tuple[float, float]]:
-    """Paint the ground on one side, and return the x of the house fronts and the x range where people walk."""
+    """Draw the ground on one side, and return the x of the house fronts and the x range of the sidewalk."""
     rng = canvas.rng
     strips = [('sidewalk', rng.uniform(1.8, 3)), ('terrain', rng.uniform(1.5, 4.5))]
     order = [strips, strips[::-1], strips[:1]][rng.choice(3, p=[0.45, 0.4, 0.15])]
@@ -135,7 +135,7 @@ def _paint_road_marks(canvas: Canvas, half_road: float) -> None:
 
 
 def _lay_haze(canvas: Canvas) -> None:
-    """Darken the ground under cast shadows, then let it fade into the fog."""
+    """Darken the ground under cast shadows, then blend it with the fog."""
     rng, ground = canvas.rng, canvas.image[canvas.horizon:]
     shadow = np.zeros(canvas.label_ids.shape, np.uint8)
     for _ in range(rng.integers(0, 5)):
@@ -169,7 +169,7 @@ def _line_street(rng: np.random.Generator, side: int, edge: float, add: Callable
 
 
 def _photograph(rng: np.random.Generator, image: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-    """Add surface textures, the light of the day and the camera's blur and noise, uint8 of shape (H, W, 3)."""
+    """Add surface textures, daylight, and the blur and noise of the camera; uint8 of shape (H, W, 3)."""
     height, width = label_ids.shape
     table = np.zeros((256, 2), np.float32)
     for name, strengths in _TEXTURE.items():

@@ -1,4 +1,4 @@
-"""The text of a config that ``repvgg-seg init`` writes."""
+"""Text of the config that ``repvgg-seg init`` writes."""
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,17 @@ COMMENT_WIDTH = 118
 
 @dataclass(frozen=True)
 class Settings:
-    """What a config is written from.
+    """Settings from which a config is written.
 
     Args:
-        title: what it is about, in one sentence.
-        commands: to use it.
-        found: the data.
+        title: one sentence that describes the config.
+        commands: commands that use the config.
+        found: result of inspecting the data.
         plan: sizes and schedule.
-        arch: of the backbone.
-        weights: from which it starts; None for from scratch.
-        why_weights: a sentence about that.
-        lists: list of the images of each split, if it needs one.
+        arch: arch of the backbone.
+        weights: path or URL of the initial weights; None to train from scratch.
+        why_weights: one sentence that explains the choice of weights.
+        lists: path of the image list of each split that needs one.
     """
     title: str
     commands: Sequence[str]
@@ -37,7 +37,7 @@ class Settings:
 
 
 def config_text(settings: Settings) -> str:
-    """A whole config, without bases."""
+    """Write a complete config without base configs."""
     return '\n'.join([*_header(settings), *_data(settings), *_model(settings), *_schedule(settings), ''])
 
 
@@ -164,7 +164,7 @@ def _schedule(settings: Settings) -> list[str]:
 
 
 def _mapping(meanings: Mapping, classes: Sequence[str], shares: Iterable[float]) -> str:
-    """What values or colors mean, each with its share."""
+    """Format the meaning of values or colors, each with its share of the pixels."""
     share_of = dict(zip(classes, shares))
     lines = [f'    {raw}: {name!r},' + (f'  # {share_of[name]:.2%} of the pixels' if name in share_of else '')
              for raw, name in meanings.items()]
@@ -172,7 +172,7 @@ def _mapping(meanings: Mapping, classes: Sequence[str], shares: Iterable[float])
 
 
 def _names_in(meanings: str) -> str:
-    """The line that makes the classes of what values or colors mean, so that each name is in one place."""
+    """The line that derives the classes from the meanings, so that each name occurs only once in the config."""
     return f'classes = [name for name in {meanings}.values() if name is not None]'
 
 

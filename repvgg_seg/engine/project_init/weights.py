@@ -1,4 +1,4 @@
-"""Pretrained weights of a backbone, where they can be had."""
+"""Find pretrained weights for a backbone."""
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -10,17 +10,17 @@ SCRATCH = 'none'
 
 
 def find_weights(arch: str, asked: str | None = None) -> tuple[str | None, str]:
-    """Look for weights that load into a backbone; they are downloaded if need be.
+    """Look for weights that can be loaded into a backbone, and download them if necessary.
 
     Args:
-        arch: of the backbone.
-        asked: a file, folder or URL; 'none' for training from scratch; by default what the config for Cityscapes starts from.
+        arch: arch of the backbone.
+        asked: file, folder or URL; 'none' to train from scratch; by default the weights of the shipped Cityscapes config.
 
     Returns:
-        Where they are, None if there are none; and a sentence about that.
+        Path or URL of the weights (None if there are none), and one sentence that explains the choice.
 
     Raises:
-        CheckpointError: what was asked for does not load.
+        CheckpointError: the requested weights cannot be loaded.
     """
     if asked == SCRATCH:
         return None, 'It starts from scratch, as was asked for.'
@@ -41,7 +41,7 @@ def find_weights(arch: str, asked: str | None = None) -> tuple[str | None, str]:
 
 
 def usual_weights(arch: str) -> list[str]:
-    """Where the config for Cityscapes of an arch looks for weights."""
+    """Locations in which the Cityscapes config of an arch looks for weights."""
     name = f'pspnet_repvgg_{arch.lower()}_cityscapes'
     if name not in shipped_names():
         return [f'work_dirs/repvgg_{arch.lower()}_imagenet']
