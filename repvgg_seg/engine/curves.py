@@ -11,7 +11,7 @@ from ..core.errors import UserError
 
 LOGS = '*/vis_data/scalars.json'  # In a work dir.
 METRICS = ('mIoU', 'accuracy/top1')
-COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # Distinguishable with color blindness (Okabe, Ito).
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # For color-blind readers too (Okabe, Ito).
 STYLES = ('-', '--', ':')
 
 
