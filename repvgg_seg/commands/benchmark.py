@@ -1,4 +1,4 @@
-"""Measure: repvgg-seg benchmark {artefacts,complexity,speed,all} ..."""
+"""Measure: repvgg-seg benchmark {artefacts,complexity,speed,serve,all} ..."""
 import argparse
 import os
 from collections.abc import Sequence
@@ -56,6 +56,16 @@ def parser() -> cli.Parser:
                        'classifiers, in the manner of its Figure 1')
     speed.set_defaults(measure=measure_speed)
 
+    serving = commands.add_parser('serve', parents=[output], help=f'{command("serve")} under load: throughput against the '
+                                  'runtime alone, every answer compared, memory before and after')
+    serving.add_argument('exported', metavar='EXPORTED', help=f'folder that {command("deploy")} wrote, or a file in it')
+    serving.add_argument('images', help='a PNG or JPEG file, a folder or a quoted glob pattern')
+    serving.add_argument('--clients', type=cli.positive, default=8, help='that send one picture after another (default: 8)')
+    serving.add_argument('--seconds', type=cli.positive, default=60, help='of load (default: 60)')
+    serving.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='of the network (default: all cores)')
+    serving.add_argument('--batch', type=cli.positive, default=4, help=f'see {command("serve")} (default: 4)')
+    serving.set_defaults(measure=measure_serving)
+
     everything = commands.add_parser('all', parents=[timing_parser(rounds=50, warm_up=50)],
                                      help='every table of the paper, and the peers')
     everything.add_argument('--out', required=True, metavar='DIR', help='folder for the tables')
@@ -79,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         outputs = [Output(Path(options[name]), f'--{name}') for name in ('out', 'figure') if options.get(name)]
         inputs = [options[name] for name in ('config', 'checkpoint') if options.get(name)]
         inputs += [model.rpartition(':')[2] for model in options.get('models', ())]
-        if 'folder' in options:
-            inputs += files_of(args.folder)
+        for name in ('folder', 'exported'):
+            inputs += files_of(options[name]) if name in options else []
         check_outputs(outputs, inputs)
         for output in outputs:
             ensure_writable_file(output.path)
@@ -128,6 +138,12 @@ def measure_speed(args: argparse.Namespace) -> None:
         draw(measurements, Path(args.figure), f'images a second ({setting.device}, {setting.precision}, batch {args.batch}, '
              f'{args.size[0]}x{args.size[1]})')
         cli.say(f'Wrote {args.figure}')
+
+
+def measure_serving(args: argparse.Namespace) -> None:
+    from ..benchmark.serving_load import measure
+    load = measure(args.exported, args.images, args.clients, args.seconds, args.threads, ['--batch', str(args.batch)])
+    show(args, [load.row(args.exported, args.clients)], [load])
 
 
 def measure_all(args: argparse.Namespace) -> None:
