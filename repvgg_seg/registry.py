@@ -16,7 +16,8 @@ except ModuleNotFoundError:
 
 # These modules need MMSegmentation; classification and detection do without it.
 SEGMENTATION = {
-    'models': ['repvgg_seg.models.psp_head', 'repvgg_seg.models.rep_fpn_head', 'repvgg_seg.engine.exported'],
+    'models': ['repvgg_seg.models.psp_head', 'repvgg_seg.models.rep_fpn_head', 'repvgg_seg.engine.exported',
+               'repvgg_seg.engine.distillation'],
     'datasets': [f'repvgg_seg.datasets.{name}' for name in ('paired', 'camvid', 'cityscapes', 'toy_streets')],
 } if find_spec('mmseg') else {'models': [], 'datasets': []}
 

@@ -18,12 +18,13 @@ REGISTRIES = ('MODELS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'HOOKS', 'LOO
 OF_BUILDERS = {'type', '_delete_', '_scope_', 'init_cfg', 'priority', 'convert_to_iter_based', 'requires_grad', 'constructor',
                'paramwise_cfg', 'optimizer'}
 # Keys of a whole config that no argument of MMEngine's runner is named after.
-OF_RUNS = {'default_scope', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'activation_checkpointing',
-           'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline'}
+OF_RUNS = {'default_scope', 'distill', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile',
+           'activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline'}
 LOOP = {'type', 'by_epoch', 'max_epochs', 'max_iters', 'val_begin', 'val_interval', 'dynamic_intervals', 'fp16', '_delete_'}
 SECTIONS = {
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+    'distill': {'teacher', 'checkpoint', 'pixel_weight', 'channel_weight', 'temperature'},
     'auto_scale_lr': {'base_batch_size', 'enable'},
     **{f'{name}_dataloader': {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch', '_delete_'}
        for name in ('train', 'val', 'test')},

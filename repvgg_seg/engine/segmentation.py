@@ -25,6 +25,7 @@ from ..datasets.wrappers import files_of_dataset, images_of_dataset
 from .batches import evaluate_by_size
 from .classes import check_same_classes, trained_classes
 from .dataset_configs import datasets_in
+from .distillation import add_teacher
 from .evaluating import TEST_REPORT, evaluate
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
@@ -42,7 +43,17 @@ from .training import train
 def train_segmentor(config: Config) -> Path | None:
     """Train a segmentor; see :func:`repvgg_seg.engine.training.train`."""
     check_model(config)
-    return train(config, check_segmentor, evaluate_by_size)
+    return train(config, check_segmentor, adapt_to_segmentation)
+
+
+def adapt_to_segmentation(config: Config) -> None:
+    """Make the changes to a training config that only segmentors need.
+
+    Raises:
+        UserError: the config distills, but its settings or its model do not allow that.
+    """
+    evaluate_by_size(config)
+    add_teacher(config)
 
 
 def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,

@@ -106,6 +106,8 @@ def check_starting_points(config: Config, folder: Path) -> None:
     starting_points = [path for _, init_cfg in pretrained(config.model) for path in paths_in(init_cfg)]
     if config.get('load_from') and not config.resume:
         starting_points.append(config.load_from)
+    if config.get('distill'):
+        starting_points.append(str(config.distill.checkpoint))
     for path in map(os.path.realpath, starting_points):
         if identity(os.path.dirname(path)) == identity(folder) and any(fnmatch(os.path.basename(path), name) for name in names):
             raise UserError(f'training starts from {path}, but can write a checkpoint of that name itself; choose another '
