@@ -3,6 +3,7 @@ import errno
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,30 @@ def write_atomically(data: bytes | memoryview, path: Path) -> None:
     except OSError as error:
         raise UserError(f'{path} ({len(data) / MEGABYTE:.1f} MB) cannot be written: {_reason(error, path.parent)}; files '
                         'written before it are unharmed. Make room or choose another folder') from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file or folder under a temporary name, which replaces what has its name when the block ends.
+
+    Args:
+        path: path of the file or folder; it keeps its previous content if the block raises an exception, or writes nothing.
+
+    Yields:
+        The temporary path beside it, with the same suffix.
+    """
+    temporary = path.with_name(f'.{uuid.uuid4().hex}{path.suffix}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        if temporary.exists():
+            flush(temporary)
+            temporary.replace(path)
+            flush(path.parent)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

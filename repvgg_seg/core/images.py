@@ -26,38 +26,40 @@ def allow_large_images() -> None:
     Image.MAX_IMAGE_PIXELS = -(-int(allowed) // 2)  # Pillow warns above this number, and refuses above twice as many.
 
 
-def image_files(root: str) -> list[str]:
-    """Sorted paths of the image files below a folder."""
+def image_files(root: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[str]:
+    """Sorted paths of the image files, or of those with other suffixes, below a folder."""
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names
-                  if name.lower().endswith(IMAGE_SUFFIXES))
+                  if name.lower().endswith(suffixes))
+
+
+def find_files(source: str, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
+    """List files, sorted: a single file, those with the given suffixes below a folder, or those that match a glob pattern."""
+    path = Path(source)
+    if path.is_dir():
+        return sorted(map(Path, image_files(source, suffixes)))
+    if path.is_file():
+        return [path]
+    return sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
 
 
 def list_images(source: str) -> list[Path]:
-    """List image files, sorted: a single file, those below a folder, or those that match a glob pattern.
+    """List image files as :func:`find_files` does.
 
     Raises:
         UserError: there is no image file.
     """
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(map(Path, image_files(source)))
-    elif path.is_file():
-        found = [path]
-    else:
-        found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
-    if not found:
+    if not (found := find_files(source)):
         raise UserError(f'no image at {source}; expected an image, a folder with files that end in '
                         f'{", ".join(IMAGE_SUFFIXES)}, or a glob pattern')
     return found
 
 
-def name_images(source: str) -> list[tuple[str, Path]]:
-    """List images with names for their outputs: their file names, preceded by folders if those are not unique.
+def name_files(source: str, suffixes: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """List files, see :func:`find_files`, with names for their outputs.
 
-    Raises:
-        UserError: there is no image file.
+    The names are those of the files without suffix, preceded by folders if they are not unique.
     """
-    found = list_images(source)
+    found = find_files(source, suffixes)
     names = [file.stem for file in found]
     if len(set(names)) < len(names) and Path(source).is_dir():
         names = ['_'.join([*file.relative_to(source).parts[:-1], file.stem]) for file in found]

@@ -1,9 +1,10 @@
 """Silencing output of dependencies that is useless to users: warnings, prints, and dumps that are also in the log file."""
 import io
 import logging
+import os
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -41,6 +42,19 @@ def import_quietly(packages: Sequence[str]) -> None:
         for package in packages:
             if find_spec(package):
                 import_module(f'{package}.datasets')
+
+
+@contextmanager
+def without_native_messages() -> Iterator[None]:
+    """Discard what libraries in C write to stderr while they try something that may fail, and whose result says so."""
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def is_for_users(record: logging.LogRecord) -> bool:

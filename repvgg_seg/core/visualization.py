@@ -1,11 +1,14 @@
 """Pictures of label maps."""
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .labels import IGNORE
+
+UNKNOWN = 'unknown'  # Name of predicted labels without a class.
 IGNORED_COLOR = (0, 0, 0)
 BACKGROUND_COLOR = [90, 90, 90]
 GOLDEN_RATIO = 0.618034  # Fraction of a turn that keeps successive hues far apart.
@@ -39,31 +42,40 @@ def viewable(image: np.ndarray) -> np.ndarray:
     if image.ndim == 2:
         image = image[..., None]
     image = image[..., 2::-1] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
-    if image.dtype != np.uint8:
-        finite = np.nan_to_num(image.astype(np.float64), nan=0, posinf=0, neginf=0)
-        image = (finite - finite.min()) * (255 / (np.ptp(finite) or 1))
-    return image.astype(np.uint8)
+    if image.dtype == np.uint8:
+        return image.copy()
+    if image.dtype.kind == 'f':
+        image = np.nan_to_num(image.astype(np.float64), nan=0, posinf=0, neginf=0)
+    else:
+        image = image.astype(np.float32)
+    low, high = image.min(), image.max()
+    return ((image - low) * (255 / (high - low or 1))).astype(np.uint8)
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]],
-            opacity: float = 0.55) -> np.ndarray:
-    """Blend colored labels over an image, and add a legend of the occurring classes below it.
+            opacity: float = 0.55, beside: bool = False, named: Collection[int] = ()) -> np.ndarray:
+    """Blend colored labels over an image, and add a legend below it.
 
     Args:
         image: uint8 RGB (H, W, 3).
-        labels: uint8 (H, W) of class indices.
+        labels: uint8 (H, W) of class indices; 255 is named "unknown".
         classes: name of each class.
         palette: RGB color of each class.
         opacity: opacity of the labels, 0 to 1.
+        beside: whether to put the image itself to the left of the blended one.
+        named: class indices, and 255, that the legend names even if they do not occur.
 
     Returns:
-        uint8 RGB (H + height of the legend, W, 3).
+        uint8 RGB (H + height of the legend, W or 2 * W, 3).
     """
     import cv2  # Imported here because a server of exported models does without OpenCV, and needs only the colors.
-    blended = cv2.addWeighted(image, 1 - opacity, colorize(labels, palette), opacity, 0)
-    present = [index for index in np.unique(labels) if index < len(classes)]
-    return np.concatenate([blended, legend([classes[index] for index in present], [palette[index] for index in present],
-                                           image.shape[1])])
+    drawn = cv2.addWeighted(image, 1 - opacity, colorize(labels, palette), opacity, 0)
+    if beside:
+        drawn = np.concatenate([image, drawn], axis=1)
+    colors = {**dict(enumerate(zip(classes, palette))), IGNORE: (UNKNOWN, IGNORED_COLOR)}
+    occurring = np.bincount(labels.ravel(), minlength=IGNORE + 1)
+    entries = [entry for index, entry in colors.items() if index in named or occurring[index]]
+    return np.concatenate([drawn, legend([name for name, _ in entries], [color for _, color in entries], drawn.shape[1])])
 
 
 def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int) -> np.ndarray:

@@ -131,8 +131,6 @@ class ExportedSegmentor(ExportedModel):
     def __init__(self, source: str | Predictor, window: tuple[int, int] | None = None,
                  stride: tuple[int, int] | None = None) -> None:
         super().__init__(source)
-        if self.predictor.artifact['output'] != 'labels':
-            raise UserError(f'{source} was exported with --logits; export it without to test or predict with it here')
         self.window = window
         self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window and stride else (0, 0)
         if window and self.predictor.size and tuple(window) != self.predictor.size:
@@ -148,13 +146,25 @@ class ExportedSegmentor(ExportedModel):
             mode: always 'predict', because an exported file cannot be trained.
 
         Returns:
-            The samples with ``pred_sem_seg``, class indices (1, H, W) at the size of the original image.
+            The samples with ``pred_sem_seg``, class indices (1, H, W) at the size of the original image; and, if the file
+            returns logits, ``seg_logits`` as MMSegmentation's segmentors do.
         """
         for image, sample in zip(inputs, data_samples):
-            labels = torch.from_numpy(self.predictor(self.pixels_of(image), self.window, self.overlap))[None, None]
-            if labels.shape[2:] != torch.Size(sample.ori_shape):
-                labels = F.interpolate(labels, size=sample.ori_shape, mode='nearest-exact')
-            sample.pred_sem_seg = PixelData(data=labels[0].long())
+            output = torch.from_numpy(self.predictor(self.pixels_of(image), self.window, self.overlap))
+            size = sample.ori_shape
+            if self.predictor.artifact['output'] == 'logits':
+                logits = F.interpolate(output[None], size, mode='bilinear', align_corners=self.predictor.align_corners)[0]
+                if len(logits) == 1:
+                    logits = logits.sigmoid()
+                    labels = (logits > self.predictor.threshold).long()
+                else:
+                    labels = logits.argmax(0, keepdim=True)
+                sample.seg_logits = PixelData(data=logits)
+            else:
+                labels = output[None]
+                if labels.shape[1:] != size:
+                    labels = F.interpolate(labels[None], size=size, mode='nearest-exact')[0]
+            sample.pred_sem_seg = PixelData(data=labels.long())
         return data_samples
 
 

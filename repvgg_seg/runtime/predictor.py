@@ -48,6 +48,8 @@ class Predictor:
         palette: RGB color of each class; empty for a classifier.
         channels: required order of the image channels, 'RGB' or 'BGR'; None if there are not three channels.
         in_channels: required number of image channels.
+        align_corners: whether the segmentor aligns the corner pixels of images when it resizes logits.
+        threshold: probability above which a segmentor with a single logit per pixel means class 1.
         size: required height and width of the images; None for any size.
     """
 
@@ -59,6 +61,8 @@ class Predictor:
             check_class_count(len(self.classes), 'the exported segmentor')
         self.channels = info['channels']
         self.in_channels = info.get('in_channels', 3)
+        self.align_corners = bool(info.get('align_corners'))
+        self.threshold: float = info.get('threshold') or 0.5
         self.size = tuple(artifact['size']) if artifact['size'] else None
         self.min_size = info['min_size']
 

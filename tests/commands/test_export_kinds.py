@@ -12,12 +12,10 @@ from exports import skip_without
 from helpers import randomize
 from mistakes import assert_error_line
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from repvgg_seg.core.errors import UserError
-from repvgg_seg.datasets.loading import image_pipeline
 from repvgg_seg.deploy.comparison import Decision, compare, logits_of
 from repvgg_seg.deploy.formats import ExportRequest
 from repvgg_seg.deploy.fusing import fuse_for_inference
@@ -29,7 +27,8 @@ from repvgg_seg.deploy.quantization import Quantizer, quantize_onnx, split_ident
 from repvgg_seg.engine.dataset_configs import test_pipeline as pipeline_of
 from repvgg_seg.engine.exported import exported_config
 from repvgg_seg.engine.model_check import channels_of
-from repvgg_seg.engine.prediction import segment
+from repvgg_seg.engine.prediction.network import Segmenter
+from repvgg_seg.engine.prediction.sources import Frame
 from repvgg_seg.engine.trained_model import build_trained
 from repvgg_seg.runtime.predictor import load, load_file
 
@@ -96,16 +95,19 @@ def trained_labels(config: Path, checkpoint: Path, images: list[Path]) -> np.nda
     """Class indices by a model in PyTorch."""
     loaded = Config.fromfile(config)
     model, _ = build_trained(loaded, str(checkpoint))
-    load_image, *others = Compose(image_pipeline(pipeline_of(loaded))).transforms
-    return np.stack([segment(model, load_image, Compose(others), path)[0] for path in images])
+    return labels_of(Segmenter(model, pipeline_of(loaded), channels_of(loaded.model), 1), images)
 
 
 def exported_labels(config: Path, file: Path, images: list[Path]) -> np.ndarray:
     """Class indices by an exported file, which gets the images through the config's pipeline."""
     loaded = Config.fromfile(config)
     model = MODELS.build({**exported_config(loaded, str(file)), 'source': load(file)})
-    load_image, *others = Compose(image_pipeline(pipeline_of(loaded))).transforms
-    return np.stack([segment(model, load_image, Compose(others), path)[0] for path in images])
+    return labels_of(Segmenter(model, pipeline_of(loaded), model.predictor.in_channels, 1), images)
+
+
+def labels_of(segmenter: Segmenter, images: list[Path]) -> np.ndarray:
+    """Class indices of some images."""
+    return np.stack([segmenter.segment(segmenter.read(Frame('', path))).labels for path in images])
 
 
 @pytest.mark.parametrize(('kind', 'channels'), [(kind, 'RGB') for kind in KINDS] + [('normalize', 'BGR'), ('alpha', 'BGR')])

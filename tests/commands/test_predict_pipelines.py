@@ -29,7 +29,7 @@ def test_pipelines_that_resize(config, random_checkpoint, streets, tmp_path, kin
     for name, steps in STEPS.items():
         load, *others = Config.fromfile(config).test_dataloader.dataset.pipeline
         loaded.test_dataloader.dataset.pipeline = [load, *steps, *others]
-        overlay, = predict(copy.deepcopy(loaded), model, str(image), tmp_path / name)
+        _, overlay = predict(copy.deepcopy(loaded), model, str(image), tmp_path / name).written
         labels = np.array(Image.open(tmp_path / name / f'{image.stem}.png'))
         assert labels.shape == (48, 64) and len(np.unique(labels)) > 1
         assert Image.open(overlay).width == 64

@@ -85,8 +85,8 @@ def test_predict_takes_images_folders_and_globs(run_tool, config, fused, streets
     source, count = {'image': (next(folder.glob('*/*')), 1), 'folder': (folder, 3),
                      'glob': (f'{folder}/*/toytown_00000[01]*', 2)}[kind]
     result = run_tool('predict', config, fused, source, '--out', tmp_path / 'pictures')
-    assert result.code == 0 and f'Wrote {count} label maps and overlays' in result.out
     overlays = sorted((tmp_path / 'pictures').glob('*_overlay.png'))
+    assert result.code == 0 and result.out.splitlines()[-1] == f'Wrote {2 * count} file(s), e.g. {overlays[-1]}'
     labels = sorted(set((tmp_path / 'pictures').glob('*.png')) - set(overlays))
     assert len(overlays) == len(labels) == count
     with Image.open(labels[0]) as picture:
@@ -190,8 +190,11 @@ def test_folder_without_a_fused_model(run_tool, config, tmp_path):
 @pytest.mark.parametrize('source', ['nowhere/*.png', Path(__file__).parent])
 def test_predict_without_images(run_tool, config, checkpoint, tmp_path, source):
     assert_error_line(run_tool('predict', config, checkpoint, source, '--out', tmp_path),
-                      f'error: no image at {source}; expected an image, a folder with files that end in .jpg, .jpeg, .jpe, '
-                      '.jfif, .png, .bmp, .tif, .tiff, .webp, .ppm, .pgm, or a glob pattern')
+                      f'error: no image or video at {source}; expected an image, a video, a folder with files that end in '
+                      '.jpg, .jpeg, .jpe, .jfif, .png, .bmp, .tif, .tiff, .webp, .ppm, .pgm, .mp4, .avi, .mov, .mkv, .webm, '
+                      '.m4v, .mpg, .mpeg, .wmv, .flv, a glob pattern, the number of a camera, a URL of http, https or rtsp, or '
+                      '- for standard input')
+
 
 
 def test_predict_names_two_images_that_would_share_an_output(run_tool, config, checkpoint, tmp_path):

@@ -1,0 +1,4 @@
+"""Segmenting images, videos, cameras and streams."""
+from .predicting import Predicted, predict
+
+__all__ = ['Predicted', 'predict']

@@ -1,0 +1,29 @@
+"""Downloading an image."""
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import urlopen
+
+from ...core.errors import UserError
+
+TIMEOUT = 30  # Seconds without an answer.
+CHUNK, LIMIT = 2**20, 2**30  # Bytes.
+
+
+def download(url: str, path: Path) -> None:
+    """Download a file of at most 1 GiB.
+
+    Raises:
+        UserError: it cannot be downloaded, or is larger.
+    """
+    size = 0
+    try:
+        with urlopen(url, timeout=TIMEOUT) as response, path.open('wb') as file:
+            for chunk in iter(partial(response.read, CHUNK), b''):
+                size += file.write(chunk)
+                if size > LIMIT:
+                    raise UserError(f'{url} has more than {LIMIT // 2**20} MB; download it yourself and give the file')
+    except UserError:
+        raise
+    except (OSError, HTTPException, ValueError) as error:  # URLError is an OSError; an impossible port is a ValueError.
+        raise UserError(f'{url} cannot be downloaded ({error}); check the address, or give a file') from None
