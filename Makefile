@@ -1,4 +1,5 @@
-# `make demo` trains, evaluates, fuses and predicts on drawn streets; `make test` runs the tests. Both set up VENV first.
+# `make demo` trains, evaluates, fuses and predicts on drawn streets. `make test` runs the tests, except those that start processes, kill them or
+# walk through whole commands: `make test-whole` runs these. All three set up VENV first.
 # `make test-versions` runs the tests that concern versions, with whatever is installed for PYTHON, to which it adds nothing.
 # `make test-openmmlab` runs those that concern the original OpenMMLab packages with these, in OPENMMLAB (mmcv is compiled).
 VENV ?= .venv
@@ -16,7 +17,7 @@ CONCERNS_VERSIONS := $(CONCERNS_OPENMMLAB) tests/core tests/runtime tests/test_i
 # Files in their order: the commands, which take longest, come early, so that neither process waits for the other at the end.
 TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-versions test-openmmlab lint setup
+.PHONY: demo test test-whole test-versions test-openmmlab lint setup
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -24,11 +25,14 @@ demo: setup
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_PROCESSES)
 
+test-whole: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_PROCESSES) -m 'whole and not slow'
+
 test-versions:
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(TWO_PROCESSES) $(CONCERNS_VERSIONS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(TWO_PROCESSES) -m 'not slow' $(CONCERNS_VERSIONS)
 
 test-openmmlab: $(OPENMMLAB)/.repvgg_seg
-	OMP_NUM_THREADS=1 $(OPENMMLAB)/bin/python -m pytest $(TWO_PROCESSES) $(CONCERNS_OPENMMLAB)
+	OMP_NUM_THREADS=1 $(OPENMMLAB)/bin/python -m pytest $(TWO_PROCESSES) -m 'not slow' $(CONCERNS_OPENMMLAB)
 
 $(OPENMMLAB)/.repvgg_seg: tests/openmmlab.txt
 	$(PYTHON) -m venv $(OPENMMLAB)

@@ -75,6 +75,7 @@ except ModuleNotFoundError as error:
 """)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize('first', ['import repvgg_seg', 'import mmengine, repvgg_seg', 'import repvgg_seg.datasets.loading',
                                    'import importlib.util, repvgg_seg; importlib.util.find_spec("mmengine")',
                                    'from repvgg_seg.models import RepVGG', 'import repvgg_seg.registry',
@@ -89,6 +90,7 @@ assert found is RepVGG
 """)
 
 
+@pytest.mark.whole
 def test_plain_name_is_found_from_the_root_registry_and_from_mmseg():
     run("""
 import repvgg_seg
@@ -100,6 +102,7 @@ assert type(MODELS.build(dict(type='RepVGG', arch='A0', deploy=True))) is RepVGG
 """)
 
 
+@pytest.mark.whole
 def test_name_with_scope_is_found_where_nobody_imported_the_package_and_needs_no_mmpretrain():
     run("""
 import sys
@@ -127,6 +130,7 @@ for module in pkgutil.walk_packages(repvgg_seg.__path__, 'repvgg_seg.'):
 CLASSIFICATION = {'repvgg_seg.ablations.runs', 'repvgg_seg.engine.classification', 'repvgg_seg.models.variants.resnet'}
 
 
+@pytest.mark.whole
 def test_modules_need_no_compiled_operators_and_only_classification_needs_mmpretrain():
     lines = run(WALK, '-W', 'ignore').splitlines()
     assert {line.split()[1] for line in lines if line.startswith('FAILED')} == CLASSIFICATION

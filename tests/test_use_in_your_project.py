@@ -21,6 +21,8 @@ from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS
 from repvgg_seg.models.pretrained import load_model
 
+pytestmark = pytest.mark.whole
+
 DOCUMENT = (tiny.ROOT / 'docs' / 'use-in-your-project.md').read_text()
 RECIPES = dict(re.findall(r'^## (.+?)\n(.*?)(?=^## |\Z)', DOCUMENT, re.MULTILINE | re.DOTALL))
 # The user's own config: two iterations on images of 48x64 pixels.
@@ -120,7 +122,10 @@ def test_from_images_to_segmentation(folder):
     tiny.write_noise(folder / 'data' / 'my_images', ('blue', 'green', 'red'), train=2, val=1)
     short = '--cfg-options train_cfg.max_epochs=1 train_dataloader.num_workers=0 val_dataloader.num_workers=0'
     said = follow('From your own images to your own segmentation', folder,
-                  classify_train=f'{short} train_dataloader.batch_size=2 data_preprocessor.to_rgb=True', train=short,
+                  classify_train=f'{short} train_dataloader.batch_size=2 data_preprocessor.to_rgb=True '
+                                 'train_dataloader.dataset.pipeline.1.scale=64',
+                  train=f'{short} "train_dataloader.dataset.pipeline.4.crop_size=(49,65)" '
+                        '"model.data_preprocessor.size=(49,65)"',
                   deploy='--cfg-options test_dataloader.num_workers=0')
     assert re.search(r'backbone tensors from work_dirs/repvgg_a0_folder/\S+ \(own layout\)', said)
     assert 'No fault in 6 pairs' in said

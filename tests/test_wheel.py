@@ -9,6 +9,8 @@ import pytest
 
 from repvgg_seg import __version__
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[1]
 NAME = f'repvgg_seg-{__version__}'
 SOURCES = ('repvgg_seg', 'tests', 'tools', 'configs', 'docs')

@@ -109,6 +109,7 @@ def test_what_other_runtimes_are_not_timed_in(change):
         make('ncnn:plain-run', Setting(size=(4, 5), **change))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize('runtime', RUNTIMES)
 @pytest.mark.parametrize('text', ['head:stock:{a0}', '{tiny}', 'body:undilated:{tiny}'])
 def test_other_runtimes_compute_the_same(runtime, text, monkeypatch, tmp_path):

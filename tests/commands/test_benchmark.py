@@ -8,6 +8,8 @@ from mistakes import assert_error_line
 
 from repvgg_seg.benchmark import classifiers, networks
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -158,6 +158,7 @@ def test_counts_are_right(check, sound):
     np.testing.assert_allclose(train['std'], pixels.std(0), atol=0.01)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(('damage', 'kind', 'count', 'message'), BREAKS, ids=[each[0].__name__ for each in BREAKS])
 def test_each_fault_is_found_and_no_other(check, copy, damage, kind, count, message):
     damage(copy)

@@ -134,6 +134,7 @@ def test_training_into_a_closed_pipe(closed, monkeypatch, config, tmp_path):
     assert (tmp_path / 'epoch_1.pth').is_file()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize('arguments', [('plot_curves', '--help'), ('predict', '--help')], ids=' '.join)
 def test_a_process_with_closed_output(arguments):
     """With stdout closed by the reader, and with none from the start."""
@@ -172,6 +173,7 @@ def test_what_training_says_first(run_tool, config, classifier_config, tmp_path,
     assert 'System environment:' in text and 'Config:\n' in text and 'Hooks will be executed' in text
 
 
+@pytest.mark.whole
 def test_a_process_says_nothing_of_packages(config, tmp_path):
     """Of the two classes of a model, of crops that are not 8k+1, of losses and of packages that nobody needs."""
     options = [f'{key}=2' for key in ('model.decode_head.num_classes', 'model.auxiliary_head.num_classes')]
@@ -182,6 +184,7 @@ def test_a_process_says_nothing_of_packages(config, tmp_path):
                           'heads in the config\n')
 
 
+@pytest.mark.whole
 def test_nothing_is_said_of_operators_that_nobody_needs():
     run = subprocess.run([sys.executable, ROOT / 'tools/benchmark.py', 'complexity', 'RepVGG-A0'], text=True,
                          capture_output=True, timeout=600)

@@ -150,6 +150,7 @@ np.save({out!r}, labels)
 """
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])
 def test_runs_without_what_it_was_trained_with(artefacts, random_segmentor, name, tmp_path):
     backends = {'onnx': 'onnxruntime', 'xml': 'openvino', 'pt2': 'torch'}
@@ -414,6 +415,7 @@ def test_truncated_files(artefacts, tmp_path, name, share):
         load(path)
 
 
+@pytest.mark.whole
 @pytest.mark.situation('Silently wrong', 'a predictor is used in processes that were forked after it was loaded',
                        before='shown by no test', now='the answers of one process; with ncnn one line')
 @pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])

@@ -180,6 +180,7 @@ def test_an_exported_file_for_another_task(run_tool, config, classifier_config, 
         f'error: {exported / "deploy.json"} lists artifacts of a classifier; only those of a segmentor are compared here'))
 
 
+@pytest.mark.whole
 def test_comparison_of_the_ways_to_quantize(classifier_config, classifier_checkpoint):
     found = int8_accuracies(Config.fromfile(classifier_config), str(classifier_checkpoint))
     assert list(found) == ['fp32', *METHODS] == [

@@ -126,6 +126,7 @@ def test_what_is_exported_gives_the_answers_of_the_training_form(config, tmp_pat
     assert (found == expected).mean() > 0.999
 
 
+@pytest.mark.whole
 @pytest.mark.situation('Tracebacks', 'images of 1 or 4 channels, or normalized by a step of the pipeline, in exports',
                        before='a traceback, or files with other answers',
                        now='every form gives the answers of the training form')

@@ -37,6 +37,7 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
+@pytest.mark.whole
 def test_from_a_folder_to_a_deployed_model(run_tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(ARCHS, 'A0', SMALL)

@@ -51,6 +51,7 @@ def trained(request, tmp_path_factory) -> tuple[Config, Path]:
     return config, segmentor.train_segmentor(copy.deepcopy(config))
 
 
+@pytest.mark.whole
 def test_all_commands(trained, tmp_path):
     config, checkpoint = trained
     config = Config(dict(copy.deepcopy(config._cfg_dict), work_dir=str(tmp_path)))

@@ -13,6 +13,8 @@ from processes import FOR_THEIR_TOOLS
 
 from repvgg_seg.deploy.deploying import deploy
 
+pytestmark = pytest.mark.whole
+
 # Steps in one process, from a folder that holds nothing of ours; what they find is written to found.json.
 BEGINNING = """
 import json, runpy, sys

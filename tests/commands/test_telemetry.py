@@ -10,6 +10,8 @@ from exports import skip_without
 
 from repvgg_seg.core import telemetry
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 # Python runs it at the start of each process that finds it, so in all children: who connects is written down, and fails.
 SITE = """

@@ -12,6 +12,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.engine.curves import read_log
 
+pytestmark = pytest.mark.whole
+
 VARIANTS = ['plain', 'dirac', 'relu_in_branches']
 INT8_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
 

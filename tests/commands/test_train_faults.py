@@ -172,6 +172,7 @@ def listen_to_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(('number', 'workers'), [(signal.SIGTERM, 1), (signal.SIGINT, 0)], ids=['SIGTERM', 'Ctrl-C'])
 def test_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(run_tool, long, tmp_path, number, workers):
     """Sent to the workers too, as a terminal and Slurm do."""

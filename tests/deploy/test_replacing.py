@@ -121,6 +121,7 @@ def kill_at(moment: int, work: Callable[[], object]) -> None:
     work()
 
 
+@pytest.mark.whole
 @pytest.mark.situation(
     'Data loss', 'deploy.py is killed while it replaces a folder',
     before='the older folder was gone from its place, and copies of it were left behind',

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from processes import start_ranks
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 CHECK = """
 import hashlib, json, sys

@@ -13,6 +13,8 @@ from mmpretrain.registry import MODELS
 from processes import start_ranks
 from tiny import ROOT, write_classifier_config, write_noise
 
+pytestmark = pytest.mark.whole
+
 EPOCHS = 40
 CHANGES = """
 _base_ = '{base}'

@@ -13,6 +13,8 @@ from tiny import write_segmentor_config
 
 from repvgg_seg.datasets.toy import write_toy_streets
 
+pytestmark = pytest.mark.whole
+
 KILLS = int(os.environ.get('KILLS', 2))
 # Random augmentation in workers that outlive epochs, dropout, and momentum: everything that has a state.
 CHANGES = """

@@ -16,6 +16,8 @@ from mmengine.registry import HOOKS
 from repvgg_seg.core.errors import CheckpointError
 from repvgg_seg.core.reading import read_checkpoint
 
+pytestmark = pytest.mark.whole
+
 EPOCH, LENGTH = 3, 12  # Iterations of an epoch, and of a run.
 
 

@@ -14,6 +14,8 @@ from repvgg_seg.core.reading import read_checkpoint
 from repvgg_seg.datasets.toy import write_toy_streets
 from repvgg_seg.engine.resuming import damage
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def run(tmp_path) -> Iterator[subprocess.Popen]:

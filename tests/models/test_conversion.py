@@ -62,6 +62,7 @@ def test_official_names(deploy, save, tmp_path):
         read_checkpoint(tmp_path / 'official.pth'))
 
 
+@pytest.mark.whole
 @torch.no_grad()
 @pytest.mark.parametrize('peer', ['timm', 'MMPretrain'])
 def test_peers_features_and_logits(peer, save, tmp_path):

@@ -46,6 +46,7 @@ def fill_conv(conv):
         conv.bias.uniform_(-0.1, 0.1)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize('dtype', TOLERANCES, ids=str)
 @pytest.mark.parametrize('arch', ARCHS)
 def test_fused_equals_unfused_at_full_width(arch, dtype, monkeypatch):

@@ -104,6 +104,7 @@ def test_every_variant_is_tested():
     assert set(variants.__all__) == registered - {'RepConv'} | {'ResidualRepVGG'}
 
 
+@pytest.mark.whole
 def test_a_variant_is_found_where_nobody_imported_it():
     command = "from repvgg_seg.models import RepVGG; RepVGG('A0', block=dict(type='PlainConv'))"
     subprocess.run([sys.executable, '-W', 'ignore', '-c', command], check=True, timeout=300)
