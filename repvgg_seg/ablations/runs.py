@@ -33,19 +33,20 @@ class Ablation(NamedTuple):
     config: str
 
 
-ABLATIONS = {'both': Ablation('both branches: RepVGG', 75.14, 'repvgg_b0_imagenet.py')} | {
-    name: Ablation(title, top1, f'ablations/b0_{name}_imagenet.py') for name, title, top1 in (
-        ('plain', 'no branch', 72.39),
-        ('identity_only', 'identity branch only', 74.79),
-        ('1x1_only', '1x1 branch only', 73.15),
-        ('identity_without_norm', 'identity w/o BN', 74.18),
-        ('norm_after_sum', 'post-addition BN', 73.52),
-        ('relu_in_branches', '+ReLU in branches', 75.69),
-        ('dirac', 'DiracNet', 73.97),
-        ('trivial', 'trivial re-param', 73.51),
-        ('asymmetric', 'ACB', 73.58),
-        ('residual', 'Residual Reorg', 74.56),
-        ('qarepvgg', 'QARepVGG', None))}
+ABLATIONS = {
+    'both': Ablation('both branches: RepVGG', 75.14, 'repvgg_b0_imagenet.py'),
+    'plain': Ablation('no branch', 72.39, 'ablations/b0_plain_imagenet.py'),
+    'identity_only': Ablation('identity branch only', 74.79, 'ablations/b0_identity_only_imagenet.py'),
+    '1x1_only': Ablation('1x1 branch only', 73.15, 'ablations/b0_1x1_only_imagenet.py'),
+    'identity_without_norm': Ablation('identity w/o BN', 74.18, 'ablations/b0_identity_without_norm_imagenet.py'),
+    'norm_after_sum': Ablation('post-addition BN', 73.52, 'ablations/b0_norm_after_sum_imagenet.py'),
+    'relu_in_branches': Ablation('+ReLU in branches', 75.69, 'ablations/b0_relu_in_branches_imagenet.py'),
+    'dirac': Ablation('DiracNet', 73.97, 'ablations/b0_dirac_imagenet.py'),
+    'trivial': Ablation('trivial re-param', 73.51, 'ablations/b0_trivial_imagenet.py'),
+    'asymmetric': Ablation('ACB', 73.58, 'ablations/b0_asymmetric_imagenet.py'),
+    'residual': Ablation('Residual Reorg', 74.56, 'ablations/b0_residual_imagenet.py'),
+    'qarepvgg': Ablation('QARepVGG', None, 'ablations/b0_qarepvgg_imagenet.py'),
+}
 FUSABLE = [name for name in ABLATIONS if name != 'relu_in_branches']
 
 

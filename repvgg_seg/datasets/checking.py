@@ -17,7 +17,7 @@ from ..core.labels import IGNORE
 from .diagnosis import BINARY
 from .files import Unused, describe_unused, find_images, refuse_special, warn_of_unused
 from .paired import PairedSegDataset
-from .samples import Checked
+from .samples import SampleStatistics
 from .wrappers import leaves
 
 EXAMPLES = 3  # Number of messages stored for each kind of fault.
@@ -80,7 +80,7 @@ def check_dataset(dataset: BaseDataset, name: str, workers: int = 0, sample: int
     """
     samples = [(leaf, index) for leaf in leaves(dataset) for index in range(len(leaf))]
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(sample or len(samples), len(samples))).astype(int))
-    loader: Iterable = DataLoader(Checked([samples[index] for index in chosen]), batch_size=None, num_workers=workers,
+    loader: Iterable = DataLoader(SampleStatistics([samples[index] for index in chosen]), batch_size=None, num_workers=workers,
                                   collate_fn=_as_it_is)
     if progress:
         loader = track(loader, description=name, total=len(chosen))

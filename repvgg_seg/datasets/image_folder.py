@@ -10,7 +10,7 @@ from ..core.errors import DataError, some
 from ..core.images import IMAGE_SUFFIXES
 from ..registry import DATASETS
 from .files import Unused, find_images, is_hidden
-from .loading import checked
+from .loading import with_checked_loading
 
 
 @DATASETS.register_module()
@@ -35,7 +35,7 @@ class ImageFolder(BaseDataset):
 
     def __init__(self, *, pipeline: Sequence = (), **kwargs: Any) -> None:
         self.unused: Unused = {}
-        super().__init__(pipeline=checked(pipeline), **kwargs)
+        super().__init__(pipeline=with_checked_loading(pipeline), **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the samples, sorted by class and path: dicts of ``img_path`` and ``gt_label``."""

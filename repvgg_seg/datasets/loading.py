@@ -24,14 +24,14 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile  # noqa: E402
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, cv2.error)
 # Loading steps by the names that MMSegmentation's and MMPretrain's tools look for -> ours, which check what they read.
-CHECKED = {'LoadImageFromFile': 'repvgg_seg.LoadImage', 'LoadAnnotations': 'repvgg_seg.LoadLabels'}
+CHECKED_STEPS = {'LoadImageFromFile': 'repvgg_seg.LoadImage', 'LoadAnnotations': 'repvgg_seg.LoadLabels'}
 
 
-def checked(pipeline: Sequence) -> list:
+def with_checked_loading(pipeline: Sequence) -> list:
     """Replace the loading steps of a pipeline by those of this module, including inside test-time augmentation.
 
     Args:
-        pipeline: steps as in a config; steps named in ``CHECKED``, in any scope, are replaced.
+        pipeline: steps as in a config; steps named in ``CHECKED_STEPS``, in any scope, are replaced.
 
     Raises:
         UserError: such a step has arguments about labels, whose meaning is up to the dataset.
@@ -42,10 +42,10 @@ def checked(pipeline: Sequence) -> list:
         if kind == 'LoadAnnotations' and len(step) > 1:
             raise UserError(f'LoadAnnotations has {", ".join(sorted(set(step) - {"type"}))}, which would have no effect: the '
                             'dataset knows what its labels mean; remove it from the pipeline')
-        if kind in CHECKED:
-            step = dict(step, type=CHECKED[kind])
+        if kind in CHECKED_STEPS:
+            step = dict(step, type=CHECKED_STEPS[kind])
         elif kind == 'TestTimeAug':
-            step = dict(step, transforms=[checked(branches) for branches in step['transforms']])
+            step = dict(step, transforms=[with_checked_loading(branches) for branches in step['transforms']])
         steps.append(step)
     return steps
 
@@ -64,7 +64,7 @@ def image_pipeline(pipeline: Sequence) -> list:
             step = dict(step, transforms=[branch for branch in branches if branch])
         if position == 0 or not loads(step):
             steps.append(step)
-    return checked(steps)
+    return with_checked_loading(steps)
 
 
 def loads(step: dict | Callable) -> bool:

@@ -16,7 +16,7 @@ require_mm('mmengine', 'mmcv', 'mmseg')
 
 from mmseg.datasets import BaseSegDataset  # noqa: E402
 
-from .loading import checked  # noqa: E402
+from .loading import with_checked_loading  # noqa: E402
 from .pairing import Labels, pair  # noqa: E402
 
 WITHOUT_EFFECT = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')  # Arguments of BaseSegDataset that have no effect here.
@@ -74,7 +74,7 @@ class PairedSegDataset(BaseSegDataset):
         self.unused: Unused = {}
         # MMEngine cannot join None with data_root.
         super().__init__(data_prefix={name: path for name, path in data_prefix.items() if path is not None},
-                         pipeline=checked(pipeline), **kwargs)
+                         pipeline=with_checked_loading(pipeline), **kwargs)
 
     def raw_label_map(self, label_path: str) -> dict[Any, int]:
         """Map each legal value or color of a label file to its class index, or to 255 for ignored.

@@ -22,7 +22,7 @@ FAILURES = (*UNREADABLE, AssertionError, LookupError, TypeError, AttributeError,
 VERIFIED = ('JPEG', 'PNG')  # Formats in which Pillow detects truncated files; OpenCV may fill the missing part with gray.
 
 
-class Checked(Dataset):
+class SampleStatistics(Dataset):
     """Statistics of each sample of some datasets; a DataError is returned, never raised.
 
     Args:

@@ -66,7 +66,7 @@ class DeployReport:
     def lines(self) -> list[str]:
         """Format the report as lines for the terminal."""
         kind, metric = 'real' if self.real_images else 'random', TASKS[self.task].metric
-        before, after = (getattr(self, f'{metric.key}_{when}') for when in ('before', 'after'))
+        before, after = getattr(self, f'{metric.key}_before'), getattr(self, f'{metric.key}_after')
         height, width = self.input_size
         lines = [
             f'agreement on {self.images} {kind} image(s): logits differ by {self.logit_difference:.1e} of the largest, '

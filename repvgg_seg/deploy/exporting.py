@@ -51,8 +51,8 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
     if request.size and min(request.size) < smallest:
         raise UserError(f'--size {request.size[0]} {request.size[1]} is too small for the head\'s pyramid; expected at least '
                         f'{smallest} {smallest}')
-    pictures, calibration = ([crop_or_enlarge(picture, enlarged_size(picture, smallest)) for picture in group]
-                             for group in (plan.pictures, plan.calibration))
+    pictures = [crop_or_enlarge(picture, enlarged_size(picture, smallest)) for picture in plan.pictures]
+    calibration = [crop_or_enlarge(picture, enlarged_size(picture, smallest)) for picture in plan.calibration]
     if request.size is None:
         # Also check a second size, odd in both directions, which is not a multiple of the stride.
         height, width = pictures[0].shape[:2]

@@ -78,8 +78,8 @@ class DeployPlan:
             check_pixels(pictures, channels)
         calibration = calibration_images(config, request.calibration) if 'int8' in request.precisions else []
         if request.size:
-            pictures, calibration = ([crop_or_enlarge(picture, request.size) for picture in group]
-                                     for group in (pictures, calibration))
+            pictures = [crop_or_enlarge(picture, request.size) for picture in pictures]
+            calibration = [crop_or_enlarge(picture, request.size) for picture in calibration]
         backbone = config.model.backbone
         return cls(
             task, request, classes, palette, normalization, normalizer(config) if exports else lambda picture: picture,

@@ -34,21 +34,21 @@ class AtomicBackend(LocalBackend):
         write_atomically(obj, Path(filepath))
 
 
-class PatientBackend(AtomicBackend):
+class DeferredRemovalBackend(AtomicBackend):
     """An atomic backend that defers the removal of files until :meth:`flush`."""
 
     def __init__(self) -> None:
-        self.doomed: list[Path] = []
+        self.marked: list[Path] = []
 
     def remove(self, filepath: str | Path) -> None:
         """Mark a file for removal."""
-        self.doomed.append(Path(filepath))
+        self.marked.append(Path(filepath))
 
     def flush(self) -> None:
         """Remove the marked files."""
-        for path in self.doomed:
+        for path in self.marked:
             path.unlink(missing_ok=True)
-        self.doomed.clear()
+        self.marked.clear()
 
 
 @register_backend(MEMORY)
@@ -120,7 +120,7 @@ class CheckpointHook(_MMEngineCheckpointHook):
         if self.resumed_states is not None:
             self._find_best_here(runner)
         if self.is_local:
-            self.file_backend = PatientBackend()
+            self.file_backend = DeferredRemovalBackend()
             if is_main_process():
                 remove_temporaries(Path(self.out_dir), '*.pth')
         if self.resumed_states is not None:

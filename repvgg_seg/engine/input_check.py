@@ -61,7 +61,7 @@ def check_padding(preprocessor: Mapping, sizes: Sequence[tuple[int, ...]]) -> No
     if (size is None) == (divisor is None):
         raise UserError(f'model.data_preprocessor has size={size} and size_divisor={divisor}; training needs one of them')
     if size is not None and len(padded := sorted({(max(height, size[0]), max(width, size[1])) for height, width in sizes})) > 1:
-        smallest, largest, least = ('{}x{}'.format(*each) for each in (padded[0], padded[-1], size))
-        raise UserError(f'training images differ in size after the pipeline, {smallest} and {largest} when padded to at least '
-                        f'{least} (model.data_preprocessor.size), so they make no batch; add RandomCrop or Resize to the '
-                        'pipeline, or use size_divisor in place of size')
+        smallest, largest = padded[0], padded[-1]
+        raise UserError(f'training images differ in size after the pipeline, {smallest[0]}x{smallest[1]} and {largest[0]}x'
+                        f'{largest[1]} when padded to at least {size[0]}x{size[1]} (model.data_preprocessor.size), so they '
+                        'make no batch; add RandomCrop or Resize to the pipeline, or use size_divisor in place of size')

@@ -103,8 +103,8 @@ def restore_gradients(runner: Runner, checkpoint: Mapping, source: str) -> None:
     """
     if GRADIENTS not in checkpoint:
         return
-    before, now = ([kind['accumulation'] for kind in each['optimizers'].values()]
-                   for each in (checkpoint['meta']['optimization'], runner.record['optimization']))
+    before = [kind['accumulation'] for kind in checkpoint['meta']['optimization']['optimizers'].values()]
+    now = [kind['accumulation'] for kind in runner.record['optimization']['optimizers'].values()]
     if before != now:
         raise UserError(f'{source} was written before a step was complete, with {", ".join(before)} a step, the config has '
                         f'{", ".join(now)}; resume with the former until a step is complete, or {fresh_start(source)}')

@@ -24,7 +24,7 @@ class PredictionWriter(BaseMetric):
         """Keep the prediction of some samples."""
         classes = self.dataset_meta['classes']
         for sample in data_samples:
-            label, prediction = (classes[int(sample[key])] for key in ('gt_label', 'pred_label'))
+            label, prediction = classes[int(sample['gt_label'])], classes[int(sample['pred_label'])]
             self.results.append((sample['img_path'], label, prediction, f'{float(sample["pred_score"].max()):.4f}'))
 
     def compute_metrics(self, results: list) -> dict:

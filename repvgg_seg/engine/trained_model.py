@@ -48,7 +48,7 @@ def resolve(config: Config, checkpoint: str) -> str:
         fused = read_plain_config(folder / FUSED_CONFIG).get('model')
         if not isinstance(fused, dict):
             raise CheckpointError(f'{folder / FUSED_CONFIG} has no model; write the folder again with {command("deploy")}')
-        found, expected = (MODEL_KINDS[task_of(each)] for each in (fused, config.model))
+        found, expected = MODEL_KINDS[task_of(fused)], MODEL_KINDS[task_of(config.model)]
         if found != expected:
             raise CheckpointError(f'folder {folder} holds a fused {found}, the config is for a {expected}; give the config '
                                   'that it was trained with')

@@ -199,11 +199,10 @@ def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> 
         before = dict(now, iterations=(meta['iter'] - meta.get('into_epoch', 0)) / meta['epoch'])
     if before['images'] != now['images'] or any(
             abs(before[key] - now[key]) > RESUMPTION_TOLERANCE * now[key] for key in ('batch', 'iterations')):
-        found, wanted = ('{iterations:g} iterations an epoch ({images} images, {batch} an iteration)'.format(**data)
-                         for data in (now, before))
-        raise UserError(f'{checkpoint} was trained with {wanted}, resuming it would take {found}; resume with the same '
-                        'training set and as many images an iteration as before (train_dataloader.batch_size times the number '
-                        f'of processes), or {fresh_start(checkpoint)}')
+        form = '{iterations:g} iterations an epoch ({images} images, {batch} an iteration)'
+        raise UserError(f'{checkpoint} was trained with {form.format(**before)}, resuming it would take {form.format(**now)}; '
+                        'resume with the same training set and as many images an iteration as before '
+                        f'(train_dataloader.batch_size times the number of processes), or {fresh_start(checkpoint)}')
 
 
 def check_length(checkpoint: str, done: int, planned: int) -> None:

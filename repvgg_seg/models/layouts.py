@@ -128,11 +128,11 @@ def arch_of(state: Mapping[str, Tensor], prefix: str = '') -> RepVGGArch | None:
     if any((stage, 0) not in kernels for stage in range(4)):
         return None
     # The first groupwise layer is the third of the network, after the stem and one block.
-    before, third = (kernels[block] for block in sorted(kernels)[:2])
+    second, third = sorted(kernels)[:2]
     return RepVGGArch(
         num_blocks=tuple(sum(stage == index for stage, _ in kernels) for index in range(4)),
         width_factors=tuple(kernels[stage, 0][0] / BASE_WIDTHS[stage] for stage in range(4)),
-        groups=before[0] // third[1], use_se=any(key.startswith(f'{prefix}stem.se.') for key in state))
+        groups=kernels[second][0] // kernels[third][1], use_se=any(key.startswith(f'{prefix}stem.se.') for key in state))
 
 
 def describe_arch(state: Mapping[str, Tensor], prefix: str = '') -> str:

@@ -13,7 +13,7 @@ def pool(x: Tensor, scale: int) -> Tensor:
     """
     if scale == 1:
         return x.mean((2, 3), keepdim=True)
-    across, down = (_pooling_weights(scale, size, x) for size in (x.shape[3], x.shape[2]))
+    across, down = _pooling_weights(scale, x.shape[3], x), _pooling_weights(scale, x.shape[2], x)
     return down.t() @ (x @ across)
 
 

@@ -6,7 +6,7 @@ from mmengine.registry import TRANSFORMS
 from PIL import Image
 
 from repvgg_seg.core.errors import DataError, UserError
-from repvgg_seg.datasets.loading import LoadLabels, checked, image_pipeline
+from repvgg_seg.datasets.loading import LoadLabels, image_pipeline, with_checked_loading
 
 UNREADABLE_IMAGE = r'^image .*{} cannot be read \(.+\); replace or remove it$'
 UNREADABLE_LABEL = r'^label .*{} cannot be read \(.+\); replace it or remove the pair$'
@@ -182,7 +182,7 @@ def test_checked_replaces_the_usual_names_and_nothing_else():
     branches = [[dict(type='RandomFlip', prob=0.0)], [dict(type='LoadAnnotations')]]
     pipeline = [dict(type='LoadImageFromFile', color_type='color'), dict(type='mmseg.LoadAnnotations'), abs,
                 dict(type='RandomFlip'), dict(type='TestTimeAug', transforms=branches)]
-    assert checked(pipeline) == [
+    assert with_checked_loading(pipeline) == [
         dict(type='repvgg_seg.LoadImage', color_type='color'), dict(type='repvgg_seg.LoadLabels'), abs, dict(type='RandomFlip'),
         dict(type='TestTimeAug', transforms=[branches[0], [dict(type='repvgg_seg.LoadLabels')]])]
     assert pipeline[0]['type'] == 'LoadImageFromFile'
@@ -190,7 +190,7 @@ def test_checked_replaces_the_usual_names_and_nothing_else():
 
 def test_arguments_for_labels_are_refused():
     with pytest.raises(UserError, match='LoadAnnotations has reduce_zero_label, which would have no effect'):
-        checked([dict(type='LoadAnnotations', reduce_zero_label=True)])
+        with_checked_loading([dict(type='LoadAnnotations', reduce_zero_label=True)])
 
 
 def test_image_pipeline_loads_no_labels():

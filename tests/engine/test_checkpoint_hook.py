@@ -11,7 +11,7 @@ from mmengine.runner import Runner as StockRunner
 
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.core.reading import read_checkpoint
-from repvgg_seg.engine.checkpointing import CheckpointHook, PatientBackend
+from repvgg_seg.engine.checkpointing import CheckpointHook, DeferredRemovalBackend
 from repvgg_seg.engine.runner import Runner
 
 RUNNERS = dict(stock=StockRunner, ours=Runner)
@@ -81,7 +81,7 @@ def test_places_for_files(tmp_path, kind, place):
     if place == 'file_client':
         assert hook.file_backend is hook.file_client
     else:
-        assert isinstance(hook.file_backend, PatientBackend if place == 'default' else LocalBackend)
+        assert isinstance(hook.file_backend, DeferredRemovalBackend if place == 'default' else LocalBackend)
     folder = tmp_path / 'out' / tmp_path.name
     best = Path(runner.message_hub.get_info('best_ckpt'))
     assert best.parent == folder and checkpoints(tmp_path) == [best.name, 'epoch_4.pth']

@@ -90,7 +90,7 @@ def run_lengths(shape: Mapping[str, Any], size: tuple, place: str) -> Mapping[st
             part = np.array(picture.convert('L')) > 0
     except (ValueError, OSError) as error:
         raise DataError(f'{place} has a mask that cannot be read ({error}); correct or remove it') from None
-    left, top = (int(value) for value in shape['points'][0])
+    left, top = map(int, shape['points'][0])
     whole = np.zeros(size, np.uint8, order='F')
     target = whole[max(top, 0):top + part.shape[0], max(left, 0):left + part.shape[1]]
     if min(left, top) < 0 or target.shape != part.shape:

@@ -129,7 +129,7 @@ def initialize(request: Request) -> Initialized:
         model = Config.fromstring(text(plan, []), '.py')
         model.model.backbone.init_cfg = None
         speed = measure_speed(model, plan.batch, plan.crop, plan.size, len(found.kind.classes))
-        images, validated = (len(found.splits[name].pairs) for name in ('train', 'val'))
+        images, validated = len(found.splits['train'].pairs), len(found.splits['val'].pairs)
         plan = with_schedule(plan, images, validated, speed, weights is not None, request.hours, request.epochs)
         commands = commands_for(out, speed.amp)
         content = text(plan, commands)

@@ -54,7 +54,7 @@ class ImageCounts(BaseMetric):
 
     def _count(self, sample: dict) -> dict:
         classes, path = len(self.dataset_meta['classes']), sample['img_path']
-        label, predicted = (_map(sample[key]['data']) for key in ('gt_sem_seg', 'pred_sem_seg'))
+        label, predicted = _map(sample['gt_sem_seg']['data']), _map(sample['pred_sem_seg']['data'])
         if unknown := sorted({*np.unique(label).tolist()} - {*range(classes), IGNORE}):
             raise DataError(f'the label of {path} has the value {unknown[0]}; expected 0 to {classes - 1}, or '
                             f'{IGNORE} where a pixel does not count', 'unknown values')

@@ -17,7 +17,7 @@ def render(report: dict) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, signed=signed, limits=limits)
-    style, script = ((HERE / f'page.{suffix}').read_text(encoding='utf-8') for suffix in ('css', 'js'))
+    style, script = (HERE / 'page.css').read_text(encoding='utf-8'), (HERE / 'page.js').read_text(encoding='utf-8')
     # HTML ends a script element at "</", even inside a JavaScript string.
     data = json.dumps(report, separators=(',', ':')).replace('<', r'\u003c')
     return environment.get_template('page.html').render(report=report, data=data, style=style, script=script)

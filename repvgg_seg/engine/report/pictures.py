@@ -37,7 +37,8 @@ def write_pictures(folder: Path, number: int, image: np.ndarray, label: np.ndarr
     factor = min(1, LONGEST / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    label, predicted = (cv2.resize(each, size, interpolation=cv2.INTER_NEAREST) for each in (label, predicted))
+    label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+    predicted = cv2.resize(predicted, size, interpolation=cv2.INTER_NEAREST)
     paths = {layer: folder / picture_name(number, layer) for layer in LAYERS}
     for layer, picture in (('image', image), ('errors', errors_of(image, label, predicted))):
         Image.fromarray(picture).save(paths[layer], quality=88, subsampling=0)
