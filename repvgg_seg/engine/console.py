@@ -1,4 +1,4 @@
-"""MMEngine's runner with a short console, which leaves a config alone that is in the work dir already."""
+"""MMEngine's runner with a short console output, which does not overwrite a config that is already in the work dir."""
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from .safe_loading import load_safely
 
 
 class ConciseRunner(_MMEngineRunner):
-    """MMEngine's, which says on the console in one line what runs where, and which file has the rest."""
+    """MMEngine's runner, which prints one line: what runs where, and which file contains the rest of the log."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger."""
@@ -32,12 +32,12 @@ class ConciseRunner(_MMEngineRunner):
         return logger
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Build the model; what it, or a hook, loads by MMEngine is read safely."""
+        """Build the model; checkpoints that it or a hook loads through MMEngine are read safely."""
         load_safely()
         return super().build_model(model)
 
     def dump_config(self) -> None:
-        """Write the config into the work dir, but over no file that it was read from."""
+        """Write the config to the work dir without overwriting a file from which it was read."""
         files = files_of_config(self.cfg)
         if not files or identity(Path(self.work_dir, files[0].name)) not in map(identity, files):
             super().dump_config()

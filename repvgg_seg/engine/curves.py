@@ -1,4 +1,4 @@
-"""Drawing what MMEngine logged of training runs."""
+"""Plot training runs from the logs of MMEngine."""
 import json
 import os
 from collections.abc import Sequence
@@ -9,23 +9,23 @@ from matplotlib.figure import Figure
 from ..core.destinations import Output, check_outputs
 from ..core.errors import UserError
 
-LOGS = '*/vis_data/scalars.json'  # In a work dir.
+LOGS = '*/vis_data/scalars.json'  # Path in a work dir.
 METRICS = ('mIoU', 'accuracy/top1')
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # For color-blind readers too (Okabe, Ito).
 STYLES = ('-', '--', ':')
 
 
 def draw_curves(work_dirs: Sequence[Path], out: Path, labels: Sequence[str] | None = None) -> None:
-    """Draw training loss and validation metric of some runs into one picture.
+    """Plot training losses and validation metrics of runs in one picture.
 
     Args:
         work_dirs: work dirs of the runs.
-        out: picture to write, in the format of its suffix.
-        labels: names of the runs; by default their work dirs, without the folders that they share.
+        out: picture to write, in the format given by its suffix.
+        labels: names of the runs; by default their work dirs, relative to the folder that all of them share.
 
     Raises:
-        UserError: a run has logged nothing, there are more runs than looks of a line, the suffix is unknown, or the picture
-            would replace a log.
+        UserError: a run has no log, there are more runs than line styles, the suffix is unknown, or the picture would
+            overwrite a log.
     """
     looks = [dict(color=color, linestyle=style) for style in STYLES for color in COLORS]
     if len(work_dirs) > len(looks):
@@ -65,7 +65,7 @@ def draw_curves(work_dirs: Sequence[Path], out: Path, labels: Sequence[str] | No
 
 
 def read_log(work_dir: Path) -> list[dict]:
-    """All that the last run in a work dir logged, over its resumptions, in order of time.
+    """Read the records of the last run in a work dir in chronological order, including those after it was resumed.
 
     Raises:
         UserError: there is no log.
@@ -77,10 +77,10 @@ def read_log(work_dir: Path) -> list[dict]:
     for log in logs:
         records = [json.loads(line) for line in log.read_text().splitlines()]
         if records and run:
-            # Losses are counted in iterations, metrics in epochs; a log can begin with either.
+            # The step of a loss is an iteration, and that of a metric is an epoch; a log can begin with either.
             validated = 'loss' not in records[0]
             before = next((record for record in run if ('loss' not in record) == validated), None)
             if before and records[0]['step'] <= before['step']:
-                run = []  # It started from scratch.
+                run = []  # The later run started from scratch.
         run += records
     return run

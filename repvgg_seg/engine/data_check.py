@@ -1,4 +1,4 @@
-"""Checking the datasets of a config, with tables for a terminal."""
+"""Check the datasets of a config, and print tables for a terminal."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,19 +19,19 @@ from .dataset_configs import datasets_in
 
 
 def check_sets(config: Config, names: Sequence[str], sample: int | None = None, out: str | None = None) -> list[Report]:
-    """Check sets of a config, on all cores, with a progress bar.
+    """Check datasets of a config on all cores, with a progress bar.
 
     Args:
-        config: the whole config.
-        names: 'train', 'val', 'test'.
-        sample: how many pairs of each; all by default.
+        config: complete config.
+        names: datasets to check: 'train', 'val', 'test'.
+        sample: number of pairs to check in each dataset; None checks all.
         out: file to which the reports will be written.
 
     Returns:
-        A report for each. A set that cannot be opened, e.g. because labels are missing, has that for its error.
+        A report for each dataset. If a dataset cannot be opened, e.g. because labels are missing, this is its only error.
 
     Raises:
-        UserError: ``out`` is the config, or a file of a set; or a set has more than 255 classes.
+        UserError: ``out`` is the config or a file of a dataset, or a dataset has more than 255 classes.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
     outputs = [Output(Path(out), '--out')] if out else []
@@ -39,7 +39,7 @@ def check_sets(config: Config, names: Sequence[str], sample: int | None = None, 
     reports = []
     for name in names:
         settings = config[f'{name}_dataloader'].dataset
-        for part in datasets_in(settings):  # Also where the set cannot be opened.
+        for part in datasets_in(settings):  # Works even if the dataset cannot be opened.
             check_outputs(outputs, (file for root in [part.get('data_root') or ''] for file in image_files(root)))
         try:
             dataset = DATASETS.build(settings)
@@ -47,7 +47,7 @@ def check_sets(config: Config, names: Sequence[str], sample: int | None = None, 
             reports.append(Report(name, 0, []))
             reports[-1].add(reports[-1].errors, error.kind, str(error))
             continue
-        except (AssertionError, OSError) as error:  # MMSegmentation's own datasets say so that files are missing.
+        except (AssertionError, OSError) as error:  # Raised by MMSegmentation's datasets if files are missing.
             reports.append(Report(name, 0, []))
             reports[-1].add(reports[-1].errors, 'incomplete',
                             f'{settings["type"]} cannot be opened ({str(error) or "files are missing"})')
@@ -60,7 +60,7 @@ def check_sets(config: Config, names: Sequence[str], sample: int | None = None, 
 
 
 def show(reports: Sequence[Report]) -> None:
-    """Write tables of classes and of faults to the terminal."""
+    """Print tables of classes and of faults."""
     console = Console()
     for report in reports:
         console.print(f'{report.name}: {pairs([report])}' + (
@@ -78,13 +78,13 @@ def show(reports: Sequence[Report]) -> None:
 
 
 def pairs(reports: Sequence[Report]) -> str:
-    """How many pairs were read, and of how many if not of all."""
+    """Number of pairs that were read, and the total number if not all were read."""
     read, images = sum(report.read for report in reports), sum(report.images for report in reports)
     return f'{images} pairs' if read == images else f'the {read} of {images} pairs that were read'
 
 
 def class_table(reports: Sequence[Report]) -> Table:
-    """Share of the pixels, and number of the files, of each class in each set."""
+    """Table of the share of pixels and the number of files of each class in each dataset."""
     table = Table('class')
     shown = [report for report in reports if report.pixels]
     for report in shown:

@@ -1,4 +1,4 @@
-"""Datasets as a config describes them, inside the wrappers of MMEngine and MMSegmentation too."""
+"""Read the datasets of a config, including those inside wrappers of MMEngine and MMSegmentation."""
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config, ConfigDict
@@ -9,10 +9,10 @@ from ..core.errors import UserError, some
 
 
 def datasets_in(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """The configs of the datasets that read files, inside any number of wrappers.
+    """Yield the configs of the datasets that read files, inside any number of wrappers.
 
     Args:
-        dataset: config of a dataset, or of a wrapper: ``ConcatDataset``, ``RepeatDataset``, ``ClassBalancedDataset`` or
+        dataset: config of a dataset or of a wrapper: ``ConcatDataset``, ``RepeatDataset``, ``ClassBalancedDataset`` or
             ``MultiImageMixDataset``.
     """
     inside = dataset.get('datasets') or dataset.get('dataset')
@@ -24,7 +24,7 @@ def datasets_in(dataset: ConfigDict) -> Iterator[ConfigDict]:
 
 
 def test_pipeline(config: Config) -> list:
-    """The test pipeline, which is that of the first dataset in the test set."""
+    """Test pipeline of a config, which is that of the first dataset in the test set."""
     return next(datasets_in(config.test_dataloader.dataset)).pipeline
 
 
@@ -32,7 +32,7 @@ def dataset_metainfo(config: Config) -> dict:
     """Classes and palette of the config's test set, without opening its files.
 
     Raises:
-        UserError: it does not say them, or its parts say different ones.
+        UserError: the config does not specify them, or the parts of the test set have different classes.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
     first, *others = [_metainfo(dataset) for dataset in datasets_in(config.test_dataloader.dataset)]
@@ -44,15 +44,15 @@ def dataset_metainfo(config: Config) -> dict:
 
 
 def named_classes(config: Config) -> Sequence[str]:
-    """The classes that a classifier's config, or the class of its test set, names; none where they are the names of folders."""
+    """Classes named by a classifier's config or by its dataset class; empty if the names of folders determine them."""
     dataset = next(datasets_in(config.test_dataloader.dataset))
-    given = dataset.get('classes')  # MMPretrain's way, a list or a file, beside that of MMEngine.
+    given = dataset.get('classes')  # MMPretrain's key, a list or a file, in addition to MMEngine's.
     metainfo = dict(dataset.get('metainfo') or {}, **({'classes': given} if given else {}))
     return class_of(dataset)._load_metainfo(metainfo).get('classes') or ()
 
 
 def class_of(dataset: Mapping) -> type[BaseDataset]:
-    """The class of a dataset, in the default scope.
+    """Python class of a dataset, in the default scope.
 
     Raises:
         UserError: no class has that name.
@@ -69,8 +69,8 @@ def class_of(dataset: Mapping) -> type[BaseDataset]:
 def _metainfo(dataset: Mapping) -> dict:
     kind = class_of(dataset)
     given = dataset.get('metainfo') or {}
-    metainfo = kind._load_metainfo(given)  # Which reads classes from a file where a path is given.
-    if 'palette' not in given and metainfo.get('palette'):  # Of the chosen classes, as the dataset itself does it.
+    metainfo = kind._load_metainfo(given)  # Reads classes from a file if a path is given.
+    if 'palette' not in given and metainfo.get('palette'):  # Colors of the selected classes, as in the dataset itself.
         color_of = dict(zip(kind.METAINFO['classes'], metainfo['palette']))
         metainfo['palette'] = [color_of[name] for name in metainfo['classes'] if name in color_of]
     if absent := [name for name in ('classes', 'palette') if not metainfo.get(name)]:

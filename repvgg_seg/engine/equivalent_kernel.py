@@ -1,4 +1,4 @@
-"""Weight decay on the kernel that a block will be fused into, as the official repository can train (its "custom L2")."""
+"""Weight decay of the equivalent kernel of a block, an option of the official repository ("custom L2")."""
 import torch
 from mmengine.dist import all_reduce
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -11,20 +11,21 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
 def equivalent_kernel_l2(conv: RepConv) -> Tensor:
-    """What is decayed instead of the square norms of the 3x3 kernel K3 and the 1x1 kernel K1 (github.com/DingXiaoH/RepVGG).
+    """Decay term that replaces the squared norms of the 3x3 kernel K3 and the 1x1 kernel K1 (github.com/DingXiaoH/RepVGG).
 
-    With s the scale of a branch's batch norm, weight / sqrt(var + eps), and c the center of a kernel, it is
+    With s the scale of a branch's batch norm, weight / sqrt(var + eps), and c the center of a kernel, the term is
 
         sum K3^2 - sum c(K3)^2 + sum (s3 c(K3) + s1 K1)^2 / (s3^2 + s1^2)
 
-    The scales are constants in it: no gradient flows to the norms. Where processes train together they are averaged, because
-    plain batch norms see other images in each. The identity branch has no part in it, as in the official code.
+    The scales are treated as constants, so no gradient flows to the norms. If several processes train together, the scales are
+    averaged, because plain batch norms see different images in each process. As in the official code, the identity branch does
+    not contribute.
 
     Args:
-        conv: the linear part of a RepVGG block in training form.
+        conv: linear part of a RepVGG block in training form.
 
     Returns:
-        A scalar.
+        The decay term, a scalar.
     """
     kernel, pointwise = conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight
     scales = torch.stack([norm_scale_shift(branch.norm)[0].detach() for branch in (conv.branch_3x3, conv.branch_1x1)])
@@ -38,10 +39,10 @@ def equivalent_kernel_l2(conv: RepConv) -> Tensor:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class EquivalentKernelDecay(DefaultOptimWrapperConstructor):
-    """MMEngine's constructor, with :func:`equivalent_kernel_l2` in place of the decay of the branches' kernels.
+    """MMEngine's constructor, with :func:`equivalent_kernel_l2` instead of the decay of the branches' kernels.
 
-    The decay is added to the gradients when the optimizer steps, which is where SGD adds its own; so it goes with mixed
-    precision, gradient accumulation and clipping alike.
+    The decay is added to the gradients when the optimizer makes a step, where SGD adds its own decay. It is thus compatible
+    with mixed precision,  gradient accumulation and clipping.
 
     Raises:
         UserError: the model has no RepVGG block to train, or ``paramwise_cfg`` is empty.

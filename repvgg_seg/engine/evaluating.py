@@ -1,4 +1,4 @@
-"""Evaluating a model."""
+"""Evaluate a model."""
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ from ..models.pretrained import load_model
 from .console import ConciseRunner
 from .workers import limit_workers, lost_worker
 
-TEST_REPORT = 'test.json'  # In the work dir.
-# Metrics of MMSegmentation's, as a tool prints them.
+TEST_REPORT = 'test.json'  # File name in the work dir.
+# Names of MMSegmentation's metrics as printed by commands.
 TITLES = {'mIoU': 'mIoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}
 
 
 def in_words(metrics: Mapping[str, float | list]) -> str:
-    """Metrics in one line, those with a value for each class left out."""
+    """Format metrics in one line, without those that have a value for each class."""
     names = [name for name in metrics if name not in TITLES] + [name for name in TITLES if name in metrics]
     return ', '.join(f'{TITLES.get(name, name)} {metrics[name]:.2f}' for name in names
                      if not isinstance(metrics[name], list)) or 'no metrics'
@@ -30,17 +30,18 @@ def in_words(metrics: Mapping[str, float | list]) -> str:
 
 def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Dataset, dict], None],
              finish: Callable[[Evaluator], dict] = lambda evaluator: {}, **record: object) -> dict[str, float | list]:
-    """Evaluate weights on the config's test set and leave ``test.json`` in its ``work_dir``.
+    """Evaluate weights on the config's test set, and write ``test.json`` to its ``work_dir``.
 
     Args:
-        config: the whole config.
-        weights: of the config's model; None where it has them already.
-        check: called with the model, the test set and the checkpoint's ``meta``; raises UserError where they do not fit.
-        finish: called with the evaluator after the test, in the main process; what it returns goes into ``test.json`` too.
-        **record: goes into ``test.json`` too.
+        config: complete config.
+        weights: path or URL of the weights; None if the config's model already has weights.
+        check: function of the model, the test set and the checkpoint's ``meta`` that raises UserError if they do not match.
+        finish: function of the evaluator that is called in the main process after the test; its result is added to
+            ``test.json``.
+        **record: further entries of ``test.json``.
 
     Returns:
-        The metrics that the evaluator gives: numbers, or lists of them where it gives one for each class.
+        The metrics of the evaluator: numbers, or lists with a number for each class.
 
     Raises:
         CheckpointError: the weights cannot be read or do not fit.

@@ -1,4 +1,4 @@
-"""Making one config run on what this machine has: GPUs or CPUs, one process or many, with mixed precision."""
+"""Adapt a config to the hardware of this machine: GPUs or CPUs, one process or several, mixed precision."""
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ from ..registry import OPTIM_WRAPPERS
 
 
 def fit_to_hardware(config: Config) -> None:
-    """Connect the processes, and where this machine has no GPU, change what a config says about devices.
+    """Connect the processes, and on a machine without a GPU, change the device settings of a config.
 
-    ``SyncBatchNorm`` and NCCL refuse CPUs: batch norm stays plain, processes talk through gloo.
+    ``SyncBatchNorm`` and NCCL do not support CPUs, so batch norm stays plain, and processes communicate through gloo.
 
     Raises:
-        UserError: the launcher does not fit how the processes were started, or on CPUs it is not ``torchrun``.
+        UserError: the launcher does not match how the processes were started, or is not ``torchrun`` on CPUs.
     """
     launcher = config.get('launcher', 'none')
     if launcher == 'none' and 'TORCHELASTIC_RUN_ID' in os.environ and int(os.environ['WORLD_SIZE']) > 1:
@@ -34,7 +34,7 @@ def fit_to_hardware(config: Config) -> None:
                             '--launcher out for one process')
     for loader in (config.get(f'{name}_dataloader') for name in ('train', 'val', 'test')):
         if loader and loader.get('num_workers') == 0:
-            loader.persistent_workers = False  # Which PyTorch demands.
+            loader.persistent_workers = False  # Required by PyTorch.
     has_gpu = torch.cuda.is_available()
     if not has_gpu:
         config.sync_bn = None
@@ -43,15 +43,15 @@ def fit_to_hardware(config: Config) -> None:
     if has_gpu:
         init_dist(launcher, **config.env_cfg.get('dist_cfg', {}))
     elif launcher == 'pytorch':
-        # MMEngine would ask for a CUDA device, here and when it wraps the model.
+        # MMEngine would request a CUDA device, here and when it wraps the model.
         dist.init_process_group('gloo')
         config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', broadcast_buffers=False))
         config.model_wrapper_cfg.device_ids = None
     else:
         raise UserError('no GPU here: on CPUs start the processes with torchrun and --launcher pytorch, not '
                         f'{launcher}')
-    # MMEngine prints configs with yapf, which writes a file into the user's cache when it is imported for the first time; of
-    # several processes that do so at once, one reads half of it.
+    # MMEngine formats configs with yapf, which writes a file to the user's cache when it is first imported. If several
+    # processes did this at the same time, one could read an incomplete file.
     if os.environ.get('LOCAL_RANK', '0') == '0':
         import yapf  # noqa: F401
     barrier()
@@ -59,26 +59,26 @@ def fit_to_hardware(config: Config) -> None:
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Forward passes under ``torch.autocast`` in bfloat16, on CPUs too, where MMEngine's ``AmpOptimWrapper`` refuses.
+    """Forward passes under ``torch.autocast`` in bfloat16, including on CPUs, which ``AmpOptimWrapper`` does not support.
 
     bfloat16 has the exponent range of float32, so the loss needs no scaling.
 
     Args:
-        **kwargs: of MMEngine's ``OptimWrapper``.
+        **kwargs: arguments of MMEngine's ``OptimWrapper``.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast inside MMEngine's context (gradient accumulation)."""
+        """Enter autocast inside MMEngine's context for gradient accumulation."""
         with super().optim_context(model), torch.autocast(get_device(), torch.bfloat16):
             yield
 
 
 def fit_amp(config: Config) -> list[str]:
-    """On a CPU, which MMEngine's ``AmpOptimWrapper`` refuses, put ours in its place.
+    """On a CPU, replace MMEngine's ``AmpOptimWrapper``, which does not support CPUs, by ours.
 
     Returns:
-        What was changed, in words.
+        Descriptions of the changes.
     """
     if type_name(config.optim_wrapper) != 'AmpOptimWrapper' or get_device() != 'cpu':
         return []
@@ -89,10 +89,10 @@ def fit_amp(config: Config) -> list[str]:
 
 
 def enable_amp(config: Config) -> None:
-    """Train in mixed precision: bfloat16 where the device has it (every CPU, GPUs since Ampere), else float16.
+    """Enable mixed precision: bfloat16 if the device supports it (every CPU, GPUs since Ampere), otherwise float16.
 
     Raises:
-        UserError: the config already has an optimizer wrapper of its own.
+        UserError: the config already has a different optimizer wrapper.
     """
     kind = type_name(config.optim_wrapper) or 'OptimWrapper'
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'BFloat16OptimWrapper'):

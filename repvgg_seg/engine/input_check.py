@@ -1,4 +1,4 @@
-"""Whether a model can take what the pipelines of a config make of images."""
+"""Check whether a model accepts the images that the pipelines of a config produce."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,21 +16,21 @@ from .seeded_data import unwrapped
 
 
 def check_inputs(name: str, loader: DataLoader, config: Config, training: bool) -> None:
-    """Send a few images of a set through its pipeline, and check what comes out.
+    """Run a few images of a dataset through its pipeline, and check the results.
 
     Args:
-        name: of the set.
-        loader: its loader.
-        config: the whole config.
-        training: whether batches are made of them, which need images of one size.
+        name: name of the dataset.
+        loader: data loader of the dataset.
+        config: complete config.
+        training: whether the images must form batches, which requires images of equal size.
 
     Raises:
-        UserError: the backbone takes another number of channels, or the images cannot become a training batch.
+        UserError: the backbone expects a different number of channels, or the images cannot form a training batch.
     """
     last, count = len(unwrapped(loader.dataset)) - 1, SAMPLE if training else 1
     indices = np.unique(np.linspace(0, last, min(count, last + 1)).astype(int)).tolist()
     images = [loader.dataset[index]['inputs'] for index in indices]
-    if not all(isinstance(image, Tensor) for image in images):  # Several forms of each, for test-time augmentation.
+    if not all(isinstance(image, Tensor) for image in images):  # Several versions of each image, for test-time augmentation.
         return
     expected = channels_of(config.model)
     if other := [len(image) for image in images if len(image) != expected]:
@@ -48,14 +48,14 @@ def check_inputs(name: str, loader: DataLoader, config: Config, training: bool) 
 
 
 def check_padding(preprocessor: Mapping, sizes: Sequence[tuple[int, ...]]) -> None:
-    """Check that a preprocessor can make a training batch.
+    """Check that a preprocessor can form a training batch.
 
     Args:
         preprocessor: config of a ``SegDataPreProcessor``.
-        sizes: height and width of some training images.
+        sizes: heights and widths of training images.
 
     Raises:
-        UserError: it has to pad to a size and to a divisor, or to neither, or images remain larger than others.
+        UserError: both or neither of ``size`` and ``size_divisor`` are given, or images still differ in size after padding.
     """
     size, divisor = preprocessor.get('size'), preprocessor.get('size_divisor')
     if (size is None) == (divisor is None):

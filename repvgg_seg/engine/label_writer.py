@@ -1,4 +1,4 @@
-"""Writing predictions as label files while a test runs."""
+"""Write predictions as label files during a test."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from ..registry import METRICS
 
 
 def name_of_labels(image: str) -> str:
-    """The name of the file with the labels that were predicted for an image file."""
+    """Name of the label file for the prediction of an image file."""
     return f'{Path(image).stem}.png'
 
 
 @METRICS.register_module()
 class LabelWriter(BaseMetric):
-    """Write each prediction as ``IMAGE-NAME.png``; not a metric, but the place where MMEngine hands predictions out.
+    """Writes each prediction as ``IMAGE-NAME.png``. It is a metric only because MMEngine passes predictions to metrics.
 
     Args:
-        output_dir: folder for the files; it is made if it does not exist.
-        label_ids: write the dataset's original label ids, as the Cityscapes server wants them, instead of class indices
-            with a palette.
+        output_dir: folder for the files; it is created if it does not exist.
+        label_ids: whether to write the dataset's original label ids, which the Cityscapes server expects, instead of class
+            indices with a palette.
     """
 
     def __init__(self, output_dir: str, label_ids: bool = False) -> None:
@@ -30,7 +30,7 @@ class LabelWriter(BaseMetric):
         self.output_dir, self.label_ids = Path(output_dir), label_ids
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Write the ``pred_sem_seg`` of some samples."""
+        """Write the ``pred_sem_seg`` of samples."""
         if self.label_ids and 'label_ids' not in self.dataset_meta:
             raise UserError('--submit needs a dataset with label ids, such as Cityscapes; use --out instead')
         for sample in data_samples:
@@ -42,5 +42,5 @@ class LabelWriter(BaseMetric):
             self.results.append(sample['img_path'])
 
     def compute_metrics(self, results: list) -> dict:
-        """Nothing to compute."""
+        """Return no metrics."""
         return {}

@@ -1,4 +1,4 @@
-"""One training at a time in a folder."""
+"""Allow only one training at a time in a folder."""
 import errno
 import fcntl
 import logging
@@ -20,17 +20,17 @@ HELD = (errno.EACCES, errno.EAGAIN)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder.
+    """Lock a folder against other trainings.
 
-    The main process of those that train together locks a file in it. The system removes the lock when that process ends, in
-    whatever way; child processes do not inherit it; network file systems pass it on to other machines. Where a file system has
-    no locks, a warning says so.
+    The main process locks a file in the folder. The operating system removes the lock when this process ends for any reason.
+    Child processes do not inherit the lock, and network file systems apply it to other machines as well. If a file system does
+    not support locks, a warning says so.
 
     Args:
-        folder: which is made if it does not exist.
+        folder: folder to lock; it is created if it does not exist.
 
     Raises:
-        UserError: another process holds the lock, or the file cannot be written; in all processes that train together.
+        UserError: another process holds the lock, or the file cannot be written. It is raised in all processes of the training.
     """
     with ExitStack() as stack:
         answer = [_lock(folder, stack) if is_main_process() else None]
@@ -41,7 +41,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path, stack: ExitStack) -> str | None:
-    """Lock a file in a folder for as long as the stack lasts, and write into it who did; or say why that is not possible."""
+    """Lock a file in a folder until the stack is closed, and write the owner into it; return the reason if this fails."""
     path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which metrics an evaluator will give, before anything is evaluated."""
+"""Find out the metrics of an evaluator before anything is evaluated."""
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -8,7 +8,7 @@ from ..core.errors import UserError
 
 
 def given_by(evaluator: Evaluator) -> list[str] | None:
-    """Names of the metrics; None where one of them is of an unknown kind."""
+    """Names of the metrics; None if a metric has an unknown type."""
     names: list[str] = []
     for metric in evaluator.metrics:
         if (tried := try_out(metric)) is None:
@@ -18,7 +18,7 @@ def given_by(evaluator: Evaluator) -> list[str] | None:
 
 
 def try_out(metric: BaseMetric) -> Iterable[str] | None:
-    """Names that a metric of MMSegmentation's or MMPretrain's gives for one made-up result; None for other metrics."""
+    """Names that a metric of MMSegmentation or MMPretrain returns for a dummy result; None for other metrics."""
     kind = f'{type(metric).__module__.partition(".")[0]}.{type(metric).__name__}'
     if kind == 'mmseg.IoUMetric':
         if metric.format_only:
@@ -34,10 +34,10 @@ def try_out(metric: BaseMetric) -> Iterable[str] | None:
 
 
 def check_save_best(wanted: Sequence[str] | None, given: Sequence[str] | Mapping) -> None:
-    """Compare the metrics by which the best checkpoint is to be chosen with those that there are.
+    """Check that the metrics that choose the best checkpoint are metrics of the evaluator.
 
     Raises:
-        UserError: one is not among them.
+        UserError: a metric is not among them.
     """
     absent = [name for name in wanted or () if name not in given and not (name == 'auto' and given)]
     if absent:

@@ -1,4 +1,4 @@
-"""What is wrong with the config of a segmentor, before it is built."""
+"""Check the config of a segmentor before the model is built."""
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence, Sized
 
@@ -9,19 +9,19 @@ from ..core.errors import UserError
 from ..core.labels import check_class_count
 from ..core.tasks import SEGMENTATION, task_of
 
-CHANNELS = 3  # Of images, where the backbone's config does not say.
+CHANNELS = 3  # Number of image channels if the backbone's config does not specify it.
 
 
 def check_model(config: Config) -> None:
-    """Check numbers in the config of a segmentor that have to agree; a classifier passes.
+    """Check that the numbers in the config of a segmentor agree; a classifier is not checked.
 
     Args:
-        config: the whole config.
+        config: complete config.
 
     Raises:
-        UserError: there are more than 255 classes, ``class_weight`` of a loss has another length than there are classes,
-            ``mean`` and ``std`` do not fit the channels that the backbone takes, or weights are named in a way that the
-            backbone does not know.
+        UserError: there are more than 255 classes, the length of a ``class_weight`` differs from the number of classes,
+            ``mean`` and ``std`` do not match the channels of the backbone, or weights are given by a key that the backbone
+            does not have.
     """
     model = config.model
     check_pretrained(model)
@@ -37,10 +37,10 @@ def check_model(config: Config) -> None:
 
 
 def check_pretrained(model: Mapping) -> None:
-    """Check that the weights of a RepVGG are named by ``init_cfg``, not by ``pretrained`` as in MMSegmentation's old configs.
+    """Check that the weights of a RepVGG are given by ``init_cfg``, not by ``pretrained`` as in old MMSegmentation configs.
 
     Raises:
-        UserError: they are named by ``pretrained``.
+        UserError: they are given by ``pretrained``.
     """
     backbone = model.get('backbone') or {}
     if type_name(backbone) != 'RepVGG':
@@ -56,20 +56,20 @@ def check_pretrained(model: Mapping) -> None:
 
 
 def preprocessor_of(config: Config) -> MutableMapping:
-    """The settings of the data preprocessor, which is that of the model, or stands beside it as in MMPretrain's configs."""
+    """Settings of the data preprocessor, in the model's config or, as in MMPretrain's configs, next to it."""
     return config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
 
 
 def channels_of(model: Mapping) -> int:
-    """The channels of the images that the backbone in a model's config takes."""
+    """Number of image channels that the backbone in a model's config expects."""
     return (model.get('backbone') or {}).get('in_channels', CHANNELS)
 
 
 def check_class_weights(head: Mapping, place: str, outputs: int) -> None:
-    """Compare the weights in the losses of a head with the number of channels that it gives.
+    """Compare the number of class weights in the losses of a head with its number of output channels.
 
     Raises:
-        UserError: they differ, or a file of weights does not exist.
+        UserError: they differ, or a file of class weights does not exist.
     """
     from mmseg.models.losses.utils import get_class_weight
     for loss in losses_in(head):
@@ -83,7 +83,7 @@ def check_class_weights(head: Mapping, place: str, outputs: int) -> None:
 
 
 def losses_in(part: object) -> Iterator[Mapping]:
-    """What has a ``class_weight`` in a part of a config."""
+    """Yield the losses with a ``class_weight`` in a part of a config."""
     if isinstance(part, Mapping):
         if part.get('class_weight') is not None:
             yield part
@@ -98,13 +98,13 @@ def check_normalization(preprocessor: Mapping, channels: int) -> None:
     """Compare the lengths of ``mean`` and ``std`` with the channels of the images.
 
     Raises:
-        UserError: they do not fit.
+        UserError: they do not match.
     """
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
     if mean is None and std is None:
         return
     lengths = [len(values) if isinstance(values, Sequence) else 0 for values in (mean, std)]
-    # MMEngine takes one value for all channels, or three.
+    # MMEngine accepts one value for all channels, or three values.
     fitting = (1, channels) if channels in (1, 3) else (1, )
     if lengths[0] != lengths[1] or lengths[0] not in fitting:
         advice = (f'give {" or ".join(map(str, dict.fromkeys(fitting)))} of each' if channels in (1, 3) else

@@ -1,17 +1,17 @@
-"""Changing test pipelines."""
+"""Change test pipelines."""
 from collections.abc import Sequence
 
 from ..core.config_types import type_name
 from ..core.errors import UserError
 
-SIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}  # Steps, and their arguments in pixels.
+SIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}  # Steps -> their arguments in pixels.
 
 
 def set_size(pipeline: Sequence[dict], size: int) -> None:
     """Change a test pipeline to return square images of another size, with the same proportions of resizing and cropping.
 
     Raises:
-        UserError: it has no step that determines the size.
+        UserError: the pipeline has no step that determines the size.
     """
     steps = [(step, SIZES[type_name(step)]) for step in pipeline if type_name(step) in SIZES]
     if not steps or any(not isinstance(step[key], int) for step, key in steps):
@@ -24,16 +24,16 @@ def set_size(pipeline: Sequence[dict], size: int) -> None:
 
 
 def without_normalize(pipeline: Sequence) -> tuple[list, list[dict]]:
-    """Split a test pipeline into what gives pixels and what normalizes them.
+    """Separate the ``Normalize`` steps from a test pipeline.
 
     Args:
         pipeline: steps as in a config.
 
     Returns:
-        The pipeline without MMCV's ``Normalize`` steps, and these.
+        The pipeline without MMCV's ``Normalize`` steps, and these steps.
 
     Raises:
-        UserError: something other than packing follows on a ``Normalize``, so that leaving it out changes more than the scale.
+        UserError: a ``Normalize`` step is followed by steps other than packing, so omitting it changes more than the scale.
     """
     names = [type_name(step) if isinstance(step, dict) else type(step).__name__ for step in pipeline]
     if 'Normalize' not in names:

@@ -1,4 +1,4 @@
-"""Reading the config of a fused model as data. As a Python file, which MMEngine would run, it could do anything."""
+"""Read the config of a fused model as data. If MMEngine ran it as a Python file, it could execute any code."""
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,17 +8,17 @@ from ..core.command_names import command
 from ..core.errors import CheckpointError, some
 from ..models.archs import ARCHS
 
-# Packages whose classes a config can name in full, also where another form of it has their names alone.
+# Packages whose classes a config can name with the full path, while another form of the same config has only their names.
 PACKAGES = ('mmengine', 'mmcv', 'mmseg', 'mmpretrain', 'repvgg_seg', 'torch')
-# Words that may be there beside those of the config: what a RepVGG can have, and a type that MMPretrain adds.
+# Words that are allowed in addition to those of the config: settings of RepVGG, and a type that MMPretrain adds.
 HARMLESS = {*ARCHS, 'full', 'fast', '1x1', 'BN', 'SyncBN', 'ClsDataPreprocessor'}
 
 
 def read_plain_config(path: Path) -> dict[str, Any]:
-    """Read a config that ``mmengine.Config.dump`` wrote: names with plain values, no code.
+    """Read a config that ``mmengine.Config.dump`` wrote, with names and plain values but no code.
 
     Raises:
-        CheckpointError: it cannot be read, or something in it is no plain value.
+        CheckpointError: the config cannot be read, or contains something other than plain values.
     """
     try:
         tree = ast.parse(path.read_text('utf-8'))
@@ -31,17 +31,18 @@ def read_plain_config(path: Path) -> dict[str, Any]:
 
 
 def check_words(model: Mapping, wanted: Mapping, source: Path) -> None:
-    """Check that the config of a fused model names no class, file or URL that the config it is used with does not name.
+    """Check that the config of a fused model names no classes, files or URLs other than those in the user's config.
 
-    Other sizes, and other architectures of RepVGG, are allowed; MMEngine builds whatever else is named, from any package.
+    Different sizes and RepVGG archs are allowed. The check is needed because MMEngine builds any class that is named, from any
+    package.
 
     Args:
-        model: of the folder.
-        wanted: the model of the config, fused.
-        source: the folder.
+        model: model config in the folder.
+        wanted: model config of the user.
+        source: path of the folder.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: the config names something else.
     """
     allowed = HARMLESS | {*_words(wanted)}
     if foreign := [repr(word) for word in dict.fromkeys(_words(model)) if word not in allowed]:
@@ -51,7 +52,7 @@ def check_words(model: Mapping, wanted: Mapping, source: Path) -> None:
 
 
 class _Code(Exception):
-    """Something that is no plain value; its line."""
+    """Something other than a plain value was found; the argument is its line."""
 
 
 def _assignment(statement: ast.stmt) -> tuple[str, Any]:
@@ -85,7 +86,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _words(part: Any) -> Iterator[str]:
-    """The texts in a config, but for the names of settings; of classes in ``PACKAGES`` the name alone."""
+    """Yield the strings in a config except names of settings; classes in ``PACKAGES`` without their path."""
     if isinstance(part, Mapping):
         for value in part.values():
             yield from _words(value)

@@ -7,7 +7,7 @@ import torch
 
 
 def random_state() -> dict:
-    """The states of Python's, NumPy's and PyTorch's generators (of all GPUs of this process)."""
+    """States of the random generators of Python, NumPy and PyTorch (including all GPUs of this process)."""
     version, words, gauss = random.getstate()
     numpy_state: Any = np.random.get_state()
     return dict(python=(version, torch.tensor(words), gauss), numpy=(torch.from_numpy(numpy_state[1].astype(np.int64)),
@@ -16,7 +16,7 @@ def random_state() -> dict:
 
 
 def restore_random_state(state: dict) -> None:
-    """Take up what :func:`random_state` gave; GPUs that were not there then keep their state."""
+    """Restore the result of :func:`random_state`; the state of additional GPUs does not change."""
     version, words, gauss = state['python']
     random.setstate((version, tuple(words.tolist()), gauss))
     words, position, has_gauss, gauss = state['numpy']

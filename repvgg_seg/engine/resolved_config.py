@@ -1,4 +1,4 @@
-"""The config that a run really uses: the user's, changed for this machine and for what this package promises."""
+"""The config that a run uses: the user's config, adapted to this machine and to the guarantees of this package."""
 import copy
 from collections.abc import Callable, Iterator
 
@@ -12,17 +12,17 @@ from .workers import limit_workers
 
 
 def resolve_training(config: Config, adapt: Callable[[Config], None]) -> tuple[Config, list[str]]:
-    """Connect the processes and make the config that they train with.
+    """Connect the processes, and create the config with which they train.
 
     Args:
-        config: the user's; it stays as it is.
-        adapt: changes what depends on the task.
+        config: config of the user; it is not changed.
+        adapt: function that changes the settings that depend on the task.
 
     Returns:
-        The changed config, and what the user should know about the changes, in words; :func:`changes` lists them all.
+        The adapted config, and sentences about the changes that the user should know; :func:`changes` lists all changes.
 
     Raises:
-        UserError: the config does not fit this machine, or how the processes were started.
+        UserError: the config does not match this machine, or the way in which the processes were started.
     """
     resolved = copy.deepcopy(config)
     adapt(resolved)
@@ -33,23 +33,23 @@ def resolve_training(config: Config, adapt: Callable[[Config], None]) -> tuple[C
 
 
 def passes_of(config: Config) -> int:
-    """Passes whose gradients add up before a step."""
+    """Number of passes whose gradients are accumulated before a step."""
     return config.optim_wrapper.get('accumulative_counts', 1)
 
 
 def base_batch(config: Config) -> int | None:
-    """The batch that the learning rate is for, in images a step; None where the config does not say."""
+    """Batch size for which the learning rate is chosen, in images per step; None if the config does not specify it."""
     return (config.get('auto_scale_lr') or {}).get('base_batch_size')
 
 
 def fit_batch(config: Config) -> None:
-    """Fill in an open ``train_dataloader.batch_size`` (None).
+    """Choose ``train_dataloader.batch_size`` if it is None.
 
-    It becomes an equal share of the batch that the learning rate is for, over the processes and, with
-    ``optim_wrapper.accumulative_counts``, over the passes before a step.
+    The batch size for which the learning rate is chosen is divided equally among the processes and, with
+    ``optim_wrapper.accumulative_counts``, among the passes before a step.
 
     Raises:
-        UserError: the batch size is open and there is nothing to share out.
+        UserError: the batch size is None, and the config has no batch size to divide.
     """
     if config.train_dataloader.get('batch_size') is None:
         if not (base := base_batch(config)):
@@ -59,12 +59,12 @@ def fit_batch(config: Config) -> None:
 
 
 def changes(before: Config, after: Config) -> list[str]:
-    """The settings that differ between two configs, in words: ``KEY: BEFORE -> AFTER``."""
+    """Settings that differ between two configs, in the form ``KEY: BEFORE -> AFTER``."""
     return list(differences(before.to_dict(), after.to_dict(), ''))
 
 
 def differences(before: object, after: object, place: str) -> Iterator[str]:
-    """As :func:`changes`, for the values of two configs under one key; a key that is absent counts as None."""
+    """Like :func:`changes`, for the values of two configs under the same key; an absent key counts as None."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in before | after:
             yield from differences(before.get(key), after.get(key), f'{place}.{key}' if place else str(key))

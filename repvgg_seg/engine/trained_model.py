@@ -1,4 +1,4 @@
-"""Building a segmentor or classifier with its trained weights, in training form or fused."""
+"""Build a segmentor or classifier with its trained weights, in training form or fused."""
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -23,20 +23,20 @@ FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
 
 
 def resolve(config: Config, checkpoint: str) -> str:
-    """Find the weights that a checkpoint argument means, and make the config's ``model`` the one that they belong to.
+    """Find the weights for a checkpoint argument, and change the config's ``model`` to the model of these weights.
 
     Args:
-        config: what the user gave; its ``model`` holds for a training checkpoint. Where a classifier's number of classes is
-            left open (None), the weights decide.
-        checkpoint: a file or URL; the folder that ``repvgg-seg deploy`` wrote, which has its own model config; or a work dir,
-            which represents the best checkpoint in it, or the last one if none was evaluated.
+        config: config of the user, whose ``model`` is that of a training checkpoint. If a classifier's number of classes is
+            None, the weights determine it.
+        checkpoint: file or URL; folder that ``repvgg-seg deploy`` wrote, which has its own model config; or work dir, of which
+            the best checkpoint is used, or the last one if none was evaluated.
 
     Returns:
         Path or URL of the weights.
 
     Raises:
-        CheckpointError: a folder without a fused model of this kind in it, or a file that cannot be read.
-        UserError: a file in the folder is not the one that was written.
+        CheckpointError: the folder contains no fused model of this kind, or a file cannot be read.
+        UserError: a file in the folder was changed.
     """
     if Path(checkpoint).is_dir():
         folder = Path(checkpoint)
@@ -67,7 +67,7 @@ def resolve(config: Config, checkpoint: str) -> str:
 
 
 def checkpoint_in(folder: Path) -> Path | None:
-    """The best checkpoint in a work dir, or the last one if none was evaluated; None if the folder is no work dir."""
+    """Best checkpoint in a work dir, or the last one if none was evaluated; None if the folder is not a work dir."""
     return None if (folder / FUSED_CONFIG).exists() else find_checkpoint(folder)
 
 
@@ -75,7 +75,7 @@ def check_files(folder: Path) -> None:
     """Compare the files of a fused model with the hashes in its ``deploy.json``, if it has one with hashes.
 
     Raises:
-        UserError: they differ, or ``deploy.json`` is broken.
+        UserError: they differ, or ``deploy.json`` is invalid.
     """
     if (folder / REPORT).is_file():
         hashes = read_report(folder).get('files', {})
@@ -91,13 +91,13 @@ def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:
 
     Raises:
         UserError: the model's config contradicts itself, see :func:`~repvgg_seg.engine.model_check.check_model`.
-        CheckpointError: the weights cannot be read or do not fit.
+        CheckpointError: the weights cannot be read or do not match the model.
     """
     init_default_scope(config.get('default_scope', 'mmseg'))
     weights = resolve(config, checkpoint)
     check_model(config)
     if preprocessor := preprocessor_of(config):
-        config.model.data_preprocessor = preprocessor  # As MMEngine's runner does it.
+        config.model.data_preprocessor = preprocessor  # As in MMEngine's runner.
     load_safely()
     model = revert_sync_batchnorm(MODELS.build(config.model))
     return model.eval(), load_model(model, weights)

@@ -1,4 +1,4 @@
-"""Worker processes of data loaders: how many, and what it means when one of them is gone."""
+"""Worker processes of data loaders: their number, and an explanation if one of them dies."""
 import os
 import re
 
@@ -10,7 +10,7 @@ def limit_workers(config: Config) -> list[str]:
     """Lower the ``num_workers`` of a config's loaders to the cores that each process has on this machine.
 
     Returns:
-        What was changed, in words.
+        Descriptions of the changes.
     """
     cores, notes = cores_of_process(config), []
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -22,7 +22,7 @@ def limit_workers(config: Config) -> list[str]:
 
 
 def cores_of_process(config: Config) -> int:
-    """Cores that this process may use, shared out to the processes on this machine that train together; at least 1."""
+    """Number of available cores divided by the number of training processes on this machine; at least 1."""
     cores = len(os.sched_getaffinity(0))
     if config.get('launcher') == 'slurm' and 'SLURM_CPUS_PER_TASK' in os.environ:
         return min(cores, int(os.environ['SLURM_CPUS_PER_TASK']))
@@ -31,7 +31,7 @@ def cores_of_process(config: Config) -> int:
 
 
 def lost_worker(error: Exception) -> str | None:
-    """What to tell the user where PyTorch says that a loader's worker has died; None for other errors."""
+    """Message for the user if PyTorch reports that a loader's worker died; None for other errors."""
     if not (found := re.match(r'DataLoader worker \((pid.*?)\) (is killed|exited unexpectedly)', str(error))):
         return None
     return (f'a worker process of a data loader ({found[1]}) has died, most likely killed by the system because the memory is '

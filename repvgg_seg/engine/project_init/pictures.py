@@ -9,11 +9,11 @@ from PIL import Image
 from ...core.visualization import colorize, legend, viewable
 from ...datasets.samples import load
 
-SHOWN, CANDIDATES, SIDE = 8, 64, 480  # Pictures, samples of which they are chosen, and the longest side of an image in pixels.
+SHOWN, CANDIDATES, SIDE = 8, 64, 480  # Number of pictures, number of samples to choose from, longest side in pixels.
 
 
 def draw_pictures(dataset: BaseDataset, folder: Path) -> list[Path]:
-    """Draw the samples with the most classes: image, label and overlay beside each other, and a legend below.
+    """Draw the samples with the most classes: image, label and overlay side by side, and a legend below.
 
     Args:
         dataset: dataset to draw samples from.

@@ -10,18 +10,18 @@ from ...datasets.inspection.pixels import Pixels
 from .speed import Speed
 
 IMAGENET_MEAN, IMAGENET_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-MEAN_DIFFERENCE, STD_RATIO = 40, 1.6  # From ImageNet's, beyond which the mean and std of the images are used.
+MEAN_DIFFERENCE, STD_RATIO = 40, 1.6  # Deviations from ImageNet's values beyond which the images' own are used.
 BATCH = 8
 LARGEST_SIDE = {'cpu': 640, 'cuda': 1024}  # Pixels; larger images are resized.
 CROP_AREA = {'cpu': 50_000, 'cuda': 264_000}  # Pixels: about 193x257 and 513x513.
-IMBALANCE = 4  # Of the most to the least frequent class, from which on classes are weighted.
+IMBALANCE = 4  # Ratio of the most to the least frequent class from which classes are weighted.
 WEIGHT_LIMITS = (0.3, 4.0)
-# A schedule in iterations: as many as a network needs that starts from scratch or from pretrained weights, and at least.
+# Length of a schedule in iterations: from scratch, from pretrained weights, and minimum.
 SCRATCH, PRETRAINED, MIN_ITERATIONS = 4000, 2000, 200
 MIN_EPOCHS, MAX_EPOCHS = 10, 500
 VALIDATIONS, LOGGED = 10, 20
 LEARNING_RATE = 0.03  # From scratch, for a batch of 8; a third of it from pretrained weights.
-WARM_UP = 0.05  # Of the epochs.
+WARM_UP = 0.05  # Share of the epochs.
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-ITERATIONS, LIMIT = 3, 4  # Timed ones, after one that is not; and seconds after which no further one begins.
-PROBE = 2  # Images in a step on a CPU, and the least that a batch norm needs.
-WORTHWHILE = 0.9  # Of the time in single precision, for mixed precision to be used.
+ITERATIONS, LIMIT = 3, 4  # Number of timed iterations after an untimed one; no iteration starts after this number of seconds.
+PROBE = 2  # Images per step on a CPU, the minimum for batch norm.
+WORTHWHILE = 0.9  # Mixed precision is used if it takes at most this share of the time.
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def measure_speed(config: Config, batch: int, crop: tuple[int, int], size: tuple
     device = device_of()
     with torch.random.fork_rng():
         model = revert_sync_batchnorm(MODELS.build(config.model)).to(device)
-        probe = min(batch, PROBE) if device == 'cpu' else batch  # On a CPU the time grows with the images; on a GPU not.
+        probe = min(batch, PROBE) if device == 'cpu' else batch  # On a CPU, the time is proportional to the batch.
         while True:
             try:
                 fp32, mixed = _training_seconds(model, probe, crop, classes, device)
@@ -73,7 +73,7 @@ def measure_speed(config: Config, batch: int, crop: tuple[int, int], size: tuple
 
 
 def _training_seconds(model: nn.Module, batch: int, crop: tuple[int, int], classes: int, device: str) -> tuple[float, float]:
-    """Seconds of a step in single and in mixed precision; infinite where the device has no instructions for the latter."""
+    """Seconds per step in single and in mixed precision; infinite if the device has no instructions for the latter."""
     mixed = 'AVX512' in torch.backends.cpu.get_cpu_capability() if device == 'cpu' else torch.cuda.is_bf16_supported()
     precisions = (False, True) if mixed else (False, )
     seconds = [_seconds(partial(_step, model, batch, crop, classes, device, amp), device) for amp in precisions]
@@ -81,7 +81,7 @@ def _training_seconds(model: nn.Module, batch: int, crop: tuple[int, int], class
 
 
 def _seconds(step: Callable[[], None], device: str) -> float:
-    """Median of the times of some calls, the first left out."""
+    """Median time of several calls, not counting the first one."""
     times: list[float] = []
     begin = time.monotonic()
     while len(times) < ITERATIONS + 1 and (len(times) < 2 or time.monotonic() - begin < LIMIT):
