@@ -33,7 +33,8 @@ setup(
         'mm': MM_PACKAGES,
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
         'labels': ['pycocotools'],
+        'tiff': ['tifffile', 'imagecodecs'],
         'serve': ['fastapi', 'uvicorn'],
-        'test': ['fastapi', 'uvicorn', 'httpx', 'pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'timm', 'ruff',
-                 'mypy'],
+        'test': ['fastapi', 'uvicorn', 'httpx', 'pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'tifffile', 'timm',
+                 'ruff', 'mypy'],
     })

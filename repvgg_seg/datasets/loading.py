@@ -10,9 +10,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ..core.config_types import type_name
 from ..core.environment import require_mm
-from ..core.errors import DataError, UserError
+from ..core.errors import DataError, InstallationError, UserError
 from ..core.images import MAX_PIXELS
 from ..registry import TRANSFORMS
+from .bands import beyond_pillow, decode_bands, is_tiff
 from .files import refuse_special
 from .indices import class_indices, color_indices
 
@@ -76,11 +77,13 @@ def loads(step: dict | Callable) -> bool:
 class LoadImage(LoadImageFromFile):
     """MMCV's ``LoadImageFromFile`` with Pillow, which detects truncated files.
 
-    Images with 16 bits or floating-point pixels are read unchanged with ``color_type='unchanged'`` or another
-    ``imdecode_backend``.
+    With ``color_type='unchanged'``, images keep all their channels and bits: gray or color with 8 or 16 bits, floating-point
+    pixels, and TIFF files with any number of bands, which need the extra ``[tiff]``; see
+    :func:`repvgg_seg.datasets.bands.decode_bands`.
 
     Raises:
-        DataError: the file is not an image, is damaged, or has more than 8 bits per channel, which Pillow would clip.
+        DataError: the file is not an image, is damaged, or has more channels or bits per channel than ``color_type`` allows.
+        InstallationError: the file needs a package that is not installed.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -93,10 +96,13 @@ class LoadImage(LoadImageFromFile):
         try:
             data = mmengine.fileio.get(path, backend_args=self.backend_args)
             self._check_header(path, data)
-            image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+            if self.color_type == 'unchanged' and self.imdecode_backend in ('pillow', 'tifffile') and beyond_pillow(data):
+                image = decode_bands(data)
+            else:
+                image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
             if image is None:
                 raise ValueError('no image file')
-        except DataError:
+        except (DataError, InstallationError):
             raise
         except UNREADABLE as error:
             raise DataError(f'image {path} cannot be read ({reason_of(error)}); replace or remove it',
@@ -111,9 +117,12 @@ class LoadImage(LoadImageFromFile):
             with Image.open(io.BytesIO(data)) as header:
                 mode = header.mode
         except UnidentifiedImageError:
-            if self.imdecode_backend == 'pillow':
+            if is_tiff(data) and self.color_type != 'unchanged':
+                raise DataError(f'image {path} is a TIFF file that is damaged, or has other bands than gray, RGB or RGBA; let '
+                                'LoadImageFromFile read those with color_type="unchanged"', 'other channels') from None
+            if self.imdecode_backend == 'pillow' and not is_tiff(data):
                 raise
-            return  # Other backends support other formats.
+            return  # Other decoders support other formats.
         if self.imdecode_backend == 'pillow' and self.color_type != 'unchanged' and mode.startswith(('I', 'F')):
             raise DataError(f'image {path} cannot be read (mode {mode}, expected 8 bits per channel); convert it, or let '
                             'LoadImageFromFile read it as it is with color_type="unchanged"', 'more than 8 bits')

@@ -16,6 +16,7 @@ from ..core.files import write_atomically
 from ..core.logs import print_log
 from ..core.reading import is_url, read_checkpoint
 from ..core.run_checkpoints import find_checkpoint
+from .inflation import inflate_stem
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
 from .weights import check_values, part_of, prefixes_of, state_dict_of
 
@@ -53,6 +54,8 @@ def load_model_state(model: nn.Module, checkpoint: Mapping, source: str | Path) 
 def load_beginning(model: nn.Module, checkpoint: Mapping, source: str | Path) -> None:
     """Load a whole model for further training; classifying layers keep their weights if the number of classes differs.
 
+    The stem is adapted to another number of image channels, see :func:`repvgg_seg.models.inflation.inflate_stem`.
+
     Args:
         model: a segmentor or classifier.
         checkpoint: checkpoint that :func:`read_checkpoint` returned.
@@ -67,6 +70,7 @@ def load_beginning(model: nn.Module, checkpoint: Mapping, source: str | Path) ->
     for key in others:
         print_log(f'{key} of {source} is for {len(state[key])} classes, the model has {len(wanted[key])}: it starts from '
                   'scratch', logger='current', level=logging.WARNING)
+    state = inflate_stem(state, wanted, source)
     _load_strictly(model, {**state, **{key: wanted[key] for key in others}}, source)
 
 
@@ -74,7 +78,8 @@ def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Pat
                     key: str | None = None) -> None:
     """Load a backbone from a checkpoint in the official, MMPretrain's, timm's or our own layout.
 
-    Weights of classifiers and heads beside the backbone are left out; everything else must match.
+    Weights of classifiers and heads beside the backbone are left out; everything else must match, except that weights for RGB
+    images are adapted to another number of channels (:func:`repvgg_seg.models.inflation.inflate_stem`).
 
     Args:
         backbone: a :class:`~repvgg_seg.models.RepVGG`, in training or in fused form.
@@ -106,7 +111,7 @@ def load_pretrained(backbone: nn.Module, source: str | Path | Sequence[str | Pat
     if arch and arch != expected:
         raise CheckpointError(f'checkpoint {path} holds {arch}, but the backbone is {expected}; '
                               'choose the checkpoint or the arch to fit')
-    _load_strictly(backbone, weights, path)
+    _load_strictly(backbone, inflate_stem(weights, wanted, path), path)
     print_log(f'Loaded {len(weights)} of {len(wanted)} backbone tensors from {path} ({found.layout.name} layout)'
               + (f'; not used: {some(found.beside)}' if found.beside else ''), logger='current')
 
