@@ -84,7 +84,7 @@ def variant_of(recipe: Config, name: str) -> Config:
         UserError: the recipe has another backbone, or the config of the ablation does not exist.
     """
     if not (found := type_name(recipe.model.backbone)).endswith('RepVGG'):
-        raise UserError(f'the ablations are of RepVGG, but the recipe has the backbone {found}; give a '
+        raise UserError(f'the ablations are for RepVGG, but the recipe has the backbone {found}; give a '
                         'config such as configs/ablations/b0_cifar10.py')
     config, theirs = copy.deepcopy(recipe), Config.fromfile(existing_config(CONFIGS / ABLATIONS[name].config))
     config.model.backbone.update({key: theirs.model.backbone[key] for key in ('type', 'block') if key in theirs.model.backbone})
@@ -158,8 +158,8 @@ def check_settings(folder: Path, config: Config) -> None:
     """
     path = folder / SETTINGS
     if path.is_file() and path.read_text() != settings_of(config):
-        raise UserError(f'{folder} was begun with other settings (see {SETTINGS} in it); give the same config, options and '
-                        '--amp to go on, or another --work-dir to start from scratch')
+        raise UserError(f'{folder} was started with different settings (see its {SETTINGS}); give the same config, options and '
+                        '--amp to continue, or another --work-dir to start from scratch')
 
 
 def settings_of(config: Config) -> str:

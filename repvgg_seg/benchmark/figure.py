@@ -24,7 +24,7 @@ def check_figure(models: Sequence[str], out: Path) -> None:
         UserError: no model is in the paper's tables, or the file has no picture suffix.
     """
     if not set(models) & set(PAPER):
-        raise UserError(f'--figure is of classifiers whose accuracy the paper has, e.g. RepVGG-A0; got {", ".join(models)}')
+        raise UserError(f'--figure is for classifiers whose accuracy is in the paper, e.g. RepVGG-A0; got {", ".join(models)}')
     if out.suffix not in ('.png', '.pdf', '.svg'):
         raise UserError(f'cannot draw {out}; expected a name that ends with .png, .pdf or .svg')
 

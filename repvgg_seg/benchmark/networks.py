@@ -133,9 +133,9 @@ def split_name(text: str) -> tuple[set[str], str]:
     runtimes = set(forms) & set(RUNTIMES)
     if (single and set(forms) - runtimes) or {'body', 'head'} <= set(forms) or len(runtimes) > 1 or (
             {'undilated', 'training'} <= set(forms)) or ('step' in forms and set(forms) - {'stock', 'step'}):
-        raise UserError(f'{text}: these do not go together')
+        raise UserError(f'{text}: these cannot be combined')
     if name in NAMES and set(forms) & {'step', 'head'}:
-        raise UserError(f'{text} is for segmentors; give a config in the place of {name}')
+        raise UserError(f'{text} is for segmentors; give a config instead of {name}')
     return set(forms), name
 
 

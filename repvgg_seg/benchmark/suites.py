@@ -108,5 +108,5 @@ def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting
             tables.write(path.with_suffix('.json'), setting=asdict(own), rows=rows,
                          measurements=[vars(measurement) for measurement in measurements])
             if name == 'table4':
-                draw(measurements, path.with_suffix('.png'), f'images a second ({setup})')
+                draw(measurements, path.with_suffix('.png'), f'images per second ({setup})')
             yield path.name, None

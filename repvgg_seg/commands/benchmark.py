@@ -1,4 +1,4 @@
-"""Measure: repvgg-seg benchmark {artefacts,complexity,speed,serve,all} ..."""
+"""Measure models: repvgg-seg benchmark {artefacts,complexity,speed,serve,all} ..."""
 import argparse
 import os
 from collections.abc import Sequence
@@ -19,63 +19,66 @@ if TYPE_CHECKING:
 def parser() -> cli.Parser:
     from ..benchmark.networks import DTYPES, FORMS
     from ..benchmark.suites import SUITES
-    parser = cli.plain_parser('benchmark', 'Measure models; each prints a Markdown table, and leaves JSON with --out')
+    parser = cli.plain_parser('benchmark', 'Measure models; every command prints a Markdown table, and writes JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     timing = timing_parser(rounds=30, warm_up=5)
     output = cli.Parser(add_help=False)
-    output.add_argument('--out', metavar='FILE.json', help='write what was measured, with machine and versions')
+    output.add_argument('--out', metavar='FILE.json', help='write the measurements, the machine and the versions')
 
     artefacts = commands.add_parser(
         'artefacts', parents=[cli.model_parser('benchmark', ''), timing, output], add_help=False,
-        help='the forms in which a segmentor can be deployed, in turns, each in a process of its own')
-    artefacts.add_argument('folder', metavar='DIR', help=f'what {command("deploy")} wrote from the checkpoint')
-    artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='of the image')
+        help='compare the forms in which a segmentor can be deployed, in turns, each in its own process')
+    artefacts.add_argument('folder', metavar='DIR', help=f'folder that {command("deploy")} wrote from the checkpoint')
+    artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='image size')
     artefacts.set_defaults(measure=measure_artefacts)
 
-    complexity = commands.add_parser('complexity', parents=[output], help='parameters, FLOPs and Winograd multiplications')
+    complexity = commands.add_parser('complexity', parents=[output],
+                                     help='count parameters, FLOPs and Winograd multiplications')
     complexity.add_argument('models', nargs='*', metavar='MODEL', help='config, or name of a classifier in the paper, e.g. '
-                            'RepVGG-A0 (default: those of the paper\'s Tables 4 and 5)')
+                            'RepVGG-A0 (default: the classifiers of the paper\'s Tables 4 and 5)')
     complexity.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
-                            help='of the image (default: 224 224)')
+                            help='image size (default: 224 224)')
     complexity.set_defaults(measure=measure_complexity)
 
-    speed = commands.add_parser('speed', parents=[timing, output], help='networks side by side', epilog=f"""
+    speed = commands.add_parser('speed', parents=[timing, output], help='compare the speed of networks', epilog=f"""
         A MODEL is a config, the name of a classifier in the paper (RepVGG-A0, ResNet-50, ...), conv1x1 to conv7x7 (Table 1),
-        plain-blocks or residual-blocks (Figure 3), with any of these before it:
+        plain-blocks or residual-blocks (Figure 3), optionally preceded by any of these forms:
         {'; '.join(f'{name}: {meaning}' for name, meaning in FORMS.items())}.""")
-    speed.add_argument('models', nargs='+', metavar='[FORM:]MODEL', help='the first is the reference of the ratios')
-    speed.add_argument('--batch', type=cli.positive, default=1, help='images at once (default: 1)')
+    speed.add_argument('models', nargs='+', metavar='[FORM:]MODEL', help='networks; the first one is the reference')
+    speed.add_argument('--batch', type=cli.positive, default=1, help='images per batch (default: 1)')
     speed.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
-                       help='of the images (default: 224 224)')
+                       help='image size (default: 224 224)')
     speed.add_argument('--precision', choices=list(DTYPES), default='fp32')
-    speed.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
-    speed.add_argument('--compile', action='store_true', help='by torch.compile')
+    speed.add_argument('--channels-last', action='store_true', help='use the channels-last memory format')
+    speed.add_argument('--compile', action='store_true', help='use torch.compile')
     cli.add_options(speed)
-    speed.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
-    speed.add_argument('--figure', metavar='FILE.png', help='draw accuracy (the paper\'s) over speed (this run\'s) of its '
-                       'classifiers, in the manner of its Figure 1')
+    speed.add_argument('--device', choices=['cpu', 'cuda'], help='device (default: cuda if available)')
+    speed.add_argument('--figure', metavar='FILE.png', help='plot the paper\'s accuracy of the classifiers over their '
+                       'measured speed, like the paper\'s Figure 1')
     speed.set_defaults(measure=measure_speed)
 
-    serving = commands.add_parser('serve', parents=[output], help=f'{command("serve")} under load: throughput against the '
-                                  'runtime alone, every answer compared, memory before and after')
+    serving = commands.add_parser('serve', parents=[output], help=f'{command("serve")} under load: throughput relative to the '
+                                  'runtime alone, correctness of every answer, and memory')
     serving.add_argument('exported', metavar='EXPORTED', help=f'folder that {command("deploy")} wrote, or a file in it')
     serving.add_argument('images', help='a PNG or JPEG file, a folder or a quoted glob pattern')
-    serving.add_argument('--clients', type=cli.positive, default=8, help='that send one picture after another (default: 8)')
-    serving.add_argument('--seconds', type=cli.positive, default=60, help='of load (default: 60)')
-    serving.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='of the network (default: all cores)')
+    serving.add_argument('--clients', type=cli.positive, default=8, help='number of clients that send images (default: 8)')
+    serving.add_argument('--seconds', type=cli.positive, default=60, help='duration of the load (default: 60)')
+    serving.add_argument('--threads', type=cli.positive, default=os.cpu_count(),
+                         help='CPU threads of the network (default: all cores)')
     serving.add_argument('--batch', type=cli.positive, default=4, help=f'see {command("serve")} (default: 4)')
     serving.set_defaults(measure=measure_serving)
 
     everything = commands.add_parser('all', parents=[timing_parser(rounds=50, warm_up=50)],
-                                     help='every table of the paper, and the peers')
+                                     help='measure every table of the paper and the comparisons with other packages')
     everything.add_argument('--out', required=True, metavar='DIR', help='folder for the tables')
-    everything.add_argument('--suites', nargs='+', choices=list(SUITES), default=list(SUITES), help='default: all of them')
-    everything.add_argument('--precision', nargs='+', choices=list(DTYPES), default=['fp32'], help='default: fp32')
-    everything.add_argument('--batch', type=cli.positive, help='in the place of those of the paper')
-    everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), help='likewise')
-    everything.add_argument('--channels-last', action='store_true', help='memory format of maps and weights')
-    everything.add_argument('--compile', action='store_true', help='by torch.compile')
-    everything.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda where there is one')
+    everything.add_argument('--suites', nargs='+', choices=list(SUITES), default=list(SUITES), help='tables (default: all)')
+    everything.add_argument('--precision', nargs='+', choices=list(DTYPES), default=['fp32'], help='precisions (default: fp32)')
+    everything.add_argument('--batch', type=cli.positive, help='batch size (default: that of the paper)')
+    everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
+                            help='image size (default: that of the paper)')
+    everything.add_argument('--channels-last', action='store_true', help='use the channels-last memory format')
+    everything.add_argument('--compile', action='store_true', help='use torch.compile')
+    everything.add_argument('--device', choices=['cpu', 'cuda'], help='device (default: cuda if available)')
     everything.set_defaults(measure=measure_all)
     return parser
 
@@ -98,11 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def timing_parser(rounds: int, warm_up: int) -> cli.Parser:
-    """The options of all that takes time, with these defaults."""
+    """Options of every command that measures time, with these defaults."""
     parser = cli.Parser(add_help=False)
-    parser.add_argument('--rounds', type=cli.positive, default=rounds, help=f'timed runs of each (default: {rounds})')
-    parser.add_argument('--warm-up', type=cli.positive, default=warm_up, help=f'runs of each before that (default: {warm_up})')
-    parser.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='of the CPU (default: all cores)')
+    parser.add_argument('--rounds', type=cli.positive, default=rounds, help=f'timed runs per model (default: {rounds})')
+    parser.add_argument('--warm-up', type=cli.positive, default=warm_up,
+                        help=f'earlier runs per model that are not timed (default: {warm_up})')
+    parser.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='CPU threads (default: all cores)')
     return parser
 
 
@@ -135,7 +139,7 @@ def measure_speed(args: argparse.Namespace) -> None:
     measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads)
     show(args, table(measurements), measurements)
     if args.figure:
-        draw(measurements, Path(args.figure), f'images a second ({setting.device}, {setting.precision}, batch {args.batch}, '
+        draw(measurements, Path(args.figure), f'images per second ({setting.device}, {setting.precision}, batch {args.batch}, '
              f'{args.size[0]}x{args.size[1]})')
         cli.say(f'Wrote {args.figure}')
 
@@ -160,7 +164,7 @@ def measure_all(args: argparse.Namespace) -> None:
 
 
 def common_setting(args: argparse.Namespace) -> 'Setting':
-    """What the arguments say of the machine."""
+    """Settings of the machine from the arguments."""
     require_mm('mmpretrain', 'mmseg')
     import torch
 
@@ -172,7 +176,7 @@ def common_setting(args: argparse.Namespace) -> 'Setting':
 
 
 def show(args: argparse.Namespace, rows: list[dict], measurements: Sequence = ()) -> None:
-    """Print a table, and write it where that is wanted."""
+    """Print a table, and write it if ``--out`` is given."""
     from ..benchmark import tables
     cli.say(tables.markdown(rows))
     if args.out:

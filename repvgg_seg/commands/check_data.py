@@ -12,9 +12,9 @@ def parser() -> cli.Parser:
     parser = cli.config_parser('check-data', 'Check every image and label of the datasets of a config: files, sizes, values, '
                                'classes')
     parser.add_argument('--sets', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val'],
-                        help='which of them (default: train val)')
-    parser.add_argument('--sample', type=cli.positive, metavar='N', help='only N pairs of each, spread evenly')
-    parser.add_argument('--out', metavar='FILE.json', help='write everything that was counted')
+                        help='datasets to check (default: train val)')
+    parser.add_argument('--sample', type=cli.positive, metavar='N', help='check only N evenly spaced pairs of each dataset')
+    parser.add_argument('--out', metavar='FILE.json', help='write all counts')
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the tools share: their arguments, their config, and how a user's mistake ends."""
+"""Shared parts of the commands: arguments, loading of configs, and handling of user mistakes."""
 import argparse
 import os
 import sys
@@ -22,27 +22,27 @@ from ..core.telemetry import switch_off
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# Exit code of a tool that ends on a user's mistake.
+# Exit code of a command that ends because of a user's mistake.
 USER_MISTAKE = 2
-# What reading a config, which is Python, and merging options into it raises.
+# Exceptions that are raised if a config, which is Python, cannot be read, or options cannot be merged into it.
 BROKEN_CONFIG = (SyntaxError, OSError, NameError, TypeError, KeyError, AttributeError, ImportError, IndexError, ValueError,
                  AssertionError)
-# Default scope of a config, which is the import name of its package: what it builds, and the commands for it.
+# Default scope of a config, which is the import name of its package -> kind of model, and commands for it.
 SCOPES = {'mmseg': ('a segmentor', ('train', 'test')), 'mmpretrain': ('a classifier', ('classify-train', 'classify-test'))}
 
-AMP_HELP = 'mixed precision: bfloat16 on CPUs and newer GPUs, else float16'
+AMP_HELP = 'use mixed precision: bfloat16 on CPUs and newer GPUs, otherwise float16'
 
 
 def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), go_on: str = 'give the command again') -> None:
-    """Run a tool; a user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
+    """Run a command. A user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
 
-    Training that a signal has stopped ends with one line too, and with the exit code that belongs to the signal. A reader of
-    the output that goes away, as ``head`` does, stops nothing. No package sends usage data.
+    Training that was stopped by a signal also ends with one line, and with the exit code of that signal. If a reader of the
+    output, such as ``head``, closes the pipe, the command continues. No package sends usage data.
 
     Args:
-        main: the tool.
-        needs: import names of the OpenMMLab packages without which it cannot even start.
-        go_on: what the user does to go on after the tool was stopped, as half a sentence.
+        main: function of the command.
+        needs: import names of the OpenMMLab packages without which the command cannot start.
+        go_on: how the user continues after the command was stopped, as the end of a sentence.
     """
     outlive_readers()
     switch_off()
@@ -50,12 +50,12 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), g
     try:
         require_mm(*needs)
         allow_large_images()
-        copy_context().run(main)  # What it sets there, such as which checkpoints are trusted, ends with it.
+        copy_context().run(main)  # Context variables that it sets, such as trust in checkpoints, are discarded afterwards.
     except Interruption as interruption:
         say(f'{interruption}; {go_on}' if interruption.resumable else str(interruption))
-        sys.exit(128 + interruption.signal)  # As a shell reports a process that the signal ended.
+        sys.exit(128 + interruption.signal)  # The exit code that a shell reports for a process ended by the signal.
     except UserError as error:
-        # A data loader's worker passes its whole traceback on as the message.
+        # For an error in a data loader worker, the message contains the whole traceback.
         message = str(error).rsplit(f'{type(error).__name__}: ', 1)[-1]
         stop(message)
     except URLError as error:
@@ -67,38 +67,38 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), g
         stop(f'{error.filename or "a file"} cannot be written: the disk is full or the quota spent; what was '
              f'there before is unharmed. Make room, then {go_on}')
     except RuntimeError as error:
-        if type(error).__name__ != 'OutOfMemoryError':  # PyTorch's; it is imported by the tools, not here.
+        if type(error).__name__ != 'OutOfMemoryError':  # PyTorch's class, which is not imported here.
             raise
         stop(f'the memory of the GPU is full ({str(error).split(". ")[0]}); use smaller images or batches. In training, '
              'optim_wrapper.accumulative_counts makes up for a lower train_dataloader.batch_size')
 
 
 def stop(message: str) -> NoReturn:
-    """End a tool with one line on stderr."""
+    """End a command with one line on stderr."""
     sys.stderr.write(f'error: {" ".join(message.split())}\n')
     sys.exit(USER_MISTAKE)
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse's, but a wrong argument ends a tool as any other mistake does: with one line."""
+    """Argument parser that ends the command with one line if an argument is wrong, like any other user mistake."""
 
     def error(self, message: str) -> NoReturn:
-        """End the tool."""
+        """End the command with one line."""
         stop(f'{message}; see --help')
 
 
 def plain_parser(verb: str, description: str) -> Parser:
-    """A parser without arguments, which calls the command as its user did."""
+    """A parser without arguments, with the command's name as the user typed it."""
     return Parser(prog=command(verb), description=description)
 
 
 def config_parser(verb: str, description: str, default_config: str | None = None) -> Parser:
-    """The arguments of every command that works by a config, as in MMSegmentation; for :func:`load_config`.
+    """A parser with the arguments of every command that reads a config; for :func:`load_config`.
 
     Args:
-        verb: of the command.
-        description: what it does.
-        default_config: name of the file in ``configs/`` that is meant when none is given.
+        verb: verb of the command.
+        description: description of the command.
+        default_config: name of the default config, a file in ``configs/``.
     """
     parser = plain_parser(verb, description)
     if default_config:
@@ -111,28 +111,28 @@ def config_parser(verb: str, description: str, default_config: str | None = None
 
 
 def model_parser(verb: str, description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
-    """The arguments of every tool that builds the config's model; for :func:`load_model_config`.
+    """A parser with the arguments of every command that builds the model of a config; for :func:`load_model_config`.
 
     Args:
         verb, description, default_config: see :func:`config_parser`.
-        checkpoint: whether it takes a checkpoint after the config.
+        checkpoint: whether the command takes a checkpoint after the config.
     """
     parser = config_parser(verb, description, default_config)
     if checkpoint:
         parser.add_argument('checkpoint', type=os.path.expanduser,
-                            help=f'training checkpoint, or what {command("deploy")} wrote')
+                            help=f'training checkpoint, or output of {command("deploy")}')
     add_trust(parser)
     return parser
 
 
 def run_parser(verb: str, description: str, checkpoint: bool = True, default_config: str | None = None) -> Parser:
-    """The arguments of the tools that train or test; for :func:`load_run_config`.
+    """A parser with the arguments of the commands that train or test; for :func:`load_run_config`.
 
     Args:
         verb, description, checkpoint, default_config: see :func:`model_parser`.
     """
     parser = model_parser(verb, description, checkpoint, default_config)
-    parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/NAME-OF-CONFIG)')
+    parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/CONFIG_NAME)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
@@ -140,32 +140,32 @@ def run_parser(verb: str, description: str, checkpoint: bool = True, default_con
 
 
 def training_parser(verb: str, description: str, default_config: str | None = None) -> Parser:
-    """The arguments of the tools that train one model; for :func:`load_run_config` and :func:`prepare_training`."""
+    """A parser with the arguments of the commands that train; for :func:`load_run_config` and :func:`prepare_training`."""
     parser = run_parser(verb, description, checkpoint=False, default_config=default_config)
-    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
+    parser.add_argument('--resume', action='store_true', help='continue from the last checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help=AMP_HELP)
     return parser
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The argument of every tool whose config can be changed."""
+    """Add the argument that changes settings of the config."""
     from mmengine.config import DictAction
     parser.add_argument('--cfg-options', nargs='+', type=assignment, action=DictAction, default={}, metavar='KEY=VALUE',
                         help='change settings of the config, e.g. train_dataloader.batch_size=4')
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """The argument of every tool that reads checkpoints."""
+    """Add the argument that trusts checkpoints."""
     parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='also read checkpoints that hold more than tensors and .pt2 files, which can run any '
-                        'code, and files that differ from what their deploy.json records')
+                        help='also read checkpoints that contain more than tensors and .pt2 files, both of which can run '
+                        'any code, and files that differ from the record in their deploy.json')
 
 
 def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
-    """Put the arguments of :func:`training_parser` into a config.
+    """Apply the arguments of :func:`training_parser` to a config.
 
     Raises:
-        UserError: the work dir cannot be written, or ``--amp`` does not go with the config.
+        UserError: the work dir cannot be written, or ``--amp`` is incompatible with the config.
     """
     from ..engine.hardware import enable_amp
     ensure_writable(config.work_dir)
@@ -175,14 +175,14 @@ def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
 
 
 def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
-    """The ``mmengine.Config`` of a tool's arguments.
+    """Load the config that a command's arguments specify.
 
     Args:
-        args: from :func:`config_parser`.
-        scopes: keys of ``SCOPES``; what the tool works on.
+        args: parsed arguments of :func:`config_parser`.
+        scopes: keys of ``SCOPES`` that the command supports.
 
     Raises:
-        UserError: no such file, a file that is not the config of a model, or of a model that the tool does not work on.
+        UserError: the file does not exist, is not the config of a model, or is for a model that the command does not support.
         InstallationError: the package of the config's scope is missing.
     """
     from mmengine.config import Config
@@ -214,14 +214,14 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
 
 
 def load_model_config(args: argparse.Namespace, *scopes: str) -> 'Config':
-    """As :func:`load_config`, from the arguments of :func:`model_parser`: checkpoints are trusted as these say."""
+    """Like :func:`load_config`, for the arguments of :func:`model_parser`, including ``--trust-checkpoint``."""
     from ..core.reading import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)
     return load_config(args, *scopes)
 
 
 def load_run_config(args: argparse.Namespace, *scopes: str) -> 'Config':
-    """As :func:`load_model_config`, from the arguments of :func:`run_parser`; with ``launcher`` and ``work_dir``."""
+    """Like :func:`load_model_config`, for the arguments of :func:`run_parser`; sets ``launcher`` and ``work_dir``."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     config = load_model_config(args, *scopes)
     config.launcher = args.launcher
@@ -230,7 +230,7 @@ def load_run_config(args: argparse.Namespace, *scopes: str) -> 'Config':
 
 
 def assignment(text: str) -> str:
-    """KEY=VALUE, for argparse."""
+    """Parse KEY=VALUE, for argparse."""
     key, equals, value = text.partition('=')
     if not (equals and all(key.split('.'))) or any(value.count(first) != value.count(last) for first, last in ('()', '[]')):
         raise argparse.ArgumentTypeError(f'expected KEY=VALUE with every bracket closed, got {text}')
@@ -238,7 +238,7 @@ def assignment(text: str) -> str:
 
 
 def positive(text: str) -> int:
-    """A positive integer, for argparse."""
+    """Parse a positive integer, for argparse."""
     if (value := int(text)) < 1:
         raise ValueError
     return value

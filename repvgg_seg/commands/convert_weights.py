@@ -7,12 +7,12 @@ from . import cli
 
 def parser() -> cli.Parser:
     parser = cli.plain_parser('convert-weights', 'Convert a RepVGG checkpoint (official, MMPretrain, timm or own) to another '
-                                     'layout; all or nothing')
+                                     'layout, completely or not at all')
     parser.add_argument('source', metavar='SRC', help='checkpoint, a file or URL')
     parser.add_argument('target', metavar='DST', help='file to write')
     parser.add_argument('--to', choices=['own', 'official'], default='own', help='layout of DST (default: own)')
-    parser.add_argument('--prefix', help='of the backbone\'s tensors in SRC, e.g. model.encoder. (default: found by itself)')
-    parser.add_argument('--key', help='where SRC has the weights, e.g. model_ema for averaged ones (default: a usual one)')
+    parser.add_argument('--prefix', help='prefix of the backbone\'s tensors in SRC, e.g. model.encoder. (default: detected)')
+    parser.add_argument('--key', help='key of the weights in SRC, e.g. model_ema for averaged weights (default: detected)')
     cli.add_trust(parser)
     return parser
 

@@ -1,4 +1,4 @@
-"""Train, evaluate, fuse and predict on drawn streets, or look at a trained model at once: repvgg-seg demo [--quick]"""
+"""Train, evaluate, fuse and predict on drawn streets, or try a trained model at once: repvgg-seg demo [--quick]"""
 import json
 import subprocess
 import sys
@@ -17,7 +17,7 @@ FUSED, PICTURES = WORK_DIR / 'fused', WORK_DIR / 'pictures'
 
 
 def parser() -> cli.Parser:
-    parser = cli.plain_parser('demo', 'Train, evaluate, fuse and predict on drawn streets, by the commands of a user')
+    parser = cli.plain_parser('demo', 'Train, evaluate, fuse and predict on drawn streets, with the same commands as a user')
     parser.add_argument('--quick', action='store_true', help='instead, segment new streets with a small trained model')
     return parser
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def show_trained_model() -> None:
-    """Segment scenes that nobody has seen before, and say where the pictures are."""
+    """Segment newly drawn scenes with a trained model, and print where the pictures are."""
     from ..core.destinations import ensure_writable
     from ..core.noise import import_quietly
     from ..deploy.quick_demo import quick_demo
@@ -42,7 +42,7 @@ def show_trained_model() -> None:
 
 
 def train_and_deploy() -> None:
-    """Go the whole way of a user on ToyStreets."""
+    """Run all steps, from training to deployment, on ToyStreets."""
     call('train', '--amp', '--work-dir', WORK_DIR)
     checkpoint = find_checkpoint(WORK_DIR)
     if checkpoint is None:
@@ -60,7 +60,7 @@ def train_and_deploy() -> None:
 
 
 def call(verb: str, *arguments: str | Path) -> None:
-    """Run a command in a process of its own; its failure ends the demo with its exit code."""
+    """Run a command in its own process. If it fails, end the demo with its exit code."""
     line = [verb, CONFIG, *map(str, arguments)]
     cli.write(f'\n$ repvgg-seg {" ".join(line)}')
     sys.stdout.flush()
@@ -70,6 +70,6 @@ def call(verb: str, *arguments: str | Path) -> None:
 
 
 def evaluate(checkpoint: Path) -> float:
-    """mIoU of a checkpoint, in percent."""
+    """Evaluate a checkpoint, and return its mIoU in percent."""
     call('test', checkpoint, '--work-dir', WORK_DIR)
     return json.loads((WORK_DIR / 'test.json').read_text())['mIoU']

@@ -1,4 +1,4 @@
-"""Fuse a trained model for deployment, and export it: repvgg-seg deploy CONFIG CHECKPOINT --out DIR"""
+"""Fuse a trained model for deployment and export it: repvgg-seg deploy CONFIG CHECKPOINT --out DIR"""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,23 +8,24 @@ from . import cli
 UNDILATE = {'on': True, 'off': False, 'auto': None}
 
 def parser() -> cli.Parser:
-    parser = cli.model_parser('deploy', 'Fuse a trained segmentor or classifier, check it against the trained one, write it')
+    parser = cli.model_parser('deploy', 'Fuse a trained segmentor or classifier, compare it with the trained model, write it')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
-    parser.add_argument('--images', help='image, folder or quoted glob pattern for the check (default: the test set, else a '
-                        'random image)')
+    parser.add_argument('--images', help='image, folder or quoted glob pattern for the comparison (default: the test set if '
+                        'available, otherwise a random image)')
     parser.add_argument('--formats', nargs='+', default=['pth'], choices=['pth', 'onnx', 'openvino', 'pt2', 'ncnn'],
-                        help='pth: fused weights and config for MMSegmentation (default); the others run without it')
+                        help='pth: fused weights and config for MMSegmentation (default); the other formats run without it')
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
-                        help='each format is written in those of them that it has (default: fp32)')
+                        help='precisions; each format is written in those that it supports (default: fp32)')
     parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
-    parser.add_argument('--eval', action='store_true', help='compute the mIoU (top-1 accuracy of classifiers) of everything on '
-                        'the test set, and refuse what loses more than 0.5; for int8 always, where there are labels')
+    parser.add_argument('--eval', action='store_true', help='evaluate every file on the test set, and refuse files that lose '
+                        'more than 0.5 points of mIoU (classifiers: top-1 accuracy); always done for int8 if there are labels')
     parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
-                        help='the one size of images that exported files take, in pixels (default: any size)')
-    parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB', help='their order in the images (default: RGB)')
+                        help='fixed image size of the exported files, in pixels (default: any size)')
+    parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB',
+                        help='order of the channels in images (default: RGB)')
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
     parser.add_argument('--undilate', choices=list(UNDILATE), default='auto', help='write RepVGG without dilated convolutions, '
-                        'with equal results (default: for ncnn, which is faster by it)')
+                        'with equal results (default: only for ncnn, where this is faster)')
     return parser
 
 

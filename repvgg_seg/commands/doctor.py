@@ -1,4 +1,4 @@
-"""Examine the installation: repvgg-seg doctor"""
+"""Check the installation: repvgg-seg doctor"""
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from . import cli
 
 
 def parser() -> cli.Parser:
-    return cli.plain_parser('doctor', 'Check what repvgg_seg needs: versions, origins, GPU, CPU and disk; suggest fixes')
+    return cli.plain_parser('doctor', 'Check versions and origins of packages, GPU, CPU and disk, and suggest fixes')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

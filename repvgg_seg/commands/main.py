@@ -1,4 +1,4 @@
-"""``repvgg-seg VERB``, and ``python -m repvgg_seg VERB``: finds the command and runs it."""
+"""``repvgg-seg VERB`` and ``python -m repvgg_seg VERB``: find the command and run it."""
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -8,16 +8,16 @@ from typing import NamedTuple
 from .. import __version__
 from . import cli
 
-RESUME = 'go on with --resume'
+RESUME = 'continue with --resume'
 
 
 class Verb(NamedTuple):
-    """A command, which the module of its name in this folder implements.
+    """A command, implemented by the module with its name in this folder.
 
     Args:
-        what: it does.
+        what: description of the command.
         needs: import names of the OpenMMLab packages without which it cannot start.
-        go_on: how its user goes on after it was stopped.
+        go_on: how the user continues after the command was stopped.
     """
     what: str
     needs: tuple[str, ...] = ('mmengine', 'mmcv')
@@ -29,16 +29,16 @@ VERBS = {
     'train': Verb('train a segmentor', go_on=RESUME),
     'test': Verb('evaluate a segmentor'),
     'predict': Verb('segment images with a trained or exported model'),
-    'deploy': Verb('fuse a trained model, export it, and check every file against the trained model'),
+    'deploy': Verb('fuse a trained model, export it, and compare every file with the trained model'),
     'serve': Verb('serve an exported model over HTTP, with a page to try it', needs=()),
     'classify-train': Verb('train a classifier, such as a backbone for segmentation', go_on=RESUME),
     'classify-test': Verb('evaluate a classifier'),
-    'train-ablations': Verb("train the variants of the paper's Tables 6 and 7", go_on='give the command again to go on'),
+    'train-ablations': Verb("train the variants of the paper's Tables 6 and 7", go_on='give the command again to continue'),
     'make-labels': Verb('make label files from the polygons of LabelMe or COCO'),
     'check-data': Verb('check the images and labels of the datasets of a config'),
     'convert-weights': Verb('convert RepVGG weights between layouts'),
     'plot-curves': Verb('plot losses and metrics of training runs'),
-    'benchmark': Verb('measure speed, memory and complexity, side by side'),
+    'benchmark': Verb('measure speed, memory and complexity'),
     'doctor': Verb('check the installation and suggest fixes', needs=()),
     'configs': Verb('list the configs that come with the package, or copy one', needs=()),
     'demo': Verb('train, evaluate, fuse and predict on drawn streets; --quick shows a trained model at once'),
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command.
 
     Args:
-        arguments: the verb and its own arguments; by default those of the process.
+        arguments: verb and arguments of the command; by default those of the process.
     """
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ['--help']
     if verb in VERBS:
@@ -68,15 +68,15 @@ def run(verb: str, arguments: Sequence[str] | None = None) -> None:
     """Run the command of a verb.
 
     Args:
-        verb: one of :data:`VERBS`.
-        arguments: of the command; by default those of the process, as for ``tools/VERB.py``.
+        verb: key of :data:`VERBS`.
+        arguments: arguments of the command; by default those of the process, as for ``tools/VERB.py``.
     """
     module = import_module(f'.{verb.replace("-", "_")}', __package__)
     cli.run(lambda: module.main(arguments), VERBS[verb].needs, VERBS[verb].go_on)
 
 
 def usage() -> str:
-    """The commands, as ``--help`` lists them."""
+    """Text of ``--help``, which lists the commands."""
     width = max(map(len, VERBS))
     lines = [f'  {name:<{width}}  {verb.what}' for name, verb in VERBS.items()]
     return '\n'.join([

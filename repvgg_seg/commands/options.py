@@ -1,4 +1,4 @@
-"""What is wrong with ``--cfg-options``, and the key that was most likely meant."""
+"""Check ``--cfg-options``, and suggest the key that was most likely meant."""
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +14,10 @@ from ..core.errors import UserError
 
 REGISTRIES = ('MODELS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
               'PARAM_SCHEDULERS', 'VISUALIZERS', 'VISBACKENDS', 'LOG_PROCESSORS')
-# Keys that builders take out of a part of a config before they call its type.
+# Keys that builders remove from a part of a config before they call its type.
 OF_BUILDERS = {'type', '_delete_', '_scope_', 'init_cfg', 'priority', 'convert_to_iter_based', 'requires_grad', 'constructor',
                'paramwise_cfg', 'optimizer'}
-# Keys of a whole config that no argument of MMEngine's runner is named after.
+# Top-level keys of a config that are not arguments of MMEngine's runner.
 OF_RUNS = {'default_scope', 'distill', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile',
            'activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline'}
 LOOP = {'type', 'by_epoch', 'max_epochs', 'max_iters', 'val_begin', 'val_interval', 'dynamic_intervals', 'fp16', '_delete_'}
@@ -37,12 +37,12 @@ def check_options(config: Config, options: Mapping[str, object]) -> None:
     """Check keys and values before they are merged into a config.
 
     Args:
-        config: what is changed.
-        options: dotted keys, and values as read from a command line.
+        config: config to be changed.
+        options: values by dotted keys, as read from a command line.
 
     Raises:
-        UserError: nothing reads a key, an index is out of range, a value that is no part has no keys, or a value is of
-            another kind than the one that it replaces.
+        UserError: a key is not used by anything, an index is out of range, a key goes into a plain value, or a value has a
+            different type than the one that it replaces.
     """
     for key, value in options.items():
         _check_is_read(config, key)
@@ -51,7 +51,7 @@ def check_options(config: Config, options: Mapping[str, object]) -> None:
 
 
 def _check_is_read(config: Config, key: str) -> None:
-    """Check that a key is no variable that only helps to write a config, such as ``max_epochs``."""
+    """Check that a key is not a helper variable of the config file, such as ``max_epochs``."""
     variable, read = key.split('.')[0], {*inspect.signature(Runner.__init__).parameters, *OF_RUNS}
     if variable not in config or variable in read:
         return
@@ -95,7 +95,7 @@ def _check_value(config: Config, key: str, value: object) -> None:
 
 
 def value_at(config: Config, key: str) -> object:
-    """What a config has under a dotted key; None where there is nothing."""
+    """Value of a config under a dotted key; None if there is none."""
     node: object = config
     for part in key.split('.'):
         if isinstance(node, list | tuple) and part.isdecimal() and int(part) < len(node):
@@ -108,7 +108,7 @@ def value_at(config: Config, key: str) -> object:
 
 
 def known_names(config: Config, node: Mapping | Config, place: str, options: Mapping[str, object]) -> set[str] | None:
-    """The keys that a part of a config can have; None if that is not known."""
+    """Keys that a part of a config can have; None if they are unknown."""
     if not place:
         return {*config, *inspect.signature(Runner.__init__).parameters, *OF_RUNS} - {'self', 'cfg'}
     if place in SECTIONS:
@@ -123,7 +123,7 @@ def known_names(config: Config, node: Mapping | Config, place: str, options: Map
 
 
 def arguments_of(kind: object, scope: str) -> set[str] | None:
-    """Names of the arguments of a registered type; None where it takes any, or is not known."""
+    """Names of the arguments of a registered type; None if it accepts any argument or is unknown."""
     found = {kind} if callable(kind) else set()
     for name in REGISTRIES if isinstance(kind, str) else ():
         with getattr(registry, name).switch_scope_and_registry(scope) as inner:
@@ -139,7 +139,7 @@ def arguments_of(kind: object, scope: str) -> set[str] | None:
 
 
 def _parameters(kind: Any) -> set[str] | None:
-    """Of a function, or of a class and, while it hands other keywords on, of its bases."""
+    """Parameters of a function, or of a class and of those base classes to which it passes further keywords."""
     names: set[str] = set()
     for each in kind.__mro__ if isinstance(kind, type) else [kind]:
         if isinstance(kind, type) and '__init__' not in vars(each):
@@ -152,13 +152,13 @@ def _parameters(kind: Any) -> set[str] | None:
 
 
 def nearest(config: Config, key: str, place: str, names: set[str]) -> str:
-    """The question whether another key was meant; empty where none is near.
+    """Ask whether a similar key was meant; empty if no key is similar.
 
     Args:
-        config: whose keys are compared, by as many of their last parts as the key has.
-        key: what nothing reads.
-        place: where in the config that was found.
-        names: that the part there takes.
+        config: config whose keys are compared, using as many of their last parts as the key has.
+        key: unknown key.
+        place: part of the config in which the key is unknown.
+        names: names that this part accepts.
     """
     parts = key.split('.')
     depth = place.count('.') + 1 if place else 0
@@ -174,7 +174,7 @@ def nearest(config: Config, key: str, place: str, names: set[str]) -> str:
 
 
 def paths(node: object, prefix: str = '') -> Iterator[str]:
-    """The dotted keys of a config."""
+    """Iterate over the dotted keys of a config."""
     items = node.items() if isinstance(node, Mapping | Config) else enumerate(node) if isinstance(node, list | tuple) else ()
     for name, inner in items:
         yield f'{prefix}{name}'

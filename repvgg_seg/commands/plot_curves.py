@@ -1,4 +1,4 @@
-"""Draw training loss and validation metric of runs: repvgg-seg plot-curves WORK_DIR [WORK_DIR ...] --out curves.png"""
+"""Plot training losses and validation metrics of runs: repvgg-seg plot-curves WORK_DIR [WORK_DIR ...] --out curves.png"""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from . import cli
 
 
 def parser() -> cli.Parser:
-    parser = cli.plain_parser('plot-curves', 'Draw training loss and validation metric of runs into one picture')
+    parser = cli.plain_parser('plot-curves', 'Plot training losses and validation metrics of runs in one picture')
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', type=Path, help='work dirs of up to 18 runs')
     parser.add_argument('--out', required=True, type=Path, metavar='FILE', help='picture to write')
     return parser

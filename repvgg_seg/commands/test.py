@@ -7,12 +7,12 @@ from . import cli
 
 def parser() -> cli.Parser:
     parser = cli.run_parser('test', 'Evaluate a segmentor')
-    parser.add_argument('--tta', action='store_true', help='average over the image and its mirror (as in PSPNet\'s code)')
+    parser.add_argument('--tta', action='store_true', help='average over the image and its mirror image, as in PSPNet\'s code')
     parser.add_argument('--out', metavar='DIR', help='write the predictions as PNGs of class indices')
     parser.add_argument('--submit', metavar='DIR', help='write the predictions as PNGs of label ids for the Cityscapes '
                         'server, without evaluating')
-    parser.add_argument('--report', metavar='DIR', help='write a page with the values of each class, a confusion matrix, '
-                        'calibration and pictures of the errors: DIR/index.html')
+    parser.add_argument('--report', metavar='DIR', help='write a page with metrics of each class, a confusion matrix, '
+                        'calibration and pictures of the errors to DIR/index.html')
     parser.add_argument('--against', metavar='JSON', help='report.json of an earlier report to compare with')
     return parser
 

@@ -14,14 +14,14 @@ def parser() -> cli.Parser:
     require_mm('mmpretrain')
     from ..ablations.runs import ABLATIONS, FUSABLE
     parser = cli.run_parser(
-        'train-ablations', "Train the paper's ablations (Tables 6 and 7) one after another, and compare; the command given "
-        'again goes on where it was interrupted', checkpoint=False, default_config=RECIPE)
+        'train-ablations', "Train the paper's ablations (Tables 6 and 7) one after another, and compare them; if interrupted, "
+        'give the command again to continue', checkpoint=False, default_config=RECIPE)
     parser.add_argument('--amp', action='store_true', help=cli.AMP_HELP)
     parser.add_argument('--variants', nargs='+', choices=list(ABLATIONS), default=list(ABLATIONS), metavar='NAME',
-                        help=f'default: all of {", ".join(ABLATIONS)}')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED', help='default: 0')
+                        help=f'ablations to train (default: {", ".join(ABLATIONS)})')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED', help='random seeds (default: 0)')
     parser.add_argument('--int8', nargs='+', choices=FUSABLE, default=[], metavar='NAME',
-                        help='after training, test these in 8 bits too, e.g. both qarepvgg')
+                        help='ablations that are also tested in 8 bits after training, e.g. both qarepvgg')
     return parser
 
 

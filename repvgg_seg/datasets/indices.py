@@ -80,7 +80,7 @@ def color_indices(path: str, labels: np.ndarray, label_map: Mapping[Color, int],
             most = sorted(np.flatnonzero(far).tolist(), key=lambda place: -counts[place])[:LISTED_COLORS]
             listed = [f'{tuple(colors_of(others[place]).tolist())} in {share(codes == others[place])} of its pixels, nearest '
                       f'to {tuple(colors[closest[place]].tolist())}' for place in most]
-            raise DataError(f'label {path} has {far.sum()} colors that mean no class: {"; ".join(listed)}'
+            raise DataError(f'label {path} has {far.sum()} colors without a class: {"; ".join(listed)}'
                             f'{"; ..." if far.sum() > LISTED_COLORS else ""}; add them to label_colors, or set label_tolerance '
                             'if the file was saved with losses', 'unknown colors')
         nearest[unknown] = closest[places]

@@ -18,9 +18,9 @@ def read_list(path: str | Path) -> list[str]:
         lines = [line.strip() for line in Path(path).read_text(encoding='utf-8').splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else 'it is no text in UTF-8'
-        raise DataError(f'list {path} cannot be read ({reason}); expected a text file with one image a line') from None
+        raise DataError(f'list {path} cannot be read ({reason}); expected a text file with one image per line') from None
     if not (names := [line for line in lines if line]):
-        raise DataError(f'list {path} is empty; expected a text file with one image a line')
+        raise DataError(f'list {path} is empty; expected a text file with one image per line')
     return names
 
 

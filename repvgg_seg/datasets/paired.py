@@ -67,7 +67,7 @@ class PairedSegDataset(BaseSegDataset):
         given = dict(label_values=label_values, label_colors=label_colors)
         fixed = type(self).raw_label_map is not PairedSegDataset.raw_label_map  # Fixed by a subclass.
         if useless := [name for name in (*WITHOUT_EFFECT, *given) if kwargs.get(name) or fixed and given.get(name)]:
-            raise UserError(f'{type(self).__name__} makes no use of {", ".join(useless)}; remove it from the config')
+            raise UserError(f'{type(self).__name__} does not use {", ".join(useless)}; remove it from the config')
         check_meanings(label_values, label_colors, label_tolerance)
         self.label_meanings, self.label_tolerance = label_values or label_colors, label_tolerance
         self.img_suffixes, self.seg_map_suffixes = tuple(img_suffixes), tuple(seg_map_suffixes)

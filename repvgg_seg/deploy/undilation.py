@@ -92,7 +92,7 @@ class UndilatedRepVGG(nn.Module):
     def __init__(self, backbone: RepVGG) -> None:
         super().__init__()
         if not all(isinstance(block, RepVGGBlock) for stage in backbone.stages for block in stage.children()):
-            raise UserError(f'{type(backbone).__name__} is no plain stack of blocks, whose dilation could be removed')
+            raise UserError(f'{type(backbone).__name__} is not a plain stack of blocks, whose dilation could be removed')
         if any(isinstance(module, LinearPart) for module in backbone.modules()):
             raise UserError('the backbone is not fused; give undilate() what repvgg_seg.deploy.fuse() returns')
         self.stem, self.stages = backbone.stem, backbone.stages

@@ -78,5 +78,5 @@ def _metainfo(dataset: Mapping) -> dict:
                         'palette=[[red, green, blue], ...]) to test_dataloader.dataset')
     classes, colors = len(metainfo['classes']), len(metainfo['palette'])
     if classes != colors:
-        raise UserError(f'the test set has {classes} classes and {colors} colors; give as many of both in its metainfo')
+        raise UserError(f'the test set has {classes} classes and {colors} colors; give the same number of both in its metainfo')
     return dict(classes=list(metainfo['classes']), palette=[list(color) for color in metainfo['palette']])

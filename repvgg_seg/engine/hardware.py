@@ -26,7 +26,7 @@ def fit_to_hardware(config: Config) -> None:
     """
     launcher = config.get('launcher', 'none')
     if launcher == 'none' and 'TORCHELASTIC_RUN_ID' in os.environ and int(os.environ['WORLD_SIZE']) > 1:
-        raise UserError(f'torchrun started {os.environ["WORLD_SIZE"]} processes, which would each do the whole work; add '
+        raise UserError(f'torchrun started {os.environ["WORLD_SIZE"]} processes, each of which would do all the work; add '
                         '--launcher pytorch')
     for name, variable, command in (('pytorch', 'RANK', 'torchrun'), ('slurm', 'SLURM_PROCID', 'srun')):
         if launcher == name and variable not in os.environ:

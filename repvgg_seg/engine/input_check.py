@@ -64,4 +64,4 @@ def check_padding(preprocessor: Mapping, sizes: Sequence[tuple[int, ...]]) -> No
         smallest, largest = padded[0], padded[-1]
         raise UserError(f'training images differ in size after the pipeline, {smallest[0]}x{smallest[1]} and {largest[0]}x'
                         f'{largest[1]} when padded to at least {size[0]}x{size[1]} (model.data_preprocessor.size), so they '
-                        'make no batch; add RandomCrop or Resize to the pipeline, or use size_divisor in place of size')
+                        'cannot form a batch; add RandomCrop or Resize to the pipeline, or use size_divisor in place of size')

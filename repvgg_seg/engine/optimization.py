@@ -132,8 +132,8 @@ def _check_kind(wrapper: OptimWrapper, saved: Mapping | None, before: Mapping | 
         lacking = wrapper.optimizer.defaults.keys() - saved['param_groups'][0].keys() - COMMON
         found = f'an optimizer without {", ".join(sorted(lacking))}' if lacking else kind
     if found != kind:
-        raise UserError(f'{source} was trained with {found or "other optimizers"}, the config has {kind}, which cannot go on '
-                        f'from its state; resume with the optimizer of before, or {fresh_start(source)}')
+        raise UserError(f'{source} was trained with {found or "other optimizers"}, the config has {kind}, which cannot '
+                        f'continue from its state; resume with the optimizer of before, or {fresh_start(source)}')
 
 
 def _load_state(wrapper: OptimWrapper, saved: Mapping, before: Sequence[str], now: Sequence[str], source: str) -> None:

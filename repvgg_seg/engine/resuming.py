@@ -96,7 +96,7 @@ def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:
     broadcast_object_list(answer)
     found, damaged, best = answer[0]
     if damaged and found is None:
-        raise CheckpointError(f'none of the {len(damaged)} checkpoints in {folder} is whole; restore one, or train without '
+        raise CheckpointError(f'none of the {len(damaged)} checkpoints in {folder} is intact; restore one, or train without '
                               f'--resume: {damaged[0]}')
     if best and found is None:
         raise CheckpointError(f'{folder} holds only {some(best)}, which has weights but no optimizer to resume from; restore a '

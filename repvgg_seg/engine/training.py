@@ -199,9 +199,9 @@ def check_resumption(checkpoint: str, meta: Mapping, now: Mapping[str, int]) -> 
         before = dict(now, iterations=(meta['iter'] - meta.get('into_epoch', 0)) / meta['epoch'])
     if before['images'] != now['images'] or any(
             abs(before[key] - now[key]) > RESUMPTION_TOLERANCE * now[key] for key in ('batch', 'iterations')):
-        form = '{iterations:g} iterations an epoch ({images} images, {batch} an iteration)'
+        form = '{iterations:g} iterations per epoch ({images} images, {batch} per iteration)'
         raise UserError(f'{checkpoint} was trained with {form.format(**before)}, resuming it would take {form.format(**now)}; '
-                        'resume with the same training set and as many images an iteration as before '
+                        'resume with the same training set and as many images per iteration as before '
                         f'(train_dataloader.batch_size times the number of processes), or {fresh_start(checkpoint)}')
 
 

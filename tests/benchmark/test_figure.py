@@ -37,7 +37,7 @@ def test_labels_cover_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(('models', 'out', 'message'), [
-    (['conv3x3'], 'figure.png', '--figure is of classifiers whose accuracy the paper has, .* got conv3x3'),
+    (['conv3x3'], 'figure.png', '--figure is for classifiers whose accuracy is in the paper, .* got conv3x3'),
     (['RepVGG-A0'], 'figure', 'cannot draw .*figure; expected a name that ends with .png, .pdf or .svg')])
 def test_nothing_to_draw(tmp_path, models, out, message):
     with pytest.raises(UserError, match=message):

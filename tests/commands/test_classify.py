@@ -71,10 +71,10 @@ def test_resuming_with_another_batch_is_refused(run_tool, classifier_config, tmp
     result = run_tool('classify_train', classifier_config, '--work-dir', tmp_path, '--resume', '--cfg-options',
                       'train_dataloader.batch_size=2')
     assert_error_line(
-        result, f'error: {tmp_path}/epoch_1.pth was trained with 3 iterations an epoch (12 images, 4 an iteration), resuming '
-        'it would take 6 iterations an epoch (12 images, 2 an iteration); resume with the same training set and as many images '
-        'an iteration as before (train_dataloader.batch_size times the number of processes), or start from its weights in '
-        f'another --work-dir, without --resume (--cfg-options load_from={tmp_path}/epoch_1.pth)')
+        result, f'error: {tmp_path}/epoch_1.pth was trained with 3 iterations per epoch (12 images, 4 per iteration), resuming '
+        'it would take 6 iterations per epoch (12 images, 2 per iteration); resume with the same training set and as many '
+        'images per iteration as before (train_dataloader.batch_size times the number of processes), or start from its weights '
+        f'in another --work-dir, without --resume (--cfg-options load_from={tmp_path}/epoch_1.pth)')
 
 
 def test_equivalent_kernel_decay_is_one_option(run_tool, classifier_config, tmp_path):

@@ -52,8 +52,8 @@ def test_mistakes_end_in_one_line(capsys, error, line):
 @pytest.mark.situation('Smaller', 'the advice to go on with `--resume`', before='from every tool, also those without it',
                        now='from those that have it; the others say to give the command again')
 @pytest.mark.parametrize(('verb', 'go_on'), [
-    ('train', 'go on with --resume'), ('classify-train', 'go on with --resume'),
-    ('train-ablations', 'give the command again to go on'), ('predict', 'give the command again')])
+    ('train', 'continue with --resume'), ('classify-train', 'continue with --resume'),
+    ('train-ablations', 'give the command again to continue'), ('predict', 'give the command again')])
 def test_how_to_go_on(capsys, monkeypatch, verb, go_on):
     """As each command that is stopped by a full disk, or by a signal, says it."""
     module = import_module(f'repvgg_seg.commands.{verb.replace("-", "_")}')

@@ -157,7 +157,7 @@ def test_weights_of_a_file(run_tool, at_once):
 
 
 @pytest.mark.parametrize(('arguments', 'line'), [
-    (['nothing', '--out', 'my.py'], 'nothing is no folder; expected one with images and labels'),
+    (['nothing', '--out', 'my.py'], 'nothing is not a folder; expected one with images and labels'),
     (['photos', '--out', 'my.yaml'], '--out my.yaml does not end in .py; configs are Python files'),
     (['photos', '--out', 'old.py'], 'old.py exists already; move it away, or choose another name with --out'),
     (['photos', '--out', 'my.py', '--weights', 'no.pth'],

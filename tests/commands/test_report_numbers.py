@@ -139,7 +139,7 @@ def test_images_of_another_test_set(run_tool, report_on, config, random_checkpoi
              'test_dataloader.dataset.data_prefix.seg_map_path=gtFine/train']
     result = run_tool('test', config, random_checkpoint, '--work-dir', tmp_path / 'run', '--report', tmp_path / 'new',
                       '--against', tmp_path / 'report/report.json', '--cfg-options', *split)
-    assert_error_line(result, f'error: --against {tmp_path}/report/report.json is about 3 images, the test set has 4: none '
+    assert_error_line(result, f'error: --against {tmp_path}/report/report.json has 3 images, the test set has 4: none '
                       'only in the first, toytown_000003_000000_leftImg8bit.png only in the second; compare reports on the '
                       'same images')
     assert not (tmp_path / 'new').exists()

@@ -136,7 +136,7 @@ def test_pretrained_weights_of_another_arch_stop_before_training(run_tool, confi
 
 @pytest.mark.parametrize(('variables', 'options', 'message'), [
     (dict(TORCHELASTIC_RUN_ID='none', WORLD_SIZE='8'), [],
-     'torchrun started 8 processes, which would each do the whole work; add --launcher pytorch'),
+     'torchrun started 8 processes, each of which would do all the work; add --launcher pytorch'),
     ({}, ['--launcher', 'pytorch'], '--launcher pytorch is for processes that torchrun started; start it with torchrun, or '
      'leave --launcher out for one process'),
     ({}, ['--launcher', 'slurm'], '--launcher slurm is for processes that srun started; start it with srun, or leave '

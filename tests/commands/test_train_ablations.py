@@ -102,15 +102,15 @@ def test_other_settings_are_refused_before_anything_is_trained(train, tmp_path):
     for options in (['--cfg-options', 'optim_wrapper.optimizer.lr=0.2'], ['--amp']):
         result = train('runs', '--variants', 'dirac', 'plain', *options)
         assert_error_line(result, (
-            f'error: {tmp_path}/runs/plain_seed0 was begun with other settings (see settings.py in it); give the same config, '
-            'options and --amp to go on, or another --work-dir to start from scratch'))
+            f'error: {tmp_path}/runs/plain_seed0 was started with different settings (see its settings.py); give the same '
+            'config, options and --amp to continue, or another --work-dir to start from scratch'))
     assert (tmp_path / 'runs/plain_seed0/settings.py').read_text() == before
     assert not (tmp_path / 'runs/dirac_seed0').exists()
 
 
 def test_a_recipe_for_another_backbone(train):
     result = train('runs', '--cfg-options', 'model.backbone.type=ResNet')
-    assert_error_line(result, 'error: the ablations are of RepVGG, but the recipe has the backbone ResNet; give a config such '
+    assert_error_line(result, 'error: the ablations are for RepVGG, but the recipe has the backbone ResNet; give a config such '
                       'as configs/ablations/b0_cifar10.py')
 
 

@@ -187,7 +187,7 @@ def test_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(run_tool, long
             os.killpg(process.pid, number)
     assert process.wait(120) == 128 + number, ''.join(said)[-3000:]
     stopped = re.fullmatch(r'stopped by (\w+) after iteration (\d+); the run can be resumed from \S+interrupted\.pth; '
-                           r'go on with --resume\n', said[-1])
+                           r'continue with --resume\n', said[-1])
     assert stopped and stopped[1] == number.name and 3 <= int(stopped[2]) < 20, said[-1]
     assert 'Traceback' not in ''.join(said)
     assert [path.name for path in tmp_path.glob('*.pth')] == ['interrupted.pth']

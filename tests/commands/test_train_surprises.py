@@ -98,5 +98,5 @@ def test_hangup(run_tool, config, tmp_path, monkeypatch, ignored):
     else:
         assert result.code == 128 + signal.SIGHUP
         assert result.out.splitlines()[-1] == (f'stopped by SIGHUP after iteration 1; the run can be resumed from {tmp_path}/'
-                                               'interrupted.pth; go on with --resume')
+                                               'interrupted.pth; continue with --resume')
         assert (tmp_path / 'interrupted.pth').is_file()

@@ -84,13 +84,13 @@ def interrupted(config, tmp_path_factory) -> Path:
 @pytest.mark.situation('Silently wrong', '`--resume` within the first epoch, with another batch or dataset',
                        before='training went on; images were left out, others came twice', now='one line that names both')
 @pytest.mark.parametrize(('option', 'now'), [
-    ('train_dataloader.batch_size=4', '1 iterations an epoch (4 images, 4 an iteration)'),
-    ('train_dataloader.dataset.indices=2', '1 iterations an epoch (2 images, 2 an iteration)')])
+    ('train_dataloader.batch_size=4', '1 iterations per epoch (4 images, 4 per iteration)'),
+    ('train_dataloader.dataset.indices=2', '1 iterations per epoch (2 images, 2 per iteration)')])
 def test_other_data_in_the_first_epoch(run_tool, config, interrupted, option, now):
     result = run_tool('train', config, '--work-dir', interrupted, '--resume', '--cfg-options', option)
     path = interrupted / 'interrupted.pth'
     assert_error_line(
-        result, f'error: {path} was trained with 2 iterations an epoch (4 images, 2 an iteration), resuming it would take {now}'
-        '; resume with the same training set and as many images an iteration as before (train_dataloader.batch_size times the '
-        f'number of processes), or start from its weights in another --work-dir, '
+        result, f'error: {path} was trained with 2 iterations per epoch (4 images, 2 per iteration), resuming it would take '
+        f'{now}; resume with the same training set and as many images per iteration as before (train_dataloader.batch_size '
+        f'times the number of processes), or start from its weights in another --work-dir, '
         f'without --resume (--cfg-options load_from={path})')

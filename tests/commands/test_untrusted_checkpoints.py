@@ -130,7 +130,7 @@ def test_resuming_passes_it_over(run_tool, config, evil, tmp_path, hooks):
     evil.rename(work_dir / 'epoch_1.pth')
     config = write(tmp_path / 'other.py', f"_base_ = '{config}'\n{hooks}")
     result = run_tool('train', config, '--work-dir', work_dir, '--resume')
-    assert_error_line(result, f'error: none of the 1 checkpoints in {work_dir} is whole; restore one, or train without '
+    assert_error_line(result, f'error: none of the 1 checkpoints in {work_dir} is intact; restore one, or train without '
                       '--resume: ' + REFUSED.format(work_dir / 'epoch_1.pth'))
     assert not (tmp_path / 'trace').exists()
 

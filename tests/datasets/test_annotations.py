@@ -182,13 +182,13 @@ def broken(change) -> dict:
 
 
 @pytest.mark.parametrize(('content', 'line'), [
-    ('{"images": [', '{file} is no JSON file (Expecting value: line 1 column 13 (char 12)); {expected}'),
+    ('{"images": [', '{file} is not a JSON file (Expecting value: line 1 column 13 (char 12)); {expected}'),
     ([], "{file} is neither in COCO's format nor in LabelMe's; {expected}"),
     (broken(lambda file: file['annotations'][0].update(segmentation=[], bbox=[1, 2, 3, 4])),
      'annotation 1 of {file} has no segmentation, only a box; segmentation needs polygons or masks, which most annotation '
      'tools export as "COCO instance segmentation"'),
     (broken(lambda file: file['annotations'][0].update(segmentation=[[1, 2, '3', 4, 5, 6]])),
-     'annotation 1 of {file} has a polygon that is no list of numbers x, y, x, y, ...; correct or remove it'),
+     'annotation 1 of {file} has a polygon that is not a list of numbers x, y, x, y, ...; correct or remove it'),
     (broken(lambda file: file['annotations'][0].update(image_id=1)),
      'annotation 1 of {file} is for the image 1, which the file does not have; correct or remove it'),
     (broken(lambda file: file['annotations'][0].update(category_id=1)),
@@ -215,7 +215,7 @@ def broken(change) -> dict:
      'shape 1 of {file} is a line, which has no area; remove it, or draw a polygon'),
     (labelme(dict(label='a', points=[[1, 2]], shape_type='circle')), 'shape 1 of {file} is a circle of 1 points; expected 2'),
     (labelme(dict(label='a', points=[[38, 2], [45, 6]], shape_type='mask', mask=png(np.ones((4, 7))))),
-     'shape 1 of {file} has a mask that goes beyond its image; correct or remove it')], ids=range(17))
+     'shape 1 of {file} has a mask that extends beyond its image; correct or remove it')], ids=range(17))
 def test_broken_annotations_leave_nothing(tmp_path, content, line):
     file, out = tmp_path / 'file.json', tmp_path / 'labels'
     file.write_text(content if isinstance(content, str) else json.dumps(content))

@@ -64,7 +64,7 @@ def test_unknown_colors_are_named_with_their_share_and_the_nearest_ones(own):
     labels = colored([(0, 0, 0), (0, 0, 0), (120, 64, 130), (3, 2, 1)])
     labels[0, :4] = (9, 8, 7), (200, 210, 220), (0, 0, 141), (0, 0, 141)
     assert refused(own.read_labels, labels, label_colors=COLORS, **META) == (
-        f'label {own.label_path("one")} has 5 colors that mean no class: (3, 2, 1) in 24.9% of its pixels, nearest to (0, 0, '
+        f'label {own.label_path("one")} has 5 colors without a class: (3, 2, 1) in 24.9% of its pixels, nearest to (0, 0, '
         '0); (120, 64, 130) in 24.9% of its pixels, nearest to (128, 64, 128); (0, 0, 141) in 0.26% of its pixels, nearest '
         'to (0, 0, 142); ...; add them to label_colors, or set label_tolerance if the file was saved with losses')
 
@@ -90,7 +90,7 @@ def test_tolerance_is_a_limit(own, distance, tolerance):
     assert 'outside the classes: ' in refused(own.read_labels, distance, label_values={0: 'other', 255: 'road'},
                                               label_tolerance=tolerance, **META)
     color = colored([(128, 64, 128 + distance)])
-    assert 'mean no class' in refused(own.read_labels, color, label_colors=COLORS, label_tolerance=tolerance, **META)
+    assert 'without a class' in refused(own.read_labels, color, label_colors=COLORS, label_tolerance=tolerance, **META)
     assert (own.read_labels(color, label_colors=COLORS, label_tolerance=tolerance + 1, **META) == 1).all()
 
 

@@ -79,7 +79,7 @@ def test_a_segmentor():
 
 @pytest.mark.parametrize(('model', 'message'), [
     (RepVGG(TINY_ARCH, 'full'), r'not fused; give undilate\(\) what repvgg_seg.deploy.fuse\(\) returns'),
-    (ResidualRepVGG(TINY_ARCH, 'full', deploy=True), 'ResidualRepVGG is no plain stack of blocks'),
+    (ResidualRepVGG(TINY_ARCH, 'full', deploy=True), 'ResidualRepVGG is not a plain stack of blocks'),
     (nn.Sequential(nn.Conv2d(3, 4, 3)), 'Sequential has no RepVGG backbone whose dilation could be removed')],
     ids=['training form', 'shortcuts', 'another'])
 def test_what_cannot_be_rewritten(model, message):

@@ -47,7 +47,7 @@ def test_classes_that_are_chosen_keep_their_colors(tmp_path):
      'the test set has no classes and no palette; add metainfo=dict(classes=[...], palette=[[red, green, blue], ...]) to '
      'test_dataloader.dataset'),
     ([dict(type='BaseSegDataset', metainfo=dict(classes=['a', 'b'], palette=[[0, 0, 0]]))],
-     'the test set has 2 classes and 1 colors; give as many of both in its metainfo'),
+     'the test set has 2 classes and 1 colors; give the same number of both in its metainfo'),
     ([dict(type='CityscapeDataset')],
      'the config has a dataset of the unknown type CityscapeDataset; correct it'),
 ])

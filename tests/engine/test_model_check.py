@@ -215,8 +215,8 @@ def test_channels(config, channels, color):
     (dict(size_divisor=32), [(48, 64), (70, 90)], None),
     (dict(size=(48, 64)), [(48, 64), (70, 90), (50, 60)],
      'training images differ in size after the pipeline, 48x64 and 70x90 when padded to at least 48x64 '
-     '(model.data_preprocessor.size), so they make no batch; add RandomCrop or Resize to the pipeline, or use size_divisor in '
-     'place of size'),
+     '(model.data_preprocessor.size), so they cannot form a batch; add RandomCrop or Resize to the pipeline, or use '
+     'size_divisor in place of size'),
     (dict(), [], 'model.data_preprocessor has size=None and size_divisor=None; training needs one of them'),
     (dict(size=(8, 8), size_divisor=8), [],
      'model.data_preprocessor has size=(8, 8) and size_divisor=8; training needs one of them')])

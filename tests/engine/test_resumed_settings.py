@@ -122,8 +122,8 @@ def test_another_kind_of_optimizer(stopped, tmp_path, recorded):
         found = 'an optimizer without amsgrad, betas, eps'
     config = runs.settings(work_dir, resume=True, **{'optim_wrapper.optimizer': dict(type='AdamW', lr=1e-3, _delete_=True)})
     assert refused(config) == (
-        f'{path} was trained with {found}, the config has AdamW, which cannot go on from its state; resume with the optimizer '
-        f'of before, or start from its weights in another '
+        f'{path} was trained with {found}, the config has AdamW, which cannot continue from its state; resume with the '
+        f'optimizer of before, or start from its weights in another '
         f'--work-dir, without --resume (--cfg-options load_from={path})')
 
 

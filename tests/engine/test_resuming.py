@@ -61,7 +61,7 @@ def test_damaged_ones_are_skipped(folder, kind):
 def test_none_is_whole(folder):
     for path in folder.glob('*.pth'):
         path.write_bytes(b'')
-    with pytest.raises(CheckpointError, match='none of the 3 checkpoints in .* is whole; restore one, or train without --res'):
+    with pytest.raises(CheckpointError, match='none of the 3 checkpoints in .* is intact; restore one, or train without --res'):
         find_resumable(folder)
     assert advice(folder) == 'There is no checkpoint of this run yet'
 

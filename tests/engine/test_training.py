@@ -72,6 +72,6 @@ def test_rounded_shares_are_the_same_data(before, now):
     dict(images=10, batch=3, iterations=5), dict(images=11, batch=2, iterations=5), dict(images=10, batch=2, iterations=3),
 ], ids=str)
 def test_other_data_are_refused_at_any_point(now):
-    found = r'^a\.pth was trained with 5 iterations an epoch \(10 images, 2 an iteration\), resuming'
+    found = r'^a\.pth was trained with 5 iterations per epoch \(10 images, 2 per iteration\), resuming'
     with pytest.raises(UserError, match=found):
         training.check_resumption('a.pth', dict(epoch=0, iter=7, data=dict(images=10, batch=2, iterations=5)), now)

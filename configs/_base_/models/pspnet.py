@@ -1,6 +1,7 @@
-# PSPNet as the RepVGG paper has it: output stride 8, auxiliary head on stage 4, loss 0.4. The backbone is for the leaf.
+# PSPNet as in its code (semseg): pyramid, auxiliary head on stage 4 with a loss weight of 0.4, sliding window at test time.
+# The leaf config adds the backbone.
 norm_cfg = dict(type='BN', requires_grad=True)
-window = (713, 713)  # Cityscapes: the training crop, and the window at test time, which moves by two thirds of it
+window = (713, 713)  # Training crop, and window at test time, which moves by two thirds of its size (semseg)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],

@@ -7,5 +7,5 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4),
     paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0))
 param_scheduler = [dict(type='CosineAnnealingLR', eta_min=0, by_epoch=True, end=max_epochs, convert_to_iter_based=True)]
-# The learning rate is for 256 images a step; it is scaled to what really runs.
+# The learning rate is for 256 images per step; it is scaled to the actual number.
 auto_scale_lr = dict(enable=True, base_batch_size=256)

@@ -94,6 +94,6 @@ def run_lengths(shape: Mapping[str, Any], size: tuple, place: str) -> Mapping[st
     whole = np.zeros(size, np.uint8, order='F')
     target = whole[max(top, 0):top + part.shape[0], max(left, 0):left + part.shape[1]]
     if min(left, top) < 0 or target.shape != part.shape:
-        raise DataError(f'{place} has a mask that goes beyond its image; correct or remove it')
+        raise DataError(f'{place} has a mask that extends beyond its image; correct or remove it')
     target[...] = part
     return coco_masks().encode(whole)

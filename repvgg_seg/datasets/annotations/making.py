@@ -188,7 +188,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise DataError(f'{path} cannot be read ({error.strerror}); expected a JSON file of annotations') from None
     except ValueError as error:
-        raise DataError(f'{path} is no JSON file ({error}); {EXPECTED}') from None
+        raise DataError(f'{path} is not a JSON file ({error}); {EXPECTED}') from None
 
 
 def check_names(images: Sequence[AnnotatedImage], source: Path, out: Path) -> None:

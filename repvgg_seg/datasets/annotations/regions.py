@@ -102,7 +102,7 @@ def polygons_of(points: Sequence, place: str) -> list[list[float]]:
     """
     for polygon in points:
         if not (isinstance(polygon, Sequence) and len(polygon) % 2 == 0 and all(map(is_number, polygon))):
-            raise DataError(f'{place} has a polygon that is no list of numbers x, y, x, y, ...; correct or remove it')
+            raise DataError(f'{place} has a polygon that is not a list of numbers x, y, x, y, ...; correct or remove it')
     return [[float(value) for value in polygon] for polygon in points if len(polygon) >= MIN_COORDINATES]
 
 

@@ -89,7 +89,7 @@ def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy
         DataError: no images with labels are found, or they are inconsistent.
     """
     if not root.is_dir():
-        raise UserError(f'{root} is no folder; expected one with images and labels')
+        raise UserError(f'{root} is not a folder; expected one with images and labels')
     if (root / 'leftImg8bit').is_dir() and (root / 'gtFine').is_dir():
         return _cityscapes(root)
     classes_file = classes_file or find_classes_file(root)

@@ -171,7 +171,7 @@ def _values(found: list[int], counts: list[Counter], named: Sequence[NamedClass]
         names = [each.name for each in named]
         guesses.append('The names are in the order of the values.')
     else:
-        guesses.append('The names of the classes are made up; rename them here.')
+        guesses.append('The labels do not name the classes; rename them here.')
     return LabelKind(words, names, _palette(named or [NamedClass(name, None) for name in names], None),
                      _table(counts, {value: index for index, value in enumerate(meant)}, len(meant)),
                      values=dict(zip(meant, names)), guesses=guesses)

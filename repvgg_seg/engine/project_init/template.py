@@ -43,8 +43,8 @@ def config_text(settings: Settings) -> str:
 
 def _header(settings: Settings) -> list[str]:
     return [*_comment(settings.title), *(f'# {line}' for line in settings.commands),
-            *_comment('Every line that begins with "# Guess:" is about something that nobody said; change what follows it as '
-                      'you like.'),
+            *_comment('Every line that begins with "# Guess:" describes a guess; change the settings that follow it as you '
+                      'like.'),
             "default_scope = 'mmseg'", '']
 
 
@@ -102,7 +102,7 @@ def _loader(name: str, settings: Settings) -> list[str]:
 def _model(settings: Settings) -> list[str]:
     plan, widths = settings.plan, ARCHS[settings.arch].stage_widths
     start = f",\n        init_cfg=dict(type='Pretrained', checkpoint={settings.weights!r})" if settings.weights else ''
-    own = '' if plan.mean == IMAGENET_MEAN else '  # Measured: they differ much from ImageNet\'s.'
+    own = '' if plan.mean == IMAGENET_MEAN else '  # Measured: they differ considerably from ImageNet\'s.'
     weights = [] if plan.class_weight is None else [
         '# Guess: rare classes count more: square root of median-frequency weights. With them the loss supports only '
         'avg_non_ignore=False.', f'class_weight = {wrapped(plan.class_weight, 16)}']
@@ -135,8 +135,8 @@ def _schedule(settings: Settings) -> list[str]:
              if settings.weights else '')
     steps = max(1, len(settings.found.splits['train'].pairs) // plan.batch)
     return [
-        *_comment(f'Schedule: {steps} iterations an epoch. Guess: that many epochs, for the number of images and the speed of '
-                  'this machine.'),
+        *_comment(f'Schedule: {steps} iterations per epoch. Guess: the number of epochs, from the number of images and the '
+                  'speed of this machine.'),
         f'max_epochs = {plan.epochs}',
         f'val_interval = {plan.val_interval}',
         "train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=val_interval)",
@@ -144,7 +144,7 @@ def _schedule(settings: Settings) -> list[str]:
         "val_evaluator = test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])",
         "optim_wrapper = dict(type='OptimWrapper', optimizer=dict("
         f"type='SGD', lr={plan.learning_rate}, momentum=0.9, weight_decay=5e-4){heads})",
-        '# The learning rate is for this many images a step; it is scaled to what really runs.',
+        '# The learning rate is for this number of images per step; it is scaled to the actual number.',
         f'auto_scale_lr = dict(enable=True, base_batch_size={plan.batch})',
         'param_scheduler = [',
         f"    dict(type='LinearLR', start_factor=0.1, by_epoch=True, end={plan.warm_up}, convert_to_iter_based=True),",

@@ -23,7 +23,7 @@ def find_weights(arch: str, asked: str | None = None) -> tuple[str | None, str]:
         CheckpointError: the requested weights cannot be loaded.
     """
     if asked == SCRATCH:
-        return None, 'It starts from scratch, as was asked for.'
+        return None, 'Training starts from scratch, as requested.'
     sources = [asked] if asked else usual_weights(arch)
     init_default_scope('mmseg')
     backbone, reasons = MODELS.build(dict(type='repvgg_seg.RepVGG', arch=arch)), []
@@ -35,9 +35,9 @@ def find_weights(arch: str, asked: str | None = None) -> tuple[str | None, str]:
                 raise
             reasons.append(str(error).removeprefix('no pretrained weights: ').partition(';')[0])
         else:
-            return source, 'It starts from pretrained weights; heads learn faster than the backbone.'
+            return source, 'Training starts from pretrained weights; the heads have a higher learning rate than the backbone.'
     why = '; '.join(reasons) or f'no weights of RepVGG-{arch} are known'
-    return None, f'It starts from scratch ({why}); --weights PATH of init takes the weights in a file.'
+    return None, f'Training starts from scratch ({why}); use init --weights PATH to start from a file.'
 
 
 def usual_weights(arch: str) -> list[str]:

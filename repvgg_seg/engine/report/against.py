@@ -45,7 +45,7 @@ def read_earlier(path: Path) -> Earlier:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'--against {path} cannot be read ({getattr(error, "strerror", None) or error}); {expected}') from None
     if not isinstance(report, dict) or report.get('version') != VERSION:
-        raise UserError(f'--against {path} is no report of version {VERSION}; {expected}')
+        raise UserError(f'--against {path} is not a report of version {VERSION}; {expected}')
     try:
         classes = [str(entry['name']) for entry in report['classes']]
         confusions = [_confusion(image['confusion'], len(classes)) for image in report['images']]
@@ -53,7 +53,7 @@ def read_earlier(path: Path) -> Earlier:
         return Earlier(path, str(report['checkpoint']), metrics, classes, [str(image['name']) for image in report['images']],
                        confusions)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise UserError(f'--against {path} is broken; {expected}') from None
+        raise UserError(f'--against {path} is invalid; {expected}') from None
 
 
 def check_comparable(earlier: Earlier, classes: Sequence[str], images: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def check_comparable(earlier: Earlier, classes: Sequence[str], images: Sequence[
                         'compare reports on the same classes')
     if sorted(earlier.images) != sorted(images):
         ours, theirs = set(images) - set(earlier.images), set(earlier.images) - set(images)
-        raise UserError(f'--against {earlier.path} is about {len(earlier.images)} images, the test set has {len(images)}: '
+        raise UserError(f'--against {earlier.path} has {len(earlier.images)} images, the test set has {len(images)}: '
                         f'{some(sorted(theirs)) or "none"} only in the first, {some(sorted(ours)) or "none"} only in the '
                         'second; compare reports on the same images')
 
@@ -94,7 +94,7 @@ def compare(report: dict, earlier: Earlier) -> dict:
     before = image_areas([earlier.confusions[number] for number in numbers], classes)
     for name, *labels in zip(names, after[:, 1], before[:, 1]):
         if (labels[0] != labels[1]).any():
-            raise UserError(f'the label of {name} is another one than in --against {earlier.path}; compare reports on the same '
+            raise UserError(f'the label of {name} differs from that in --against {earlier.path}; compare reports on the same '
                             'labels')
     resampled = [counts.iou(resample(areas)) for areas in (after, before)]
     whole = [counts.iou(areas.sum(axis=0)) for areas in (after, before)]

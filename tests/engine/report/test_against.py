@@ -95,11 +95,11 @@ def test_resampling_is_paired_and_seeded():
 @pytest.mark.parametrize(('content', 'message'), [
     (None, 'cannot be read (No such file or directory)'),
     ('{', 'cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))'),
-    ('[]', 'is no report of version 1'),
-    ('{"version": 2}', 'is no report of version 1'),
-    ('{"version": 1}', 'is broken'),
+    ('[]', 'is not a report of version 1'),
+    ('{"version": 2}', 'is not a report of version 1'),
+    ('{"version": 1}', 'is invalid'),
     ('{"version": 1, "checkpoint": "", "metrics": {}, "classes": [{"name": "a"}], '
-     '"images": [{"name": "b", "confusion": [[0, 1, 5]]}]}', 'is broken'),
+     '"images": [{"name": "b", "confusion": [[0, 1, 5]]}]}', 'is invalid'),
 ], ids=['absent', 'no JSON', 'list', 'other version', 'empty', 'class out of range'])
 def test_a_file_that_is_no_report(tmp_path, content, message):
     path = tmp_path / 'report.json'
@@ -118,12 +118,12 @@ def test_other_classes_images_and_labels(maps, earlier):
                                 'has a, b; compare reports on the same classes')
     with pytest.raises(UserError) as error:
         check_comparable(earlier, NAMES, [*images[1:], 'new.png', 'more.png'])
-    assert str(error.value) == (f'--against {earlier.path} is about 20 images, the test set has 21: 00.png only in the first, '
+    assert str(error.value) == (f'--against {earlier.path} has 20 images, the test set has 21: 00.png only in the first, '
                                 'more.png, new.png only in the second; compare reports on the same images')
     label, predicted = maps[3]
     label = label.copy()
     label[-1, -1] = (label[-1, -1] + 1) % (CLASSES - 1)
     with pytest.raises(UserError) as error:
         compare(report_on([*maps[:3], (label, predicted), *maps[4:]], images), earlier)
-    assert str(error.value) == (f'the label of 03.png is another one than in --against {earlier.path}; compare reports on the '
+    assert str(error.value) == (f'the label of 03.png differs from that in --against {earlier.path}; compare reports on the '
                                 'same labels')
