@@ -15,7 +15,7 @@ from ..core.images import list_images
 from ..core.tasks import MODEL_KINDS, task_of
 from ..engine.dataset_configs import datasets_in
 from ..engine.model_check import channels_of, preprocessor_of
-from .formats import ExportRequest, check_request
+from .formats import ExportRequest
 from .normalization import Normalization, left_out, normalization_of, normalizer
 from .sample_images import calibration_images, check_images, crop_or_enlarge
 from .tasks import TASKS, Task
@@ -56,14 +56,13 @@ class DeployPlan:
 
         Args:
             config: full config of the trained model.
-            request: files to write and checks to run.
+            request: files to write and checks to run, checked by :func:`~repvgg_seg.deploy.formats.check_request`.
 
         Raises:
-            UserError: the request cannot be fulfilled, or not for this kind of model.
+            UserError: the images of the config cannot be exported, or cannot be read.
         """
         init_default_scope(config.get('default_scope', 'mmseg'))
         task, exports = TASKS[task_of(config.model)], request.exports
-        check_request(request, task.name)
         classes, palette = task.metainfo(config)
         channels = channels_of(config.model)
         normalization = Normalization(channels)
