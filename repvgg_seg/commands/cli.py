@@ -244,6 +244,13 @@ def positive(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    """A number above 0 and below 1, for argparse."""
+    if not 0 < (value := float(text)) < 1:
+        raise ValueError
+    return value
+
+
 def say(line: str) -> None:
     """Write the closing line of a command, once for all processes."""
     from mmengine.dist import is_main_process

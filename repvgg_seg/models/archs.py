@@ -1,5 +1,5 @@
 """The architectures of the paper (Tables 2 and 3) and of its repository (D2se) as data."""
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from ..core.errors import ArgumentTypeError, UserError
@@ -19,6 +19,9 @@ class RepVGGArch:
         groups: number of groups of the groupwise layers, which are the 3rd, 5th, 7th ... layer of the network, counting the
             stem as the 1st.
         use_se: whether every block has squeeze-and-excitation.
+        layer_widths: for each of the stages 1 to 5 the numbers of channels of its layers, for networks whose layers differ in
+            width, such as pruned ones. The first two arguments are then derived, see :meth:`of_layers`. None: all layers of a
+            stage are equally wide.
 
     Neighboring stages should differ in width, as in the paper. If two are equally wide, the first block of the second one has
     an identity branch with stride 1 but not with stride 2, so that weights do not carry over to another ``dilation``.
@@ -27,6 +30,23 @@ class RepVGGArch:
     width_factors: tuple[float, ...]
     groups: int = 1
     use_se: bool = False
+    layer_widths: tuple[tuple[int, ...], ...] | None = None
+
+    @classmethod
+    def of_layers(cls, layer_widths: Sequence[Sequence[int]], groups: int = 1, use_se: bool = False) -> 'RepVGGArch':
+        """Build an architecture from the numbers of channels of its layers, given for each of the stages 1 to 5.
+
+        Raises:
+            UserError: a width is not a positive integer, or the stages are not five, the first of one layer.
+        """
+        stages = [tuple(stage) if isinstance(stage, (tuple, list)) else () for stage in (
+            layer_widths if isinstance(layer_widths, (tuple, list)) else ())]
+        if [len(stage) > 0 for stage in stages] != [True] * 5 or len(stages[0]) > 1 or not all(
+                isinstance(width, int) and width > 0 for stage in stages for width in stage):
+            raise UserError('arch layer_widths must be positive integers for each layer of the stages 1 to 5, of which the '
+                            f'first has one layer, got {layer_widths!r}')
+        factors = tuple(stage[-1] / base for stage, base in zip(stages[1:], BASE_WIDTHS))
+        return cls(tuple(map(len, stages[1:])), factors, groups, use_se, tuple(stages))
 
     def __post_init__(self) -> None:
         for name in ('num_blocks', 'width_factors'):
@@ -36,7 +56,8 @@ class RepVGGArch:
                     not isinstance(value, kinds) or value <= 0 for value in values):
                 raise UserError(f'arch {name} must be 4 positive numbers, one for each of the stages 2 to 5, got {values!r}')
             object.__setattr__(self, name, tuple(values))
-        widths, groups = (self.stem_width, *self.stage_widths), self.groups
+        groups = self.groups
+        widths = sum(self.layer_widths, ()) if self.layer_widths else (self.stem_width, *self.stage_widths)
         if not isinstance(groups, int) or groups < 1 or any(width < 1 or width % groups for width in widths):
             raise UserError(f'arch groups must be a positive integer that divides the widths {widths}, got {groups!r}')
         if self.use_se and min(widths) < SE_RATIO:
@@ -45,12 +66,20 @@ class RepVGGArch:
     @property
     def stem_width(self) -> int:
         """Number of channels of the stem (stage 1)."""
-        return min(64, self.stage_widths[0])
+        return self.layer_widths[0][0] if self.layer_widths else min(64, self.stage_widths[0])
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
-        """Numbers of channels of stages 2 to 5."""
+        """Numbers of channels that stages 2 to 5 return."""
+        if self.layer_widths:
+            return tuple(stage[-1] for stage in self.layer_widths[1:])
         return tuple(int(base * factor) for base, factor in zip(BASE_WIDTHS, self.width_factors))
+
+    @property
+    def widths(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of channels of every layer, for each of the stages 1 to 5."""
+        return self.layer_widths or ((self.stem_width, ), *(
+            (width, ) * blocks for width, blocks in zip(self.stage_widths, self.num_blocks)))
 
     def layer_groups(self) -> Iterator[int]:
         """Number of groups of each layer in order, starting with the stem."""
@@ -80,6 +109,8 @@ ARCHS: dict[str, RepVGGArch] = {
 def get_arch(arch: str | Mapping | RepVGGArch) -> RepVGGArch:
     """Look up an architecture by name, or build one from a dict with the fields of :class:`RepVGGArch`.
 
+    With ``layer_widths``, the dict has neither ``num_blocks`` nor ``width_factors``.
+
     Raises:
         UserError: the name is unknown, or the fields are wrong.
         ArgumentTypeError: the argument is neither a name nor a dict.
@@ -92,7 +123,12 @@ def get_arch(arch: str | Mapping | RepVGGArch) -> RepVGGArch:
         return ARCHS[arch]
     if not isinstance(arch, Mapping):
         raise ArgumentTypeError(f'arch must be a name or a dict, got {type(arch).__name__}')
-    allowed = [field.name for field in fields(RepVGGArch)]
+    if 'layer_widths' in arch:
+        if unknown := set(arch) - {'layer_widths', 'groups', 'use_se'}:
+            raise UserError('an arch dict with layer_widths has only groups and use_se besides, got '
+                            f'{", ".join(sorted(unknown))}')
+        return RepVGGArch.of_layers(**arch)
+    allowed = [field.name for field in fields(RepVGGArch) if field.name != 'layer_widths']
     if not {'num_blocks', 'width_factors'} <= set(arch) <= set(allowed):
         raise UserError(f'an arch dict has the fields {", ".join(allowed)} (the first two required), got {", ".join(arch)}')
     return RepVGGArch(**arch)

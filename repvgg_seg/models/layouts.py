@@ -129,10 +129,16 @@ def arch_of(state: Mapping[str, Tensor], prefix: str = '') -> RepVGGArch | None:
         return None
     # The first groupwise layer is the third of the network, after the stem and one block.
     second, third = sorted(kernels)[:2]
+    groups, use_se = kernels[second][0] // kernels[third][1], any(key.startswith(f'{prefix}stem.se.') for key in state)
+    stages = [tuple(kernels[block][0] for block in sorted(kernels) if block[0] == stage) for stage in range(4)]
+    stem = next((state[name].shape[0] for name in (f'{prefix}stem.conv.weight', f'{prefix}stem.conv.branch_3x3.conv.weight')
+                 if name in state), min(64, stages[0][0]))
+    if any(len(set(stage)) > 1 for stage in stages) or stem != min(64, stages[0][0]):
+        return RepVGGArch.of_layers([(stem, ), *stages], groups, use_se)
     return RepVGGArch(
         num_blocks=tuple(sum(stage == index for stage, _ in kernels) for index in range(4)),
         width_factors=tuple(kernels[stage, 0][0] / BASE_WIDTHS[stage] for stage in range(4)),
-        groups=kernels[second][0] // kernels[third][1], use_se=any(key.startswith(f'{prefix}stem.se.') for key in state))
+        groups=groups, use_se=use_se)
 
 
 def describe_arch(state: Mapping[str, Tensor], prefix: str = '') -> str:

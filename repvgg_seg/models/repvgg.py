@@ -95,9 +95,9 @@ class RepVGG(nn.Module):
         self.stem = make_block(in_channels, spec.stem_width, stride=2, groups=next(groups))
         self.stages = nn.ModuleList()
         channels = spec.stem_width
-        for width, stride, block_dilations in zip(spec.stage_widths, strides, dilations):
+        for widths, stride, block_dilations in zip(spec.widths[1:], strides, dilations):
             blocks = []
-            for index, block_dilation in enumerate(block_dilations):
+            for index, (width, block_dilation) in enumerate(zip(widths, block_dilations)):
                 blocks.append(make_block(channels, width, stride if index == 0 else 1, block_dilation, next(groups)))
                 channels = width
             self.stages.append(self._make_stage(blocks, norm_cfg))

@@ -1,0 +1,37 @@
+"""Remove channels of a trained segmentor, for fine-tuning: repvgg-seg prune CONFIG CHECKPOINT --keep 0.5 --out DIR"""
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.command_names import command
+from ..core.destinations import ensure_writable
+from . import cli
+
+
+def parser() -> cli.Parser:
+    parser = cli.model_parser('prune', 'Remove the least important channels of a trained segmentor; the result is fine-tuned')
+    amount = parser.add_mutually_exclusive_group(required=True)
+    amount.add_argument('--keep', type=cli.share, help='share of the multiplications to keep, e.g. 0.5')
+    amount.add_argument('--milliseconds', type=cli.positive, help='longest time for one image, measured here in --runtime')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
+    parser.add_argument('--images', type=cli.positive, default=64,
+                        help='training images that importance is computed from (default: 64)')
+    parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
+                        help='image size for counting multiplications and for timing (default: the training crop)')
+    parser.add_argument('--runtime', choices=['onnx', 'openvino', 'pt2', 'ncnn'], default='openvino',
+                        help='runtime for --milliseconds, in fp32 (default: openvino)')
+    parser.add_argument('--multiple', type=cli.positive, default=8,
+                        help='make the widths of layers multiples of this, for vector instructions (default: 8)')
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
+    config = cli.load_model_config(args, 'mmseg')
+    out = Path(args.out)
+    ensure_writable(out.absolute().parent)
+    from ..deploy.pruning import PruneRequest, prune
+    report = prune(config, args.checkpoint, out, PruneRequest(
+        args.keep, args.milliseconds, args.runtime, args.images, args.size and tuple(args.size), args.multiple))
+    for line in report.lines():
+        cli.say(line)
+    cli.say(f'Wrote {out}; fine-tune it with {command("train")} {out / "config.py"}')

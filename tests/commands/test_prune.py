@@ -1,0 +1,71 @@
+"""The command prune: what it writes trains, is tested and exported; mistakes leave nothing behind."""
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mistakes import assert_error_line
+from mmengine.config import Config
+
+
+@pytest.fixture
+def prune(run_tool, config, checkpoint, tmp_path):
+    """Run the tool on the tiny segmentor."""
+    def run(*arguments: str | Path):
+        return run_tool('prune', config, checkpoint, '--out', tmp_path / 'pruned', '--images', 4, '--multiple', 2, *arguments)
+    return run
+
+
+def test_pruned_model_is_an_ordinary_one(prune, run_tool, tmp_path):
+    result = prune('--keep', 0.6)
+    assert result.code == 0, result.err
+    folder = tmp_path / 'pruned'
+    assert {path.name for path in folder.iterdir()} == {'config.py', 'model.pth', 'teacher.py', 'prune.json'}
+    report = json.loads((folder / 'prune.json').read_text())
+    assert 0.5 < report['keep'] <= 0.6 and report['multiplications_after'] <= 0.6 * report['multiplications_before']
+    assert any(after < before for before, after in report['widths'].values())
+    assert f"Wrote {folder}; fine-tune it with tools/train.py {folder / 'config.py'}" in result.out
+    assert run_tool('test', folder / 'config.py', folder / 'model.pth', '--work-dir', tmp_path).code == 0
+
+    result = run_tool('train', folder / 'config.py', '--work-dir', tmp_path / 'run', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert result.code == 0, result.err
+    before, after = (torch.load(path, weights_only=False)['state_dict'] for path in (
+        folder / 'model.pth', tmp_path / 'run/epoch_1.pth'))
+    assert list(before) == list(after) and any((before[name] != after[name]).any() for name in before)
+    result = run_tool('deploy', folder / 'config.py', tmp_path / 'run/epoch_1.pth', '--out', tmp_path / 'fused')
+    assert result.code == 0, result.err
+
+
+def test_original_config_takes_the_folder_as_a_checkpoint(prune, run_tool, config, tmp_path):
+    assert prune('--keep', 0.8).code == 0
+    assert run_tool('test', config, tmp_path / 'pruned', '--work-dir', tmp_path).code == 0
+
+
+def test_fine_tuning_is_slower_and_has_a_teacher(prune, config, checkpoint, tmp_path):
+    assert prune('--keep', 0.8).code == 0
+    pruned, original = Config.fromfile(tmp_path / 'pruned/config.py'), Config.fromfile(config)
+    assert pruned.optim_wrapper.optimizer.lr == original.optim_wrapper.optimizer.lr / 4
+    assert pruned.distill == dict(teacher=str(tmp_path / 'pruned/teacher.py'), checkpoint=str(checkpoint))
+    assert pruned.load_from == str(tmp_path / 'pruned/model.pth')
+    assert Config.fromfile(tmp_path / 'pruned/teacher.py').model == original.model
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--keep', '0.001'], None),
+    (['--keep', '0.5', '--cfg-options', 'model.backbone.arch.use_se=True'], None),
+], ids=['too little', 'other weights'])
+def test_mistakes_write_nothing(prune, tmp_path, arguments, message):
+    result = prune(*arguments)
+    assert result.code == 2 and result.err.startswith('error: ') and 'Traceback' not in result.err
+    assert not (tmp_path / 'pruned').exists()
+
+
+def test_folder_that_exists(prune, tmp_path):
+    (tmp_path / 'pruned').mkdir()
+    assert_error_line(prune('--keep', 0.5), f'error: {tmp_path / "pruned"} exists already; choose another folder')
+
+
+def test_classifier(run_tool, classifier_config, classifier_checkpoint, tmp_path):
+    result = run_tool('prune', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--keep', 0.5)
+    assert result.code == 2
+    assert not (tmp_path / 'out').exists()
