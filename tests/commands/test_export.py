@@ -126,9 +126,10 @@ def test_a_tile_that_covers_the_image_changes_nothing(artefacts):
 def test_one_convolution_a_block_and_no_branches(artefacts, random_segmentor):
     operators = Counter(node.op_type for node in onnx.load(artefacts / 'model.fp32.onnx').graph.node)
     blocks = 1 + sum(len(stage) for stage in random_segmentor.backbone.stages)
-    # The head: a 1x1 for each of the four scales, the bottleneck, the classifier.
-    assert operators['Conv'] == blocks + 4 + 1 + 1
-    assert operators['Relu'] == blocks + 4 + 1
+    # The head: a 1x1 for each scale, the bottleneck, the classifier.
+    scales = len(random_segmentor.decode_head.pool_scales)
+    assert operators['Conv'] == blocks + scales + 1 + 1
+    assert operators['Relu'] == blocks + scales + 1
     assert not {'BatchNormalization', 'Dropout'} & set(operators)
     # A sum of branches adds two results of convolutions; the pyramid is added to one.
     graph = onnx.load(artefacts / 'model.fp32.onnx').graph
