@@ -26,7 +26,8 @@ def _registry(name: str, parent: root.Registry, *locations: str) -> root.Registr
     return root.Registry(name, parent=parent, scope='repvgg_seg', locations=list(locations))
 
 
-MODELS = _registry('model', root.MODELS, 'repvgg_seg.models.repvgg', 'repvgg_seg.models.variants', *SEGMENTATION['models'])
+MODELS = _registry('model', root.MODELS, *(f'repvgg_seg.models.{name}' for name in ('repvgg', 'variants', 'focal_loss')),
+                   *SEGMENTATION['models'])
 DATASETS = _registry('dataset', root.DATASETS, 'repvgg_seg.datasets.image_folder', *SEGMENTATION['datasets'])
 TRANSFORMS = _registry('transform', root.TRANSFORMS, 'repvgg_seg.datasets.loading', 'repvgg_seg.datasets.transforms')
 METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'repvgg_seg.engine.prediction_writer',
@@ -34,7 +35,7 @@ METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'r
 OPTIM_WRAPPERS = _registry('optimizer_wrapper', root.OPTIM_WRAPPERS, 'repvgg_seg.engine.hardware')
 OPTIM_WRAPPER_CONSTRUCTORS = _registry('optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS,
                                        'repvgg_seg.engine.equivalent_kernel')
-HOOKS = _registry('hook', root.HOOKS, 'repvgg_seg.engine.checkpointing', 'repvgg_seg.engine.stopping')
+HOOKS = _registry('hook', root.HOOKS, *(f'repvgg_seg.engine.{name}' for name in ('checkpointing', 'live_line', 'stopping')))
 LOOPS = _registry('loop', root.LOOPS, 'repvgg_seg.engine.runner', 'repvgg_seg.engine.batches')
 
 import_module('repvgg_seg.models')  # Puts the backbone into MMEngine's root registry, too; it needs the names above.

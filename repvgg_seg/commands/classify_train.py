@@ -1,5 +1,6 @@
 """Pretrain a backbone by classification: repvgg-seg classify-train [CONFIG]"""
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import cli
 
@@ -14,6 +15,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     config = cli.load_run_config(args, 'mmpretrain')
     cli.prepare_training(config, args)
-    from ..engine.classification import train_classifier
+    from ..engine.classification import dry_run_classifier, train_classifier
+    from ..engine.curves import leave_curves
     from ..engine.training import outcome
-    cli.say(outcome(train_classifier(config)))
+    if args.dry_run:
+        cli.say_expectation(*dry_run_classifier(config), args.out)
+        return
+    checkpoint = train_classifier(config)
+    cli.say(outcome(checkpoint, [leave_curves(Path(config.work_dir))]))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
 
 from ..core.command_names import command
-from ..core.configs import CONFIGS, existing_config
-from ..core.destinations import ensure_writable
+from ..core.configs import CONFIGS, existing_config, files_of_config
+from ..core.destinations import Output, check_outputs, ensure_writable, ensure_writable_file
 from ..core.environment import require_mm
 from ..core.errors import Interruption, UserError, some
-from ..core.files import FULL
+from ..core.files import FULL, write_atomically
 from ..core.images import allow_large_images
 from ..core.noise import import_quietly, mute_warnings
 from ..core.output import outlive_readers
@@ -144,6 +144,9 @@ def training_parser(verb: str, description: str, default_config: str | None = No
     parser = run_parser(verb, description, checkpoint=False, default_config=default_config)
     parser.add_argument('--resume', action='store_true', help='continue from the last checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help=AMP_HELP)
+    parser.add_argument('--dry-run', action='store_true', help='run two iterations and one validation batch, change nothing in '
+                        'the work dir, and print the whole config and the time and memory that training would take')
+    parser.add_argument('--out', metavar='FILE', help='with --dry-run, write the config to a file instead of printing it')
     return parser
 
 
@@ -165,13 +168,35 @@ def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
     """Apply the arguments of :func:`training_parser` to a config.
 
     Raises:
-        UserError: the work dir cannot be written, or ``--amp`` is incompatible with the config.
+        UserError: the work dir or ``--out`` cannot be written, ``--out`` is a file of the config or is given without
+            ``--dry-run``, or ``--amp`` is incompatible with the config.
     """
     from ..engine.hardware import enable_amp
-    ensure_writable(config.work_dir)
+    if args.out and not args.dry_run:
+        raise UserError('--out is the file for the config of a dry run; add --dry-run')
+    if args.out:
+        check_outputs([Output(ensure_writable_file(args.out), '--out')], files_of_config(config))
+    if not args.dry_run:
+        ensure_writable(config.work_dir)
     config.resume = args.resume
     if args.amp:
         enable_amp(config)
+
+
+def say_expectation(config: 'Config', expectation: object, out: str | None) -> None:
+    """Write the config of a dry run to a file or the terminal, and then what to expect.
+
+    Args:
+        config: config that the training would use.
+        expectation: what to expect of the training.
+        out: file for the config; None for the terminal.
+    """
+    if not out:
+        say(config.pretty_text)
+    else:
+        write_atomically(config.pretty_text.encode(), Path(out))
+        say(f'Wrote the config to {out}')
+    say(f'Nothing in {config.work_dir} was changed. {expectation}')
 
 
 def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':

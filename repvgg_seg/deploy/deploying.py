@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from .. import __version__
 from ..core.command_names import command
 from ..core.destinations import check_replaced
-from ..core.errors import UserError
+from ..core.errors import UserError, some
 from ..core.reading import local_file
+from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.classes import check_same_classes, trained_classes
 from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained, checkpoint_in
@@ -29,11 +31,12 @@ from .exporting import export
 from .formats import Artifact, ExportRequest, check_request
 from .fusing import fuse_for_inference, fused_model_config
 from .plan import DeployPlan, inputs_of
-from .replacing import check_replaceable, replacement
 from .tasks import TASKS
 
 # The largest logit difference, relative to the largest logit, and the largest share of pixels (or images) that change class.
 FUSING_LIMITS = (1e-4, 1e-3)
+# Names of the files that the tool writes into a folder.
+WRITTEN = re.compile(r'deploy\.json|config\.py|model\.pth|model\.(fp32|fp16|bf16|int8)(\.ncnn)?\.(onnx|xml|bin|pt2|param)')
 
 
 @dataclass
@@ -203,6 +206,26 @@ def write_fused(folder: Path, fused: BaseModel, config: Config, meta: dict) -> N
     reloaded = build_trained(config, str(folder))[0].state_dict()
     if list(reloaded) != list(state) or not all(torch.equal(value, reloaded[key]) for key, value in state.items()):
         raise UserError('the written model differs from the fused one when it is read back; nothing was written')
+
+
+def check_replaceable(out: Path) -> None:
+    """Check that a folder can be created, or that it holds an earlier deployment and can be replaced.
+
+    Raises:
+        UserError: ``out`` is a file or a mount point, contains files that this tool did not write, or is not writable.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f'{out} is a file; expected a folder to write')
+    if out.is_mount():
+        raise UserError(f'{out} is a mount point, which cannot be replaced at once; choose a folder in it')
+    if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
+        raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
+    if foreign := sorted(path.name for path in (out.iterdir() if out.exists() else ()) if not WRITTEN.fullmatch(path.name)):
+        raise UserError(f'folder {out}, which would be replaced, holds {some(foreign)}, which this tool did not write; move '
+                        'that away, or choose another folder')
+    for folder in (out.parent, *([out] if out.exists() else [])):
+        if not os.access(folder, os.W_OK):
+            raise UserError(f'folder {folder} cannot be written; choose another one')
 
 
 def count(model: nn.Module) -> int:

@@ -255,15 +255,28 @@ def steps_done(runner: Runner) -> int:
     return runner.iter if isinstance(runner.train_loop, IterBasedTrainLoop) else runner.epoch
 
 
+def last_step(runner: Runner) -> int:
+    """Last epoch, or last iteration for an iteration-based loop; see :func:`steps_done`."""
+    return runner.max_iters if isinstance(runner.train_loop, IterBasedTrainLoop) else runner.max_epochs
+
+
 def validation_is_due(runner: Runner) -> bool:
     """Whether validation is due between the resumed checkpoint and the next step, and was not completed."""
     loop, done = runner.train_loop, steps_done(runner)
     if runner.val_loop is None or getattr(loop, 'epoch_begin', runner.iter) != runner.iter:
         return False
     loop._decide_current_val_interval()
-    last = runner.max_iters if isinstance(loop, IterBasedTrainLoop) else runner.max_epochs
-    return (done >= max(1, loop.val_begin) and (done % loop.val_interval == 0 or done == last)
+    return (done >= max(1, loop.val_begin) and (done % loop.val_interval == 0 or done == last_step(runner))
             and runner.message_hub.runtime_info.get('last_validation') != done)
+
+
+def validations_left(runner: Runner) -> int:
+    """Number of validations after the next steps until the end of training, at the current interval."""
+    loop, last = runner.train_loop, last_step(runner)
+    before = max(steps_done(runner), loop.val_begin - 1)
+    if runner.val_loop is None or before >= last:
+        return 0
+    return last // loop.val_interval - before // loop.val_interval + (last % loop.val_interval > 0)
 
 
 def early_stopping(runner: Runner) -> dict:

@@ -18,6 +18,7 @@ from ..core.errors import UserError
 from ..datasets.files import warn_of_unused
 from ..datasets.wrappers import files_of_dataset, leaves
 from .classes import check_same_classes, trained_classes
+from .dry_run import Expectation, dry_run
 from .evaluating import TEST_REPORT, evaluate
 from .exported import ExportedClassifier, check_classes_of_export, classes_of_exported, exported_config, is_exported
 from .hardware import fit_to_hardware
@@ -47,6 +48,12 @@ def train_classifier(config: Config) -> Path | None:
     """
     init_default_scope(config.default_scope)
     return train(config, check_classifier, fill_in_num_classes)
+
+
+def dry_run_classifier(config: Config) -> tuple[Config, Expectation]:
+    """Run the beginning of a training; see :func:`repvgg_seg.engine.dry_run.dry_run`."""
+    init_default_scope(config.default_scope)
+    return dry_run(config, check_classifier, fill_in_num_classes)
 
 
 def fill_in_num_classes(config: Config) -> None:

@@ -16,7 +16,12 @@ from .safe_loading import load_safely
 
 
 class ConciseRunner(_MMEngineRunner):
-    """MMEngine's runner, which prints one line: what runs where, and which file contains the rest of the log."""
+    """MMEngine's runner, which prints one line: what runs where, and which file contains the rest of the log.
+
+    Attributes:
+        is_temporary: whether the work dir will be removed, so that no file contains the rest of the log.
+    """
+    is_temporary = False
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger."""
@@ -27,7 +32,7 @@ class ConciseRunner(_MMEngineRunner):
                 handler.addFilter(is_for_users)
         device = get_device()
         device = torch.cuda.get_device_name() if device == 'cuda' else f'{device}, {torch.get_num_threads()} threads'
-        details = f'; environment, config and hooks: {files[0].baseFilename}' if files else ''
+        details = f'; environment, config and hooks: {files[0].baseFilename}' if files and not self.is_temporary else ''
         logger.info(f'{Path(self.cfg.filename or "config").name} with PyTorch {torch.__version__} on {device}{details}')
         return logger
 

@@ -1,14 +1,18 @@
 """Plot training runs from the logs of MMEngine."""
+import io
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from mmengine.dist import master_only
 
 from ..core.destinations import Output, check_outputs
 from ..core.errors import UserError
+from ..core.files import write_atomically
 
+CURVES = 'curves.png'  # Name in a work dir.
 LOGS = '*/vis_data/scalars.json'  # Path in a work dir.
 METRICS = ('mIoU', 'accuracy/top1')
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')  # For color-blind readers too (Okabe, Ito).
@@ -58,10 +62,25 @@ def draw_curves(work_dirs: Sequence[Path], out: Path, labels: Sequence[str] | No
         axes.xaxis.get_major_locator().set_params(integer=True)
     if left.lines:
         figure.legend(handles=left.lines, loc='outside lower center', ncols=2)
+    picture = io.BytesIO()
     try:
-        figure.savefig(out, dpi=120)
+        figure.savefig(picture, format=out.suffix[1:], dpi=120)
     except ValueError as error:
         raise UserError(f'cannot write {out}: {error}') from None
+    write_atomically(picture.getbuffer(), out)
+
+
+@master_only
+def leave_curves(work_dir: Path) -> Path | None:
+    """Draw the curves of the last run in a work dir into it, by the main process.
+
+    Returns:
+        Path of the picture; None in other processes, and if the config logs nothing that can be drawn.
+    """
+    if not any(work_dir.glob(LOGS)):
+        return None
+    draw_curves([work_dir], work_dir / CURVES)
+    return work_dir / CURVES
 
 
 def read_log(work_dir: Path) -> list[dict]:

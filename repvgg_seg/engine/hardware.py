@@ -38,15 +38,17 @@ def fit_to_hardware(config: Config) -> None:
     has_gpu = torch.cuda.is_available()
     if not has_gpu:
         config.sync_bn = None
-    if launcher == 'none' or dist.is_initialized():
+    if launcher == 'none':
+        return
+    if not has_gpu and launcher == 'pytorch':  # When MMEngine wraps the model, it would request a CUDA device.
+        config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', broadcast_buffers=False))
+        config.model_wrapper_cfg.device_ids = None
+    if dist.is_initialized():
         return
     if has_gpu:
         init_dist(launcher, **config.env_cfg.get('dist_cfg', {}))
     elif launcher == 'pytorch':
-        # MMEngine would request a CUDA device, here and when it wraps the model.
-        dist.init_process_group('gloo')
-        config.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', broadcast_buffers=False))
-        config.model_wrapper_cfg.device_ids = None
+        dist.init_process_group('gloo')  # MMEngine would request a CUDA device.
     else:
         raise UserError('no GPU here: on CPUs start the processes with torchrun and --launcher pytorch, not '
                         f'{launcher}')

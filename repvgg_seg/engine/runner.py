@@ -25,7 +25,7 @@ from .seeded_data import RepeatableSampler, make_repeatable
 
 # Maps MMEngine's types in a config to ours, which extend them with the guarantees of this module and checkpointing.py.
 DURABLE = {name: f'repvgg_seg.{name}' for name in ('CheckpointHook', 'EpochBasedTrainLoop', 'IterBasedTrainLoop')}
-HOOKS = ('FiniteLossHook', 'StopHook')
+HOOKS = ('FiniteLossHook', 'StopHook', 'LiveLineHook')
 
 
 def make_durable(config: Config) -> None:

@@ -1,4 +1,6 @@
 """Train and test a segmentor."""
+import copy
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -9,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,7 +20,7 @@ from torch.utils.data import DataLoader
 from ..core.config_types import type_name
 from ..core.configs import files_of_config
 from ..core.destinations import Output, check_outputs, ensure_writable, files_of
-from ..core.errors import UserError
+from ..core.errors import UserError, some
 from ..core.images import image_files
 from ..core.labels import IGNORE, check_class_count
 from ..datasets.checking import check_sample
@@ -26,6 +29,7 @@ from .batches import evaluate_by_size
 from .classes import check_same_classes, trained_classes
 from .dataset_configs import datasets_in
 from .distillation import add_teacher
+from .dry_run import Expectation, dry_run
 from .evaluating import TEST_REPORT, evaluate
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
 from .hardware import fit_to_hardware
@@ -34,8 +38,9 @@ from .label_writer import name_of_labels
 from .model_check import check_model
 from .report.collecting import ImageCounts
 from .report.summary import class_values
-from .report.writing import Report, check_arguments
+from .report.writing import PAGE, Report, check_arguments, foreign_files, whole_report
 from .seeded_data import unwrapped
+from .stopping import anywhere
 from .trained_model import resolve
 from .training import train
 
@@ -54,6 +59,12 @@ def adapt_to_segmentation(config: Config) -> None:
     """
     evaluate_by_size(config)
     add_teacher(config)
+
+
+def dry_run_segmentor(config: Config) -> tuple[Config, Expectation]:
+    """Run the beginning of a training; see :func:`repvgg_seg.engine.dry_run.dry_run`."""
+    check_model(config)
+    return dry_run(config, check_segmentor, adapt_to_segmentation)
 
 
 def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,
@@ -129,6 +140,39 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         return dict(classes=class_values(images, metainfo['classes']))
 
     return evaluate(config, weights, check, finish, checkpoint=str(checkpoint), tta=tta)
+
+
+def leave_report(given: Config, checkpoint: Path | None) -> Path | None:
+    """Test the checkpoint that a training returned, and leave the report in the work dir: completely or not at all.
+
+    Args:
+        given: full config of the training, including ``work_dir``; it is not modified.
+        checkpoint: path of the checkpoint; None if this process has no access to it.
+
+    Returns:
+        Path of the page; None if there is no report. A log message says why.
+    """
+    config, out = copy.deepcopy(given), Path(given.work_dir, 'report')
+    reason = None
+    if anywhere(checkpoint is None):
+        reason = 'not every process has access to the best checkpoint'
+    elif absent := [key for key in ('test_dataloader', 'test_evaluator', 'test_cfg') if config.get(key) is None]:
+        reason = f'the config has no {absent[0]}'
+    elif foreign := foreign_files(out):
+        reason = f'{out} has {some(foreign)}, which a report would replace'
+    # What logs to other programs ended with the training, and MMEngine would return a visualizer of the same name.
+    visualizer = {key: value for key, value in (config.get('visualizer') or {}).items() if key != 'name'}
+    config.visualizer = dict(dict(type='Visualizer'), **visualizer | dict(vis_backends=None))
+    try:
+        if reason is None:
+            print_log(f'Testing {checkpoint} for a report in {out}', logger='current')
+            with whole_report(out) as folder:
+                test_segmentor(config, str(checkpoint), report=str(folder))
+            return out / PAGE
+    except UserError as error:
+        reason = str(error)
+    print_log(f'There is no report of the checkpoint: {reason}', logger='current', level=logging.WARNING)
+    return None
 
 
 def evaluators_in(config: Config) -> list[ConfigDict]:

@@ -1,8 +1,9 @@
 """Train a model, after checking for everything that can be known to go wrong."""
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..core.config_types import type_name
-from ..core.errors import TrainingError, UserError
+from ..core.errors import InstallationError, TrainingError, UserError
 from ..core.files import identity
 from ..core.run_checkpoints import BEST, find_checkpoint
 from ..models.pretrained import pretrained_config
 from ..models.weights import part_of
 from .checkpointing import CheckpointHook
 from .classes import check_same_classes, trained_classes
+from .live_line import LiveLineHook
 from .locking import locked
 from .metrics import check_save_best, given_by
 from .resolved_config import base_batch, changes, passes_of, resolve_training
@@ -31,10 +33,14 @@ from .workers import lost_worker
 
 # Relative tolerance of the batch size and of the iterations per epoch: a batch of 256 images may not divide evenly.
 RESUMPTION_TOLERANCE = 0.01
+# Package that each of MMEngine's visualization backends needs.
+LOGGERS = {'TensorboardVisBackend': 'tensorboard', 'WandbVisBackend': 'wandb', 'MLflowVisBackend': 'mlflow',
+           'ClearMLVisBackend': 'clearml', 'NeptuneVisBackend': 'neptune', 'DVCLiveVisBackend': 'dvclive',
+           'AimVisBackend': 'aim'}
+Check = Callable[[nn.Module, Sequence[DataLoader], Config], None]
 
 
-def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Config], None],
-          adapt: Callable[[Config], None] = lambda config: None) -> Path | None:
+def train(given: Config, check: Check, adapt: Callable[[Config], None] = lambda config: None) -> Path | None:
     """Train a model.
 
     Args:
@@ -57,37 +63,56 @@ def train(given: Config, check: Callable[[nn.Module, Sequence[DataLoader], Confi
     with ExitStack() as locks:
         for place in {place.resolve(): place for place in (Path(config.work_dir), folder)}.values():
             locks.enter_context(locked(place))
-        resumed, number, notes = find_what_to_resume(config)
-        check_starting_points(config, folder)
-        check_prefixes(config.model)
-        runner = Runner.from_cfg(config)
-        if base := base_batch(config):
-            # MMEngine's scaling ignores gradient accumulation: it compares the base batch with the batch of one pass.
-            runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # Accessing the loops opens the datasets, so that a broken validation set is reported now, not after the first epoch.
-        loaders = [runner.train_loop.dataloader]
-        if runner.val_loop is not None:
-            loaders.append(runner.val_loop.dataloader)
-            check_metrics(runner)
-        if len(loaders[0]) == 0:
-            raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
-                            f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
-        check(model, loaders, config)
-        for note in [*notes, *warnings]:
-            runner.logger.warning(note)
-        runner.logger.info(f'Settings that were changed for this run: {"; ".join(changes(given, config))}')
-        runner.record = dict(run=number, data=data_of(loaders[0]))
-        if resumed:
-            check_resumption(config.load_from, resumed, runner.record['data'])
-            check_length(config.load_from, resumed['iter'], runner.max_iters)
-            check_same_classes(f'checkpoint {config.load_from}', trained_classes(resumed), 'the training set',
-                               getattr(loaders[0].dataset, 'metainfo', {}).get('classes') or (),
-                               f'resume with the same training set, or {fresh_start(config.load_from)}')
-        log_effective_batch(runner, loaders[0])
+        runner = prepare(given, config, warnings, check)
         run(runner)
     barrier()  # The main process writes the checkpoints.
     return find_checkpoint(folder)
+
+
+def prepare(given: Config, config: Config, warnings: Sequence[str], check: Check,
+            build: Callable[[Config], Runner] = Runner.from_cfg) -> Runner:
+    """Build a runner, with everything checked that can be checked before training.
+
+    Args:
+        given: config as given by the user, for the log.
+        config: resolved config; what to resume from is filled in.
+        warnings: what the user should know about the resolved config.
+        check: see :func:`train`.
+        build: function that builds the runner.
+
+    Raises:
+        UserError: the data, weights, classes, and batch size do not match.
+    """
+    resumed, number, notes = find_what_to_resume(config)
+    check_starting_points(config, checkpoint_folder(config))
+    check_prefixes(config.model)
+    check_loggers(config)
+    runner = build(config)
+    if base := base_batch(config):
+        # MMEngine's scaling ignores gradient accumulation: it compares the base batch with the batch of one pass.
+        runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    # Accessing the loops opens the datasets, so that a broken validation set is reported now, not after the first epoch.
+    loaders = [runner.train_loop.dataloader]
+    if runner.val_loop is not None:
+        loaders.append(runner.val_loop.dataloader)
+        check_metrics(runner)
+    if len(loaders[0]) == 0:
+        raise UserError(f'the training set has {len(loaders[0].sampler)} images a process, less than one batch of '
+                        f'{loaders[0].batch_size}; add images or set train_dataloader.batch_size')
+    check(model, loaders, config)
+    for note in [*notes, *warnings]:
+        runner.logger.warning(note)
+    runner.logger.info(f'Settings that were changed for this run: {"; ".join(changes(given, config))}')
+    runner.record = dict(run=number, data=data_of(loaders[0]))
+    if resumed:
+        check_resumption(config.load_from, resumed, runner.record['data'])
+        check_length(config.load_from, resumed['iter'], runner.max_iters)
+        check_same_classes(f'checkpoint {config.load_from}', trained_classes(resumed), 'the training set',
+                           getattr(loaders[0].dataset, 'metainfo', {}).get('classes') or (),
+                           f'resume with the same training set, or {fresh_start(config.load_from)}')
+    log_effective_batch(runner, loaders[0])
+    return runner
 
 
 def check_starting_points(config: Config, folder: Path) -> None:
@@ -128,6 +153,20 @@ def check_prefixes(model: Mapping) -> None:
             part_of(load_from_repvgg_seg(path)['state_dict'], f'{prefix.removesuffix(".")}.', path)
 
 
+def check_loggers(config: Config) -> None:
+    """Check that the packages that a training logs to are installed; MMEngine imports them only after it has begun.
+
+    Raises:
+        InstallationError: one is missing.
+    """
+    backends = (config.get('visualizer') or {}).get('vis_backends') or []
+    for backend in [backends] if isinstance(backends, Mapping) else backends:
+        package = LOGGERS.get(name := type_name(backend))
+        if package and find_spec(package) is None:
+            raise InstallationError(f'{package} is not installed, but {name} in visualizer.vis_backends needs it; run: pip '
+                                    f'install {package}')
+
+
 def paths_in(init_cfg: Mapping) -> list[str]:
     """The checkpoint of an ``init_cfg`` as a list, or its list of checkpoints, of which the first one that exists is used."""
     checkpoint = init_cfg['checkpoint']
@@ -146,11 +185,18 @@ def pretrained(part: object) -> Iterator[tuple[str, Mapping]]:
             yield from pretrained(value)
 
 
-def outcome(checkpoint: Path | None) -> str:
-    """Final message of a training command, given the checkpoint that :func:`train` returned."""
-    if checkpoint is None:
-        return 'Trained; no checkpoint was saved'
-    return f'Trained; the {"best" if checkpoint.name.startswith(BEST) else "last"} checkpoint is {checkpoint}'
+def outcome(checkpoint: Path | None, written: Iterable[Path | None] = ()) -> str:
+    """Final message of a training command.
+
+    Args:
+        checkpoint: what :func:`train` returned.
+        written: other files that the command wrote; None for those that it did not.
+    """
+    trained = 'Trained; no checkpoint was saved'
+    if checkpoint is not None:
+        trained = f'Trained; the {"best" if checkpoint.name.startswith(BEST) else "last"} checkpoint is {checkpoint}'
+    files = [str(path) for path in written if path is not None]
+    return '\n'.join([*([f'Wrote {" and ".join(files)}'] if files else []), trained])
 
 
 def run(runner: Runner) -> None:
@@ -169,6 +215,9 @@ def run(runner: Runner) -> None:
         raise TrainingError(f'{lost}. {left[0].upper()}{left[1:]}') from None
     finally:
         stopper.restore_handlers()
+        for hook in runner.hooks:
+            if isinstance(hook, LiveLineHook):
+                hook.close()
 
 
 def data_of(loader: DataLoader) -> dict[str, int]:

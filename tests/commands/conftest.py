@@ -13,6 +13,7 @@ from helpers import randomize
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from repvgg_seg.datasets.toy import write_toy_streets
@@ -35,7 +36,8 @@ def run_tool(capsys, monkeypatch) -> Callable[..., Result]:
     def run(name: str, *arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, arguments)])
         monkeypatch.setenv('LOCAL_RANK', '0')
-        for kept in (MMLogger, DefaultScope):  # As if nothing had run in this process; the output of earlier loggers is closed.
+        # As if nothing had run in this process; the output of earlier loggers is closed, and visualizers log to earlier runs.
+        for kept in (MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
             kept._instance_dict.clear()
         capsys.readouterr()
         code = 0

@@ -26,7 +26,6 @@ from mmengine.registry import MODELS, init_default_scope
 
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import formats as artefacts_module
-from repvgg_seg.deploy import replacing
 from repvgg_seg.deploy.comparison import as_batch, logits_of
 from repvgg_seg.deploy.exporting import export
 from repvgg_seg.deploy.formats import FORMATS, PRECISIONS, ExportRequest
@@ -207,7 +206,7 @@ def test_out_must_be_a_folder_that_can_be_replaced(run_tool, config, random_chec
     result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'file.onnx')
     assert_error_line(result, f'error: {tmp_path / "file.onnx"} is a file; expected a folder to write')
     (tmp_path / 'out').mkdir()
-    monkeypatch.setattr(replacing.os, 'access', lambda path, mode: path != tmp_path / 'out')
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != tmp_path / 'out')
     assert_error_line(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out'),
                       f'error: folder {tmp_path / "out"} cannot be written; choose another one')
 

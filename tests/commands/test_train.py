@@ -161,3 +161,32 @@ def test_missing_config_and_unwritable_folder(run_tool, config, tmp_path):
     (tmp_path / 'file').touch()
     assert_error_line(run_tool('train', config, '--work-dir', tmp_path / 'file' / 'run'),
                       f'error: folder {tmp_path}/file/run cannot be written (Not a directory); choose another one')
+
+
+@pytest.mark.parametrize('written', [True, False])
+def test_dry_run(run_tool, config, tmp_path, written):
+    from mmengine.config import Config
+    options = ['--out', tmp_path / 'all.py'] if written else []
+    result = run_tool('train', config, '--amp', '--work-dir', tmp_path / 'run', '--dry-run', *options)
+    assert result.code == 0, result.err
+    last = result.out.splitlines()[-1]
+    assert re.fullmatch(rf'Nothing in {tmp_path}/run was changed\. The training would take about \d+ seconds: 4 iterations '
+                        r'\(\S+ s each\) and 2 validations of 3 batches \(\S+ s each\); and \d+\.\d GiB of memory in this '
+                        'process, besides its data loader workers', last)
+    assert [path.name for path in tmp_path.iterdir()] == ['all.py'] * written
+    assert ('\noptim_wrapper' in result.out) != written
+    if written:
+        assert f'Wrote the config to {tmp_path}/all.py' in result.out
+        assert Config.fromfile(tmp_path / 'all.py').optim_wrapper.type == 'repvgg_seg.BFloat16OptimWrapper'
+
+
+@pytest.mark.parametrize(('options', 'line'), [
+    (['--out', 'all.py'], '--out is the file for the config of a dry run; add --dry-run'),
+    (['--dry-run', '--out', '{config}'], '{config} is read, but {config} would be written over it; write to another place'),
+    (['--dry-run', '--cfg-options', 'train_dataloader.batch_size=9'],
+     'the training set has 4 images a process, less than one batch of 9; add images or set train_dataloader.batch_size')])
+def test_refused_dry_runs(run_tool, config, tmp_path, options, line):
+    before = config.read_bytes()
+    result = run_tool('train', config, '--work-dir', tmp_path / 'run', *(option.format(config=config) for option in options))
+    assert_error_line(result, f'error: {line.format(config=config)}')
+    assert config.read_bytes() == before and not [*tmp_path.iterdir()]

@@ -13,10 +13,10 @@ from torch.export import ExportedProgram
 from torch.onnx import ONNXProgram
 
 from repvgg_seg.core.errors import UserError
+from repvgg_seg.core.replacing import replacement
 from repvgg_seg.deploy.formats import FORMATS
 from repvgg_seg.deploy.ncnn_program import NcnnProgram
 from repvgg_seg.deploy.programs import OpenVinoProgram
-from repvgg_seg.deploy.replacing import replacement
 
 ROOM = 200_000  # Bytes; every file below needs more.
 

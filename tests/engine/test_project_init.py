@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from repvgg_seg.datasets.inspection.pixels import Pixels
-from repvgg_seg.engine.project_init.initializing import in_words
 from repvgg_seg.engine.project_init.plan import IMAGENET_MEAN, IMAGENET_STD, choose_sizes, class_weights, with_schedule, wrapped
 from repvgg_seg.engine.project_init.speed import Speed
 
@@ -57,11 +56,6 @@ def test_schedule(images, seconds, pretrained, hours, epochs):
     assert plan.learning_rate == (0.01 if pretrained else 0.03)
     steps = epochs * (images // 8) * seconds
     assert plan.seconds == pytest.approx(steps + 0.2 * 20 * np.ceil(plan.epochs / plan.val_interval))
-
-
-@pytest.mark.parametrize(('seconds', 'words'), [(20, '20 seconds'), (600, '10 minutes'), (9000, '2.5 hours')])
-def test_times_in_words(seconds, words):
-    assert in_words(seconds) == words
 
 
 def test_long_lists_are_wrapped():

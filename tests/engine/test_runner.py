@@ -4,7 +4,7 @@ from mmengine.config import Config
 
 from repvgg_seg.engine.runner import make_durable
 
-OURS = [dict(type='repvgg_seg.FiniteLossHook'), dict(type='repvgg_seg.StopHook')]
+OURS = [dict(type=f'repvgg_seg.{name}') for name in ('FiniteLossHook', 'StopHook', 'LiveLineHook')]
 
 
 @pytest.mark.parametrize('given, hooks, checkpoint', [
@@ -14,7 +14,8 @@ OURS = [dict(type='repvgg_seg.FiniteLossHook'), dict(type='repvgg_seg.StopHook')
     (dict(default_hooks=dict(checkpoint=None)), OURS, None),
     (dict(default_hooks=dict(checkpoint=dict(type='OwnHook'))), OURS, dict(type='OwnHook')),
     (dict(custom_hooks=[dict(type='repvgg_seg.StopHook'), dict(type='EMAHook')]),
-     [dict(type='repvgg_seg.StopHook'), dict(type='EMAHook'), OURS[0]], dict(type='repvgg_seg.CheckpointHook', interval=1))])
+     [dict(type='repvgg_seg.StopHook'), dict(type='EMAHook'), OURS[0], OURS[2]],
+     dict(type='repvgg_seg.CheckpointHook', interval=1))])
 def test_hooks(given, hooks, checkpoint):
     config = Config(dict(train_cfg=dict(type='IterBasedTrainLoop', max_iters=3), **given))
     make_durable(config)

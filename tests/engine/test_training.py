@@ -3,7 +3,7 @@ import pytest
 import runs
 from mmengine.config import Config
 
-from repvgg_seg.core.errors import UserError
+from repvgg_seg.core.errors import InstallationError, UserError
 from repvgg_seg.engine import resolved_config, training
 
 
@@ -75,3 +75,14 @@ def test_other_data_are_refused_at_any_point(now):
     found = r'^a\.pth was trained with 5 iterations per epoch \(10 images, 2 per iteration\), resuming'
     with pytest.raises(UserError, match=found):
         training.check_resumption('a.pth', dict(epoch=0, iter=7, data=dict(images=10, batch=2, iterations=5)), now)
+
+
+@pytest.mark.parametrize('backends', [
+    [dict(type='LocalVisBackend'), dict(type='AimVisBackend')], dict(type='mmengine.AimVisBackend')], ids=['list', 'one'])
+def test_a_logger_that_is_not_installed(tmp_path, monkeypatch, backends):
+    monkeypatch.setattr(training, 'find_spec', {'aim': None}.get)
+    with pytest.raises(InstallationError) as error:
+        runs.run(runs.settings(tmp_path / 'run', visualizer=dict(type='Visualizer', vis_backends=backends)))
+    assert str(error.value) == ('aim is not installed, but AimVisBackend in visualizer.vis_backends needs it; run: pip install '
+                                'aim')
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.training']

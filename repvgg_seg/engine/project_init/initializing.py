@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from ...core.command_names import command
 from ...core.destinations import ensure_writable
+from ...core.durations import in_words
 from ...core.errors import UserError
 from ...core.files import write_atomically
 from ...datasets.inspection.inspecting import Found, inspect
@@ -149,10 +149,3 @@ def commands_for(config: Path, amp: bool) -> list[str]:
     return [f'{command("check-data")} {config}', f'{command("train")} {config}{" --amp" if amp else ""}',
             f'{command("deploy")} {config} work_dirs/{config.stem} --out {config.stem}_int8 --formats openvino --precision '
             'int8']
-
-
-def in_words(seconds: float) -> str:
-    """Format a time, given in seconds, in seconds, minutes or hours."""
-    unit, length = next((unit, length) for unit, length in (('hours', 3600), ('minutes', 60), ('seconds', 1))
-                        if seconds >= 1.5 * length or length == 1)
-    return f'{np.round(seconds / length, 1 if unit == "hours" else 0):g} {unit}'

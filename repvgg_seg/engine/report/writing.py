@@ -2,23 +2,25 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import quote
 
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from ... import __version__
 from ...core.destinations import Output, ensure_writable
 from ...core.errors import UserError
 from ...core.files import write_atomically
+from ...core.replacing import replacement
 from ...datasets.loading import image_pipeline
 from ...datasets.wrappers import images_of_dataset, leaves
 from ..dataset_configs import test_pipeline
 from .against import check_comparable, compare, read_earlier
 from .page import render
-from .pictures import FOLDER, LAYERS, picture_name, remove_pictures
+from .pictures import FOLDER, LAYERS, WRITTEN, picture_name, remove_pictures
 from .summary import summarize
 
 PAGE, NUMBERS = 'index.html', 'report.json'
@@ -111,6 +113,36 @@ def names_of(paths: Sequence[str]) -> dict[str, str]:
     """Name each image file by its path relative to the folder that all of them share."""
     shared = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     return {path: Path(os.path.relpath(path, shared)).as_posix() for path in paths}
+
+
+@contextmanager
+def whole_report(out: Path) -> Iterator[Path]:
+    """Create a folder for a report that replaces an earlier one when the block ends, and is removed if the block fails.
+
+    All processes that test together get the same folder.
+
+    Raises:
+        UserError: the disk is full, or ``out`` cannot be replaced; ``out`` is left unchanged.
+    """
+    with ExitStack() as stack:
+        answer: list = [None, None]
+        if is_main_process():
+            try:
+                answer[0] = stack.enter_context(replacement(out))
+            except UserError as error:
+                answer[1] = str(error)
+        broadcast_object_list(answer)
+        if answer[1]:
+            raise UserError(answer[1])
+        yield answer[0]
+
+
+def foreign_files(folder: Path) -> list[Path]:
+    """Paths in the place of a report that are not part of one."""
+    if folder.is_symlink() or folder.is_file():
+        return [folder]
+    return [path for path in sorted(folder.rglob('*')) if not path.is_dir() and path not in (folder / PAGE, folder / NUMBERS)
+            and not (path.parent == folder / FOLDER and WRITTEN.fullmatch(path.name))]
 
 
 def check_arguments(report: str | None, against: str | None, submit: str | None) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from repvgg_seg.core import replacing
 from repvgg_seg.core.errors import UserError
-from repvgg_seg.deploy import replacing
-from repvgg_seg.deploy.replacing import TEMPORARY, put_in_place, replacement
+from repvgg_seg.core.replacing import TEMPORARY, put_in_place, replacement
 
 FILES = ('deploy.json', 'part/more.bin')
 STEPS = ((replacing, 'exchange'), (Path, 'rename'), (replacing.shutil, 'rmtree'), (replacing, 'flush'))
@@ -188,7 +188,7 @@ def test_an_interruption_between_two_renames_brings_the_older_folder_back(tmp_pa
 
 
 def test_what_is_in_use_or_of_someone_else_is_left_alone(steps, tmp_path):
-    mine = ('.out-backup', '.out-old-12345678', '.out.bak', 'deploying-1', '.deploying')
+    mine = ('.out-backup', '.out-old-12345678', '.out.bak', 'unfinished-1', '.unfinished')
     for name in mine:
         write(tmp_path / name, name)
     (tmp_path / f'{TEMPORARY}file').write_text('a file')

@@ -3,42 +3,18 @@ import ctypes
 import errno
 import fcntl
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..core.errors import UserError, some
-from ..core.files import FULL, flush
-from ..runtime.predictor import REPORT
+from .errors import UserError
+from .files import FULL, flush
 
-TEMPORARY = '.deploying-'  # Prefix of unfinished folders, which are created next to the folder that they will replace.
-# Names of the files that the tool writes into a folder.
-WRITTEN = re.compile(r'deploy\.json|config\.py|model\.pth|model\.(fp32|fp16|bf16|int8)(\.ncnn)?\.(onnx|xml|bin|pt2|param)')
+TEMPORARY = '.unfinished-'  # Prefix of unfinished folders, which are created next to the folder that they will replace.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux constants.
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)  # The kernel is too old, or the file system lacks support.
-
-
-def check_replaceable(out: Path) -> None:
-    """Check that a folder can be created, or that it holds an earlier deployment and can be replaced.
-
-    Raises:
-        UserError: ``out`` is a file or a mount point, contains files that this tool did not write, or is not writable.
-    """
-    if out.exists() and not out.is_dir():
-        raise UserError(f'{out} is a file; expected a folder to write')
-    if out.is_mount():
-        raise UserError(f'{out} is a mount point, which cannot be replaced at once; choose a folder in it')
-    if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
-        raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
-    if foreign := sorted(path.name for path in (out.iterdir() if out.exists() else ()) if not WRITTEN.fullmatch(path.name)):
-        raise UserError(f'folder {out}, which would be replaced, holds {some(foreign)}, which this tool did not write; move '
-                        'that away, or choose another folder')
-    for folder in (out.parent, *([out] if out.exists() else [])):
-        if not os.access(folder, os.W_OK):
-            raise UserError(f'folder {folder} cannot be written; choose another one')
 
 
 @contextmanager
@@ -112,7 +88,7 @@ def bring_back(out: Path) -> None:
 
 def place_of_older(out: Path) -> Path:
     """Path of the old folder between the two renames."""
-    return out.with_name(f'.{out.name}.before-deploying')
+    return out.with_name(f'.{out.name}.before-replacing')
 
 
 def exchange(one: Path, other: Path) -> bool:
