@@ -33,8 +33,9 @@ setup(
         'mm': MM_PACKAGES,
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
         'labels': ['pycocotools'],
+        'logging': ['tensorboard', 'wandb', 'mlflow'],
         'tiff': ['tifffile', 'imagecodecs'],
         'serve': ['fastapi', 'uvicorn'],
-        'test': ['fastapi', 'uvicorn', 'httpx', 'pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'tifffile', 'timm',
-                 'ruff', 'mypy'],
+        'test': ['fastapi', 'uvicorn', 'httpx', 'pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'tensorboard',
+                 'tifffile', 'timm', 'ruff', 'mypy'],
     })

@@ -3,9 +3,10 @@ import os
 import sys
 
 SWITCH = 'REPVGG_SEG_TELEMETRY'  # If set to 1, nothing is disabled.
-# Set for this process and its child processes, unless the user has set them. The first two are read by packages that the tools
-# use: ONNX Runtime and huggingface_hub.
-VARIABLES = {'ORT_DISABLE_TELEMETRY': '1', 'HF_HUB_DISABLE_TELEMETRY': '1', 'DO_NOT_TRACK': '1'}
+# Set for this process and its child processes, unless the user has set them. They are read by ONNX Runtime, huggingface_hub,
+# and packages that a training can log to: MLflow and W&B, which reports its own errors.
+VARIABLES = {'ORT_DISABLE_TELEMETRY': '1', 'HF_HUB_DISABLE_TELEMETRY': '1', 'DO_NOT_TRACK': '1',
+             'MLFLOW_DISABLE_TELEMETRY': 'true', 'WANDB_ERROR_REPORTING': 'false'}
 # OpenVINO and NNCF send through this package; if it cannot be imported, they work without it.
 SENDER = 'openvino_telemetry'
 
