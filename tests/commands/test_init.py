@@ -38,14 +38,19 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.whole
-def test_from_a_folder_to_a_deployed_model(run_tool, tmp_path, monkeypatch):
+@pytest.mark.parametrize('form', ['masks', 'LabelMe'])
+def test_from_a_folder_to_a_deployed_model(run_tool, tmp_path, monkeypatch, form):
+    if form == 'LabelMe':
+        pytest.importorskip('pycocotools')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(ARCHS, 'A0', SMALL)
-    before = files(draw(Path('photos')))
+    (draw if form == 'masks' else of_labelme)(Path('photos'))
+    before = files(Path('photos'))
     made = run_tool('init', 'photos', '--out', 'my.py', '--epochs', '1', '--weights', 'none')
     assert made.code == 0, made.err
     assert files(Path('photos')) == before
-    assert 'masks of 0 and 255' in made.out and 'train 6, val 2' in made.out
+    assert ('masks of 0 and 255' if form == 'masks' else "polygons in LabelMe's format") in made.out
+    assert 'train 6, val 2' in made.out
     assert len([*Path('my_init/pictures').iterdir()]) == 6
     written = Path('my.py').read_bytes()
     commands = [shlex.split(line) for line in made.out.splitlines() if line.startswith('  tools/')]
@@ -90,12 +95,37 @@ def squares(root: Path) -> list[tuple[str, list[float]]]:
     return found
 
 
+def write_coco(path: Path, found: list[tuple[str, list[float]]], categories: tuple[str, ...] = ('square', )) -> None:
+    """The file of some squares; a category after the first is a group that has no annotations, as in Roboflow's files."""
+    ids = {name: number for number, name in enumerate(reversed(categories))}
+    path.write_text(json.dumps(dict(
+        images=[dict(id=number, file_name=f'{name}.JPG', height=SIZE[0], width=SIZE[1])
+                for number, (name, _) in enumerate(found)],
+        categories=[dict(id=number, name=name, supercategory=(*categories, 'none')[categories.index(name) + 1])
+                    for name, number in ids.items()],
+        annotations=[dict(id=number, image_id=number, category_id=ids[categories[0]], segmentation=[square])
+                     for number, (_, square) in enumerate(found)])))
+
+
 def in_coco_format(root: Path) -> None:
-    found = list(enumerate(squares(root / 'images')))
-    (root / 'annotations.json').write_text(json.dumps(dict(
-        images=[dict(id=number, file_name=f'{name}.JPG', height=SIZE[0], width=SIZE[1]) for number, (name, _) in found],
-        categories=[dict(id=1, name='square')],
-        annotations=[dict(id=number, image_id=number, category_id=1, segmentation=[square]) for number, (_, square) in found])))
+    write_coco(root / 'annotations.json', squares(root / 'images'))
+
+
+def in_coco_splits(root: Path) -> None:
+    """A file for each split, and the images of both in one folder."""
+    found = squares(root / 'images')
+    write_coco(root / 'train.json', found[:6])
+    write_coco(root / 'val.json', found[6:])
+
+
+def of_roboflow(root: Path) -> None:
+    """Images and a file of each split in a folder of its own."""
+    found = squares(root / 'train')
+    for split, part in (('train', found[:4]), ('valid', found[4:6]), ('test', found[6:])):
+        (root / split).mkdir(exist_ok=True)
+        write_coco(root / split / '_annotations.coco.json', part, ('square', 'shapes'))
+        for name, _ in part:
+            (root / 'train' / f'{name}.JPG').rename(root / split / f'{name}.JPG')
 
 
 def of_labelme(root: Path) -> None:
@@ -116,9 +146,10 @@ def saved_as_jpeg(root: Path) -> None:
 
 @pytest.mark.parametrize(('form', 'classes'), [
     (saved_as_jpeg, ['background', 'foreground']),
-    (colored, ['road', 'car']), (in_coco_format, ['background', 'square']), (of_labelme, ['background', 'square'])])
+    (colored, ['road', 'car']), (in_coco_format, ['background', 'square']), (in_coco_splits, ['background', 'square']),
+    (of_roboflow, ['background', 'square']), (of_labelme, ['background', 'square'])])
 def test_other_forms(run_tool, at_once, form, classes):
-    if form in (in_coco_format, of_labelme):
+    if 'square' in classes:
         pytest.importorskip('pycocotools')
     options = ['--lossy'] if form is saved_as_jpeg else []
     form(Path('photos'))
@@ -131,9 +162,33 @@ def test_other_forms(run_tool, at_once, form, classes):
     assert config.model.decode_head.num_classes == config.model.auxiliary_head.num_classes == 2
     assert sorted(config.class_weight) == [0.78, 1.66]  # Ground, and the rarer squares.
     checked = run_tool('check_data', 'my.py')
-    assert checked.code == 0 and f'No fault in {COUNT} pairs' in checked.out
+    assert checked.code == 0
+    assert f'No fault in {COUNT - 2 if form is of_roboflow else COUNT} pairs' in checked.out  # The test set is not checked.
+    splits = {in_coco_splits: 'train 6, val 2', of_roboflow: 'train 4, val 2, test 2'}
+    assert f'{splits.get(form, "train 6, val 2")} (' in result.out and 'left out' not in result.out
+    assert ('split: by annotation files.' in Path('my.py').read_text()) == (form in splits)
     first = np.array(Image.open(min(Path('my_init/pictures').iterdir())))
     assert first.shape[1] == 3 * SIZE[1] and len(np.unique(first[:SIZE[0], SIZE[1]:2 * SIZE[1]].reshape(-1, 3), axis=0)) == 2
+
+
+def test_many_labels_are_sampled(run_tool, at_once, monkeypatch):
+    monkeypatch.setattr('repvgg_seg.datasets.inspection.inspecting.LOOKED_AT', 3)
+    draw(Path('photos'))
+    assert run_tool('init', 'photos', '--out', 'my.py', '--weights', 'none').code == 0
+    assert f'# Guess: Classes and their shares are those in 3 of the {COUNT} label files, spread evenly.\n' in (
+        Path('my.py').read_text())
+
+
+@pytest.mark.parametrize('names', [('a', 'b'), ('train', 'train_2'), ('val', 'test')])
+def test_several_files_of_coco_that_are_no_splits(run_tool, at_once, names):
+    found = squares(Path('photos'))
+    for name in names:
+        write_coco(Path('photos') / f'{name}.json', found)
+    listed = ', '.join(f'photos/{name}.json' for name in sorted(names))
+    assert_error_line(run_tool('init', 'photos', '--out', 'my.py', '--weights', 'none'), (
+        f"error: photos has 2 files in COCO's format: {listed}; name them, or their folders, train, val and test, merge them "
+        'into one, or make label files from each with tools/make_labels.py'))
+    assert not Path('my_init').exists()
 
 
 def test_large_images_are_resized_everywhere(run_tool, at_once):

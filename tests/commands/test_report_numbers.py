@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from exports import skip_without
 from mistakes import assert_error_line
 from PIL import Image
 from processes import start_ranks
@@ -88,6 +89,22 @@ def test_report_of_the_fused_model_against_the_trained_one(report_on, fuse, conf
     assert against['checkpoint'] == str(checkpoint) and against['pictures'] == '../first'
     assert second['calibration']['error'] == pytest.approx(first['calibration']['error'], abs=1e-3)
     assert 'No evidence of a difference.' in (tmp_path / 'second/index.html').read_text()
+
+
+@pytest.mark.whole
+def test_report_of_an_exported_file_against_the_trained_model(report_on, run_tool, config, checkpoint, tmp_path):
+    skip_without('onnx', 'onnxscript', 'onnxruntime')
+    first, _ = report_on(checkpoint, 'first')
+    assert run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx').code == 0
+    second, result = report_on(tmp_path / 'out/model.fp32.onnx', 'second', '--against', tmp_path / 'first/report.json')
+    assert result.out.splitlines()[-1].endswith(f'report to {tmp_path}/second/index.html')
+    against = second['against']
+    assert against['checkpoint'] == str(checkpoint) and second['checkpoint'] == f'{tmp_path}/out/model.fp32.onnx'
+    change = against['metrics']['mIoU']
+    assert change['before'] == first['metrics']['mIoU'] and change['change'] == pytest.approx(0, abs=0.1)
+    assert change['verdict'] == 'undecided' and len(against['images']) == len(second['images']) == 3
+    assert second['calibration'] is None
+    assert second['calibration_note'] == 'this model gives labels without probabilities, as exported files do'
 
 
 def test_tta_has_no_probabilities(report_on, random_checkpoint, tmp_path):

@@ -25,15 +25,15 @@ def read_coco(content: Mapping[str, Any], path: Path) -> tuple[list[AnnotatedIma
         path: path of the file, for messages.
 
     Returns:
-        The images in the order of the file, and the names of the categories in the order of their ids.
+        The images in the order of the file, and the names of the categories in the order of their ids, without groups of
+        other categories that have no annotations.
 
     Raises:
         DataError: something is missing or inconsistent.
     """
-    names = {}
-    for category in sorted((entry(each, path, 'category', id=int, name=str) for each in content['categories']),
-                           key=lambda category: category['id']):
-        names[category['id']] = category['name']
+    categories = sorted((entry(each, path, 'category', id=int, name=str) for each in content['categories']),
+                        key=lambda category: category['id'])
+    names = {category['id']: category['name'] for category in categories}
     images = {}
     for image in (entry(each, path, 'image', id=int, file_name=str, height=int, width=int) for each in content['images']):
         name = os.path.splitext(image['file_name'].replace('\\', '/'))[0]
@@ -56,7 +56,11 @@ def read_coco(content: Mapping[str, Any], path: Path) -> tuple[list[AnnotatedIma
             images[annotation['image_id']].regions.append(region)
         else:
             empty[annotation['image_id']] += 1
-    return [replace(image, empty=empty[key]) for key, image in images.items()], [*names.values()]
+    used = {annotation['category_id'] for annotation in content['annotations']}
+    # Roboflow adds a category for the group of all others, of which there are no annotations.
+    groups = {category.get('supercategory') for category in categories if category.get('supercategory') != category['name']}
+    return ([replace(image, empty=empty[key]) for key, image in images.items()],
+            [name for key, name in names.items() if key in used or name not in groups])
 
 
 def outline_of(annotation: Mapping[str, Any], place: str) -> Any:

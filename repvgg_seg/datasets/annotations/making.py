@@ -13,7 +13,6 @@ import numpy as np
 from rich.progress import track
 from rich.table import Table
 
-from ...core.command_names import command
 from ...core.destinations import Output, check_outputs, ensure_writable
 from ...core.errors import DataError, UserError, some
 from ...core.labels import IGNORE, check_class_count
@@ -131,21 +130,23 @@ def make_labels(source: Path, out: Path, classes_file: str | None = None, backgr
                 'smaller regions over larger ones' if by_area else 'later regions over earlier ones')
 
 
-def find_annotations(root: Path) -> Path | None:
-    """Find the source for :func:`make_labels` in a folder: a file in COCO's format, or the folder if it has LabelMe's files.
+def find_annotations(root: Path) -> list[Path]:
+    """Find the sources for :func:`make_labels` in a folder.
+
+    Returns:
+        The files in COCO's format; or the folder itself, if it has LabelMe's files. Empty if there are none.
 
     Raises:
-        DataError: a JSON file cannot be read, or several files are in COCO's format.
+        DataError: a JSON file cannot be read.
     """
     kinds = {path: is_labelme(content) for path in json_files(root) for content in [read_json(path)]
              if is_labelme(content) or is_coco(content)}
-    if any(kinds.values()):
-        return root
-    if len(kinds) > 1:
-        raise DataError(f"{root} has {len(kinds)} files in COCO's format: {some(kinds)}; merge them into one, or make label "
-                        "files from "
-                        f'each with {command("make-labels")}')
-    return next(iter(kinds), None)
+    return [root] if any(kinds.values()) else [*kinds]
+
+
+def common_classes(sources: Sequence[Path]) -> list[str]:
+    """Classes of several files in COCO's format: those of the first file in the order of their ids, then any others."""
+    return list(dict.fromkeys(name for source in sources for name in read_annotations(source).names))
 
 
 def json_files(root: Path) -> list[Path]:

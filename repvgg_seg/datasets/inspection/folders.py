@@ -31,12 +31,14 @@ class Paired:
         suffix: the part of a label file's name that follows the name of the image without its suffix.
         pairs: paths of images and their labels, relative to their folders, sorted.
         unlabeled: number of images in the image folder that have no label.
+        shared: whether the image folder also has images of other splits.
     """
     images: Path
     labels: Path
     suffix: str
     pairs: list[tuple[str, str]]
     unlabeled: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
 """Inspect a folder of images and labels: which files belong together, how they are split, and what the labels mean."""
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
+from ...core.command_names import command
 from ...core.errors import DataError, UserError, some
 from ...core.images import IMAGE_SUFFIXES
 from ...core.labels import IGNORE
 from ..annotations import make_labels
-from ..annotations.making import find_annotations
+from ..annotations.making import CLASSES_FILE, common_classes, find_annotations
 from ..cityscapes import CityscapesDataset
 from ..files import stem_of
 from .class_names import NamedClass, find_classes_file, read_classes
@@ -103,10 +105,10 @@ def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy
                         'images in '
                         "another folder or beside them, LabelMe's JSON files, or one in COCO's format. JPEG masks need --lossy")
     base = paired.get('train') or paired.get('all') or next(iter(paired.values()))
-    layout = layout or _layout(root, base)
-    splits, how_split, left_out = _given_splits(root, paired, base)
+    annotated, layout = bool(layout), layout or _layout(root, base)
+    splits, how_split, left_out = _given_splits(root, paired, base, 'by annotation files' if annotated else 'by folders')
     everything = [pair for part in splits.values() for pair in part.pairs]
-    counted = everything[::-(-len(everything) // LOOKED_AT)]
+    counted, sampled = _sample(everything)
     raw = read_raw([pair.label for pair in counted])
     names, meanings = (named, None) if named else known_classes(root, base, {*raw.total()} if not raw.colors else set())
     kind = find_kind(raw, names, lossy, meanings)
@@ -115,8 +117,9 @@ def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy
         how_split += f'{", " if how_split else ""}{SHARE:.0%} of the training images at random for validation (seed {seed})'
         guesses.append(f'Validation: {SHARE:.0%} of the training images, chosen at random with seed {seed} so that the classes '
                        'are as frequent. Frames of one video should be in one part only: edit the lists if they are.')
-    guesses += [f'{paired_.unlabeled} images in {paired_.images} have no label and are left out.' for paired_ in paired.values()
-                if paired_.unlabeled] + left_out
+    unlabeled = {each.images: each.unlabeled for each in paired.values() if each.unlabeled}
+    guesses += [f'{count} images in {folder} have no label and are left out.' for folder, count in unlabeled.items()]
+    guesses += [*left_out, *sampled]
     return Found(layout, 'repvgg_seg.PairedSegDataset', base.suffix, kind, counted, splits, how_split, guesses)
 
 
@@ -163,10 +166,11 @@ def find_lists(root: Path, base: Paired) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _given_splits(root: Path, paired: Mapping[str, Paired], base: Paired) -> tuple[dict[str, Split], str, list[str]]:
+def _given_splits(root: Path, paired: Mapping[str, Paired], base: Paired,
+                  how: str) -> tuple[dict[str, Split], str, list[str]]:
     """Splits that are given by folders or lists, a description of how they are given, and sentences about omitted images."""
     if 'train' in paired and ('val' in paired or 'test' in paired):
-        return {name: _part(each) for name, each in paired.items()}, 'by folders', []
+        return {name: _part(each) for name, each in paired.items()}, how, []
     lists = find_lists(root, base)
     if 'train' in lists:
         parts = {name: _part(base, pairs) for name, pairs in lists.items()}
@@ -176,10 +180,18 @@ def _given_splits(root: Path, paired: Mapping[str, Paired], base: Paired) -> tup
     return {'train': _part(base)}, '', []
 
 
+def _sample(pairs: list[Pair]) -> tuple[list[Pair], list[str]]:
+    """Pairs whose labels are read, and a sentence about it if these are not all."""
+    sample = pairs[::-(-len(pairs) // LOOKED_AT)]
+    if len(sample) == len(pairs):
+        return sample, []
+    return sample, [f'Classes and their shares are those in {len(sample)} of the {len(pairs)} label files, spread evenly.']
+
+
 def _part(paired: Paired, pairs: Sequence[tuple[str, str]] | None = None) -> Split:
     return Split(paired.images, paired.labels, [Pair(paired.images / image, paired.labels / label)
                                                 for image, label in (paired.pairs if pairs is None else pairs)],
-                 pairs is not None or paired.unlabeled > 0)
+                 pairs is not None or paired.unlabeled > 0 or paired.shared)
 
 
 def _own_split(splits: Mapping[str, Split], counted: Sequence[Pair], kind: LabelKind, seed: int) -> dict[str, Split]:
@@ -206,31 +218,85 @@ def _layout(root: Path, base: Paired) -> str:
 def _from_annotations(root: Path, workspace: Path,
                       classes_file: Path | None) -> tuple[dict[str, Paired], list[NamedClass], str]:
     """Make label files from JSON files, and return the folders, the classes and a description of the layout."""
-    source = find_annotations(root)
-    if source is None:
+    sources, below = _sources(root), _names_below(root)  # Before there are label files, which can be below it.
+    if not sources:
         return {}, [], ''
-    labels = workspace / 'labels'
-    made = make_labels(source, labels, str(classes_file) if classes_file else None)
+    if len(sources) > 1 and classes_file is None:  # All splits need the same classes, whatever the order in their files.
+        classes_file = workspace / CLASSES_FILE
+        classes_file.write_text(''.join(f'{name}\n' for name in common_classes([*sources.values()])), encoding='utf-8')
+    paired = {}
+    for split_name, source in sources.items():
+        labels = workspace / 'labels' / (split_name if len(sources) > 1 else '')
+        made = make_labels(source, labels, str(classes_file) if classes_file else None)
+        paired[split_name] = _images_of(root, below, labels, source, split_name)
+    used = {part.images / image for part in paired.values() for image, _ in part.pairs}
+    for split_name, part in paired.items():
+        images = {part.images / name for name in below[part.images].values()}
+        paired[split_name] = replace(part, unlabeled=len(images - used), shared=len(images) > len(part.pairs))
+    words = "COCO's format" if all(source.is_file() for source in sources.values()) else "LabelMe's format"
+    return paired, [NamedClass(name, None) for name in made.classes], f'polygons in {words}'
+
+
+def _sources(root: Path) -> dict[str, Path]:
+    """Annotations of each split: several files in COCO's format, named or in folders named after the splits; else of 'all'.
+
+    Raises:
+        DataError: there are several files in COCO's format, but they are not one for each split.
+    """
+    sources = find_annotations(root)
+    if len(sources) < 2:
+        return dict(zip(['all'], sources))
+    named = {}
+    for source in sources:
+        parts = source.relative_to(root).with_suffix('').parts
+        named[next((name for part in reversed(parts) if (name := split_of(part))), '')] = source
+    if len(named) < len(sources) or '' in named or 'train' not in named:
+        raise DataError(f"{root} has {len(sources)} files in COCO's format: {some(sources)}; name them, or their folders, "
+                        'train, val and test, merge them into one, or make label files from each with '
+                        f'{command("make-labels")}')
+    return {name: named[name] for name in ('train', 'val', 'test') if name in named}
+
+
+def _names_below(root: Path) -> dict[Path, dict[str, str]]:
+    """Names of the images below each folder, relative to it, by the same name without its suffix."""
+    below: dict[Path, dict[str, str]] = defaultdict(dict)
+    for place, names in image_names(root).items():
+        for folder in (place, *place.parents):
+            if folder.is_relative_to(root):
+                relative = [(place / name).relative_to(folder).as_posix() for name in names]
+                below[folder].update({stem_of(name, IMAGE_SUFFIXES) or '': name for name in relative})
+    return below
+
+
+def _images_of(root: Path, below: Mapping[Path, Mapping[str, str]], labels: Path, source: Path, split_name: str) -> Paired:
+    """Find the folder of the images for label files that were made from annotations.
+
+    Args:
+        root: folder that is inspected.
+        below: see :func:`_names_below`.
+        labels: folder of the label files.
+        source: annotations that they were made from.
+        split_name: name of the split.
+
+    Raises:
+        DataError: an image is missing.
+    """
     wanted = {path.relative_to(labels).with_suffix('').as_posix(): path.relative_to(labels).as_posix()
               for path in labels.rglob('*.png')}
-    best, pairs = root, list[tuple[str, str]]()
-    folders = {folder for place in image_names(root) for folder in (place, *place.parents) if folder.is_relative_to(root)}
-    for folder in sorted(folders):
-        inside = {stem_of(name, IMAGE_SUFFIXES): name for name in _below(folder)}
-        found = [(inside[name], label) for name, label in wanted.items() if name in inside]
-        if (len(found), -len(folder.parts)) > (len(pairs), -len(best.parts)):
-            best, pairs = folder, found
+    candidates = {folder: [(names[name], label) for name, label in wanted.items() if name in names]
+                  for folder, names in below.items()}
+
+    def likeliness(folder: Path) -> tuple:
+        named = split_name in map(split_of, folder.relative_to(root).parts)
+        return len(candidates[folder]), named, -len(folder.parts), str(folder)
+
+    best = max(candidates, key=likeliness, default=root)
+    pairs = candidates.get(best, [])
     if len(pairs) < len(wanted):
         absent = sorted(set(wanted) - {stem_of(image, IMAGE_SUFFIXES) for image, _ in pairs})
         raise DataError(f'{len(absent)} of the {len(wanted)} images in {source} are not below {root}: {some(absent)}; add '
                         'them, or remove them from the annotations')
-    words = "COCO's format" if source.is_file() else "LabelMe's format"
-    named = [NamedClass(name, None) for name in made.classes]
-    return {'all': Paired(best, labels, '.png', sorted(pairs), len(_below(best)) - len(pairs))}, named, f'polygons in {words}'
-
-
-def _below(folder: Path) -> list[str]:
-    return [(place / name).relative_to(folder).as_posix() for place, names in image_names(folder).items() for name in names]
+    return Paired(best, labels, '.png', sorted(pairs))
 
 
 def _cityscapes(root: Path) -> Found:
@@ -248,7 +314,7 @@ def _cityscapes(root: Path) -> Found:
         raise DataError(f'{root} looks like Cityscapes, but leftImg8bit has no folder {some(absent)}; expected '
                         f'{CityscapesDataset.LAYOUT}')
     everything = [pair for part in splits.values() for pair in part.pairs]
-    counted = everything[::-(-len(everything) // LOOKED_AT)]
+    counted, sampled = _sample(everything)
     classes = list(dataset.metainfo['classes'])
     table = np.zeros((len(counted), len(classes) + 1), np.int64)
     for row, pair, counts in zip(table, counted, read_raw([pair.label for pair in counted]).counts):
@@ -256,4 +322,5 @@ def _cityscapes(root: Path) -> Found:
         for value, pixels in counts.items():
             row[min(meaning.get(value, IGNORE), len(classes))] += pixels
     kind = LabelKind("Cityscapes' label ids", classes, [list(color) for color in dataset.metainfo['palette']], table)
-    return Found('Cityscapes as unzipped', 'repvgg_seg.CityscapesDataset', '', kind, counted, splits, 'by folders')
+    return Found('Cityscapes as unzipped', 'repvgg_seg.CityscapesDataset', '', kind, counted, splits, 'by folders',
+                 sampled)
