@@ -1,5 +1,6 @@
 """Train and test a segmentor."""
 import copy
+import gc
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -166,6 +167,7 @@ def leave_report(given: Config, checkpoint: Path | None) -> Path | None:
     try:
         if reason is None:
             print_log(f'Testing {checkpoint} for a report in {out}', logger='current')
+            gc.collect()  # Reference cycles would keep the training's model and optimizer in the GPU's memory.
             with whole_report(out) as folder:
                 test_segmentor(config, str(checkpoint), report=str(folder))
             return out / PAGE

@@ -1,4 +1,5 @@
 """What a finished training leaves besides checkpoints: curves and a report of the best checkpoint, completely or not at all."""
+import gc
 import json
 import logging
 from pathlib import Path
@@ -8,7 +9,9 @@ import tiny
 from PIL import Image
 from processes import start_ranks
 
+from repvgg_seg.engine import segmentation
 from repvgg_seg.engine.report import writing
+from repvgg_seg.engine.runner import Runner
 from repvgg_seg.engine.segmentation import leave_report
 
 
@@ -27,8 +30,14 @@ def read(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def test_curves_and_report(train, tmp_path):
-    work_dir = tmp_path / 'run'
+def test_curves_and_report(train, tmp_path, monkeypatch):
+    work_dir, in_memory = tmp_path / 'run', []
+
+    def test(*arguments, test_segmentor=segmentation.test_segmentor, **options):
+        in_memory.append(sum(type(each) is Runner for each in gc.get_objects()))
+        return test_segmentor(*arguments, **options)
+
+    monkeypatch.setattr(segmentation, 'test_segmentor', test)
     (work_dir / 'report/images').mkdir(parents=True)
     (work_dir / 'report/images/00009_label.png').touch()  # Of an earlier report.
     (work_dir / '.unfinished-1').mkdir()  # Of a process that was killed.
@@ -41,6 +50,7 @@ def test_curves_and_report(train, tmp_path):
     assert not (work_dir / 'report/images/00009_label.png').exists()
     assert Image.open(work_dir / 'curves.png').size > (600, 300)
     assert not [*work_dir.glob('.unfinished*')]
+    assert in_memory == [0]  # The training's model needs no memory any more.
 
 
 def test_no_report(train, tmp_path):
