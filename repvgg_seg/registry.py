@@ -30,6 +30,7 @@ MODELS = _registry('model', root.MODELS, *(f'repvgg_seg.models.{name}' for name 
                    *SEGMENTATION['models'])
 DATASETS = _registry('dataset', root.DATASETS, 'repvgg_seg.datasets.image_folder', *SEGMENTATION['datasets'])
 TRANSFORMS = _registry('transform', root.TRANSFORMS, 'repvgg_seg.datasets.loading', 'repvgg_seg.datasets.transforms')
+FUNCTIONS = _registry('function', root.FUNCTIONS, 'repvgg_seg.datasets.collating')
 METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'repvgg_seg.engine.prediction_writer',
                     'repvgg_seg.engine.report.collecting')
 OPTIM_WRAPPERS = _registry('optimizer_wrapper', root.OPTIM_WRAPPERS, 'repvgg_seg.engine.hardware')

@@ -12,11 +12,15 @@ FOR_THEIR_TOOLS = {} if 'onedl-mmengine' in installed_distributions() else dict(
 
 
 def start_ranks(*arguments: str | Path, ranks: int = 2) -> list[subprocess.Popen]:
-    """Start a Python script once for each rank, with one thread each; outputs go to pipes."""
+    """Start a Python script once for each rank, on the CPU with one thread each; outputs go to pipes.
+
+    With a GPU they would use NCCL, which needs as many GPUs as ranks.
+    """
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     return [subprocess.Popen(
         [sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=dict(os.environ, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1',
-                 MASTER_PORT=str(port), OMP_NUM_THREADS='1')) for rank in range(ranks)]
+                 MASTER_PORT=str(port), OMP_NUM_THREADS='1',
+                 CUDA_VISIBLE_DEVICES='')) for rank in range(ranks)]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import ConfigDict
@@ -34,6 +34,8 @@ FORMS = {
     **{name: f'in {name} instead of PyTorch' for name in RUNTIMES},
 }
 MATRIX_PRODUCT = 'matmul'
+MANY_VERSIONS = 1000  # More than all networks of a suite have.
+Compiled = TypeVar('Compiled', bound=Callable)
 
 
 class Residual(nn.Module):
@@ -265,11 +267,24 @@ def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtim
     x = torch.randn(setting.batch, *shape).to(setting.device, dtype).to(memory_format=layout)
     run = Run(lambda: torch.no_grad()(network)(x), setting.device)
     if setting.compiled:
-        compiled = torch.compile(network)
+        compiled = compile_each(network)
         run.function = lambda: torch.no_grad()(compiled)(x)
     if runtime:
         run.function = RUNTIMES[runtime](network, x, setting.threads)
     return run
+
+
+def compile_each(function: Compiled) -> Compiled:
+    """Compile one of many networks of a process with ``torch.compile``.
+
+    The networks share the code of their modules' forward(), of which PyTorch compiles only 8 versions by default. It would run
+    the others without compiling them, and only log that.
+    """
+    torch._dynamo.config.recompile_limit = MANY_VERSIONS
+    torch._dynamo.config.accumulated_recompile_limit = MANY_VERSIONS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    compiled: Any = torch.compile(function)
+    return compiled
 
 
 def training_step(model: BaseModel, setting: Setting) -> Run:
@@ -284,7 +299,7 @@ def training_step(model: BaseModel, setting: Setting) -> Run:
                for _ in range(setting.batch)]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     scaler = torch.amp.GradScaler(setting.device, enabled=setting.precision == 'fp16')
-    loss_of = torch.compile(model.loss) if setting.compiled else model.loss
+    loss_of = compile_each(model.loss) if setting.compiled else model.loss
     autocast = torch.autocast(setting.device, DTYPES[setting.precision], enabled=setting.precision in ('bf16', 'fp16'))
 
     def step() -> None:

@@ -20,7 +20,7 @@ from ..core.telemetry import switch_off
 
 PROGRAM = ('import sys; sys.modules.update(dict.fromkeys({without!r})); from repvgg_seg.benchmark.rounds import serve; '
            'serve({descriptor})')
-PAUSE = 0.05  # Seconds before each turn, in which the threads of the previous subject stop spinning.
+PAUSE = 0.05  # Seconds before each turn on a CPU, in which the threads of the previous subject stop spinning.
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,6 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
         connections = [workers[0 if shared else index][1] for index in range(len(subjects))]
         for _ in track(range(rounds), description='Timing'):
             for index, (subject, connection, measurement) in enumerate(zip(subjects, connections, measurements)):
-                time.sleep(PAUSE)
                 seconds, allocated = _ask(subject, connection, ('run', index if shared else 0))
                 measurement.milliseconds.append(1000 * seconds)
                 if allocated is not None:
@@ -171,12 +170,20 @@ def serve(descriptor: int) -> None:
 
 
 def _timed(run: Callable[[], object]) -> tuple[float, int | None]:
-    """Duration of a run in seconds, and the bytes that PyTorch allocated for it on a GPU (None on a CPU)."""
+    """Duration of a run in seconds, and the bytes that PyTorch allocated for it on a GPU (None on a CPU).
+
+    A GPU that was idle lowers its clock and launches its first kernels late, so a run that is not timed goes before.
+    """
     torch = sys.modules.get('torch')
-    gpu = torch.cuda if torch is not None and torch.cuda.is_available() else None
+    # A process that works on the CPU has not initialized CUDA. Asking CUDA for statistics would do that, and its context would
+    # count in the peak memory of the process.
+    gpu = torch.cuda if torch is not None and torch.cuda.is_initialized() else None
     if gpu:
+        run()
         gpu.reset_peak_memory_stats()
         before = gpu.memory_allocated()
+    else:
+        time.sleep(PAUSE)
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start

@@ -24,9 +24,14 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
 def timed(measurement: Measurement, reference: Measurement) -> dict[str, str]:
     """Cells of a row for the time, the speed relative to the reference, and the peak memory."""
     low, high = measurement.quartiles
-    return {'ms': f'{measurement.median:.1f}', 'quartiles': f'{low:.1f} to {high:.1f}',
+    return {'ms': milliseconds(measurement.median), 'quartiles': f'{milliseconds(low)} to {milliseconds(high)}',
             'times faster': f'{reference.median / measurement.median:.2f}',
             'peak memory (MB)': cell(measurement.peak_bytes and measurement.peak_bytes / 1e6, '.0f')}
+
+
+def milliseconds(value: float) -> str:
+    """Format a duration with at least three significant digits: with one decimal from 10 ms, two from 1 ms, else three."""
+    return f'{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f}'
 
 
 def cell(number: float | None, form: str) -> str:

@@ -119,7 +119,7 @@ def measure_artefacts(args: argparse.Namespace) -> None:
     report = read_report(folder)
     subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)
     measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
-    show(args, artefacts.table(measurements, report), measurements)
+    show(args, artefacts.table(measurements, report), measurements, device='cpu')
 
 
 def measure_complexity(args: argparse.Namespace) -> None:
@@ -136,8 +136,9 @@ def measure_speed(args: argparse.Namespace) -> None:
     if args.figure:
         from ..benchmark.figure import check_figure, draw
         check_figure(args.models, Path(args.figure))
-    measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads)
-    show(args, table(measurements), measurements)
+    measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads,
+                                  shared=setting.device == 'cuda')
+    show(args, table(measurements), measurements, device=setting.device)
     if args.figure:
         draw(measurements, Path(args.figure), f'images per second ({setting.device}, {setting.precision}, batch {args.batch}, '
              f'{args.size[0]}x{args.size[1]})')
@@ -175,10 +176,11 @@ def common_setting(args: argparse.Namespace) -> 'Setting':
     return Setting(channels_last=args.channels_last, compiled=args.compile, threads=args.threads, device=device)
 
 
-def show(args: argparse.Namespace, rows: list[dict], measurements: Sequence = ()) -> None:
-    """Print a table, and write it if ``--out`` is given."""
+def show(args: argparse.Namespace, rows: list[dict], measurements: Sequence = (), **content: object) -> None:
+    """Print a table, and write it, with further content, if ``--out`` is given."""
     from ..benchmark import tables
     cli.say(tables.markdown(rows))
     if args.out:
-        tables.write(Path(args.out), rows=rows, measurements=[vars(measurement) for measurement in measurements])
+        tables.write(Path(args.out), rows=rows, measurements=[vars(measurement) for measurement in measurements],
+                     **content)
         cli.say(f'Wrote {args.out}')

@@ -138,8 +138,9 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
     batches = [as_batch(trained, plan.normalize(picture)) for picture in plan.pictures]
     difference, changed = compare_fused(plan, trained, fused, batches)
     evaluation = evaluation_for(config, plan)
-    metrics = evaluation.before_and_after(trained, fused) if evaluation else (None, None)
-    before, after = timing([partial(logits_of, model, batches[0]) for model in (trained, fused)])
+    with full_float32():  # As the report says.
+        metrics = evaluation.before_and_after(trained, fused) if evaluation else (None, None)
+        before, after = timing([partial(logits_of, model, batches[0]) for model in (trained, fused)])
     ratios = statistics.quantiles([first / second for first, second in zip(before, after)], n=4)
     report = DeployReport(
         unit=plan.task.unit, images=len(plan.pictures), real_images=plan.real_images, logit_difference=difference,

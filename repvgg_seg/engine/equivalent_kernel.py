@@ -1,4 +1,6 @@
 """Weight decay of the equivalent kernel of a block, an option of the official repository ("custom L2")."""
+from collections.abc import Sequence
+
 import torch
 from mmengine.dist import all_reduce
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -10,7 +12,7 @@ from ..models.fusion import norm_scale_shift
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
-def equivalent_kernel_l2(conv: RepConv) -> Tensor:
+def equivalent_kernel_l2(conv: RepConv, scales: Tensor | None = None) -> Tensor:
     """Decay term that replaces the squared norms of the 3x3 kernel K3 and the 1x1 kernel K1 (github.com/DingXiaoH/RepVGG).
 
     With s the scale of a branch's batch norm, weight / sqrt(var + eps), and c the center of a kernel, the term is
@@ -23,18 +25,27 @@ def equivalent_kernel_l2(conv: RepConv) -> Tensor:
 
     Args:
         conv: linear part of a RepVGG block in training form.
+        scales: scales s3 and s1, (2, O); None computes them with :func:`branch_scales`.
 
     Returns:
         The decay term, a scalar.
     """
     kernel, pointwise = conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight
-    scales = torch.stack([norm_scale_shift(branch.norm)[0].detach() for branch in (conv.branch_3x3, conv.branch_1x1)])
-    all_reduce(scales, op='mean')
+    scales = branch_scales([conv])[0] if scales is None else scales
     scale, pointwise_scale = scales.to(kernel.dtype).view(2, -1, 1, 1, 1)
     center = kernel[:, :, 1:2, 1:2]
     fused_center = scale * center + pointwise_scale * pointwise
     return (kernel.square().sum() - center.square().sum()
             + (fused_center.square() / (scale.square() + pointwise_scale.square())).sum())
+
+
+def branch_scales(convs: Sequence[RepConv]) -> list[Tensor]:
+    """Scales s3 and s1 of each linear part, (2, O) in float64, averaged over all processes in a single operation."""
+    scales = [torch.stack([norm_scale_shift(branch.norm)[0].detach() for branch in (conv.branch_3x3, conv.branch_1x1)])
+              for conv in convs]
+    together = torch.cat([each.flatten() for each in scales])
+    all_reduce(together, op='mean')
+    return [part.view_as(each) for part, each in zip(together.split([each.numel() for each in scales]), scales)]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -70,8 +81,9 @@ class EquivalentKernelDecay(DefaultOptimWrapperConstructor):
 @torch.enable_grad()
 def add_decay(decays: list[tuple[RepConv, float]]) -> None:
     """Add ``decay / 2`` times the gradient of :func:`equivalent_kernel_l2` to the gradients of the kernels."""
-    for conv, decay in decays:
-        kernels = [conv.branch_3x3.conv.weight, conv.branch_1x1.conv.weight]
-        for kernel, gradient in zip(kernels, torch.autograd.grad(equivalent_kernel_l2(conv), kernels)):
-            if kernel.grad is not None:
-                kernel.grad.add_(gradient, alpha=decay / 2)
+    scales = branch_scales([conv for conv, _ in decays])
+    kernels = [branch.conv.weight for conv, _ in decays for branch in (conv.branch_3x3, conv.branch_1x1)]
+    terms = [decay / 2 * equivalent_kernel_l2(conv, each) for (conv, decay), each in zip(decays, scales)]
+    for kernel, gradient in zip(kernels, torch.autograd.grad(terms, kernels, [torch.ones_like(term) for term in terms])):
+        if kernel.grad is not None:
+            kernel.grad.add_(gradient)

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, init_dist
 from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 from ..core.config_types import type_name
 from ..core.errors import UserError
@@ -74,6 +74,22 @@ class BFloat16OptimWrapper(OptimWrapper):
         """Enter autocast inside MMEngine's context for gradient accumulation."""
         with super().optim_context(model), torch.autocast(get_device(), torch.bfloat16):
             yield
+
+
+def keep_logits_in_float32(model: nn.Module) -> None:
+    """Make the segmentation heads of a model return logits in float32 under autocast.
+
+    The loss resizes the logits to the size of the labels. On GPUs, the gradient of the resizing adds hundreds of values up in
+    the dtype of the logits; in bfloat16, with its 8 significant bits, most of them would be lost.
+    """
+    for module in model.modules():
+        classifier = getattr(module, 'conv_seg', None)
+        if isinstance(classifier, nn.Module):  # The loss calls the head's forward() directly, so only its parts have hooks.
+            classifier.register_forward_hook(_as_float32)
+
+
+def _as_float32(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
 
 
 def fit_amp(config: Config) -> list[str]:

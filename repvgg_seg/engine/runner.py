@@ -2,14 +2,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop as _MMEngineLoop
 from mmengine.runner import IterBasedTrainLoop as _MMEngineIterLoop
 from mmengine.runner.loops import _InfiniteDataloaderIterator
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..core.config_types import type_name
@@ -19,7 +21,8 @@ from ..models.pretrained import load_beginning, load_model_state
 from ..registry import LOOPS
 from .checkpointing import CheckpointHook
 from .console import ConciseRunner
-from .optimization import describe, idle_end, resume_optimization
+from .hardware import keep_logits_in_float32
+from .optimization import describe, idle_end, merge_groups, resume_optimization
 from .resuming import fresh_start
 from .seeded_data import RepeatableSampler, make_repeatable
 
@@ -96,6 +99,21 @@ class Runner(ConciseRunner):
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """Build a data loader; see :func:`repvgg_seg.engine.seeded_data.make_repeatable`."""
         return make_repeatable(ConciseRunner.build_dataloader(dataloader, seed, diff_rank_seed), seed or 0)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model in the memory format of the config; its segmentation heads give logits in float32."""
+        built = super().build_model(model)
+        keep_logits_in_float32(built)
+        if self.cfg.get('channels_last'):
+            built.to(memory_format=torch.channels_last)
+        return built
+
+    def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimizer wrapper, with as few parameter groups as possible."""
+        built = super().build_optim_wrapper(optim_wrapper)
+        for wrapper in built.values() if isinstance(built, OptimWrapperDict) else [built]:
+            merge_groups(wrapper.optimizer)
+        return built
 
     def load_or_resume(self) -> None:
         """Record the optimization settings of the config, then load or resume a checkpoint if the config specifies one."""

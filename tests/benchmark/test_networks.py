@@ -229,3 +229,26 @@ def test_figure_3_shows_what_a_shortcut_keeps(name, expected):
     with torch.inference_mode():
         model(torch.randn(1, channels, 4, 4))
     assert max(counts) == expected
+
+
+class Counted(nn.Module):
+    """Networks of several widths that share the code of one forward()."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+def test_all_of_many_networks_are_compiled(monkeypatch):
+    """PyTorch stops after 8 networks of one class, and runs the others as they are."""
+    compiled = []
+    plain = torch.compile
+    for name in ('recompile_limit', 'accumulated_recompile_limit', 'fail_on_recompile_limit_hit'):
+        monkeypatch.setattr(torch._dynamo.config, name, getattr(torch._dynamo.config, name))
+    monkeypatch.setattr(torch, 'compile', lambda function: plain(function, backend=lambda graph, _: compiled.append(graph) or graph))
+    for width in range(2, 14):
+        networks.compile_each(Counted(width))(torch.ones(1, width))
+    assert len(compiled) == 12

@@ -1,13 +1,16 @@
 """Timing in turns, by processes of their own."""
 import os
+import sys
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from torch import OutOfMemoryError
 
+from repvgg_seg.benchmark import rounds
 from repvgg_seg.benchmark.rounds import Measurement, Subject, measure
-from repvgg_seg.benchmark.tables import markdown
+from repvgg_seg.benchmark.tables import markdown, milliseconds
 from repvgg_seg.core.errors import UserError
 
 LIGHT = ('mmengine', 'torch')  # What repvgg_seg imports where it is there, and these subjects do without.
@@ -81,3 +84,41 @@ def test_threads():
 
 def test_markdown():
     assert markdown([dict(a=1, b='x'), dict(a=2, b='')]) == '| a | b |\n| --- | --- |\n| 1 | x |\n| 2 |  |'
+
+
+@pytest.mark.parametrize(('value', 'text'), [(1234.56, '1234.6'), (12.34, '12.3'), (1.234, '1.23'), (0.41234, '0.412')])
+def test_short_times_have_three_digits(value, text):
+    assert milliseconds(value) == text
+
+
+class Cuda:
+    """A stand-in of torch.cuda that logs what is asked of it."""
+
+    def __init__(self, initialized: bool, log: list[str]) -> None:
+        self.initialized, self.log = initialized, log
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_initialized(self) -> bool:
+        return self.initialized
+
+    def reset_peak_memory_stats(self) -> None:
+        self.log.append('reset')
+
+    def memory_allocated(self) -> int:
+        return 100
+
+    def max_memory_allocated(self) -> int:
+        return 130
+
+
+@pytest.mark.parametrize(('initialized', 'expected', 'allocated'), [
+    (False, ['pause', 'run'], None), (True, ['run', 'reset', 'run'], 30)], ids=['cpu', 'gpu'])
+def test_cuda_is_asked_only_where_the_subject_uses_it(monkeypatch, initialized, expected, allocated):
+    """A question would make a CUDA context, whose memory would count as the subject's. A GPU does not idle before its run."""
+    log = []
+    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(cuda=Cuda(initialized, log)))
+    monkeypatch.setattr(rounds.time, 'sleep', lambda _: log.append('pause'))
+    assert rounds._timed(lambda: log.append('run'))[1] == allocated
+    assert log == expected

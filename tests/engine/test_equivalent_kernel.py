@@ -8,6 +8,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from repvgg_seg.core.errors import UserError
+from repvgg_seg.engine import equivalent_kernel
 from repvgg_seg.engine.equivalent_kernel import equivalent_kernel_l2
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.blocks import RepConv
@@ -78,6 +79,14 @@ def test_a_step_is_one_with_the_formula_in_the_loss(accumulated):
     torch.optim.SGD(reference.parameters(), RATE, momentum=0.9).step()
     for (name, actual), expected in zip(model.named_parameters(), reference.parameters()):
         torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f'{name}: {text}')
+
+
+def test_processes_average_all_scales_in_one_operation(monkeypatch):
+    calls = []
+    monkeypatch.setattr(equivalent_kernel, 'all_reduce', lambda values, op: calls.append((values.numel(), op)))
+    test_a_step_is_one_with_the_formula_in_the_loss(1)
+    channels = [module.out_channels for module in make_model().modules() if isinstance(module, RepConv)]
+    assert calls == [(2 * sum(channels), 'mean')]
 
 
 def test_branches_decay_by_default_and_the_linear_layer_always():

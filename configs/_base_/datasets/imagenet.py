@@ -15,11 +15,11 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=None,  # An equal share of auto_scale_lr.base_batch_size: 32 on each of 8 GPUs, 256 on one.
-    num_workers=8, persistent_workers=True, drop_last=True, collate_fn=dict(type='default_collate'),
+    num_workers=8, persistent_workers=True, drop_last=True, collate_fn=dict(type='repvgg_seg.collate_samples'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type=dataset_type, data_root=data_root, data_prefix=dict(img_path='train'), pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=64, num_workers=4, persistent_workers=True, collate_fn=dict(type='default_collate'),
+    batch_size=64, num_workers=4, persistent_workers=True, collate_fn=dict(type='repvgg_seg.collate_samples'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, data_prefix=dict(img_path='val'), pipeline=test_pipeline,
                  test_mode=True))
