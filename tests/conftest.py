@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Several tests compare bits or start two ranks, which GPUs do not allow. CUDA_VISIBLE_DEVICES=0 makes a GPU visible to the others.
+# Several tests compare bits or start two ranks, which one GPU does not allow. CUDA_VISIBLE_DEVICES=0 shows a GPU to all tests.
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
 import torch  # noqa: E402

@@ -3,10 +3,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .fusing import fuse
+    from .identities import split_identities
     from .undilation import undilate
 
-__all__ = ['fuse', 'undilate']
-MODULES = {'fuse': 'fusing', 'undilate': 'undilation'}
+__all__ = ['fuse', 'split_identities', 'undilate']
+MODULES = {'fuse': 'fusing', 'split_identities': 'identities', 'undilate': 'undilation'}
 
 
 def __getattr__(name: str) -> object:

@@ -10,9 +10,10 @@ from ..runtime.predictor import Predictor, load_file
 from .evaluation import Evaluation
 from .formats import ExportRequest, check_request
 from .fusing import fuse_for_inference
+from .identities import split_identities
 from .plan import DeployPlan
 from .programs import Exporter
-from .quantization import Quantizer, quantize_onnx, quantize_openvino, split_identities
+from .quantization import Quantizer, quantize_onnx, quantize_openvino
 from .sample_images import calibration_images
 
 CALIBRATION_IMAGES = 256
@@ -54,7 +55,7 @@ def int8_accuracies(config: Config, checkpoint: str) -> dict[str, float]:
     found = {'fp32': evaluation.of_model(fused, 'fp32')}
     with tempfile.TemporaryDirectory() as folder:
         for name, (suffix, quantize, separated) in METHODS.items():
-            exporter = Exporter(plan, split_identities(fused) if separated else fused, size)
+            exporter = Exporter(plan, split_identities(fused, required=False) if separated else fused, size)
             quantizer = Quantizer(exporter, [plan.ordered(picture) for picture in plan.calibration])
             path = Path(folder, f'int8{suffix}')
             quantizer.quantize(quantize, 0, path.parent).save(path)

@@ -15,9 +15,10 @@ from ..runtime.predictor import Predictor, Run, load_file, sha256_of
 from .comparison import as_batch, compare, logits_of
 from .evaluation import Evaluation
 from .formats import FORMATS, PRECISIONS, Artifact, Format
+from .identities import split_identities
 from .plan import DeployPlan
 from .programs import Exporter, Program
-from .quantization import Quantizer, split_identities
+from .quantization import Quantizer
 from .sample_images import crop_or_enlarge
 from .tasks import check_exportable
 from .undilation import undilate
@@ -67,7 +68,7 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
     exporters = {rewritten: Exporter(plan, undilate(fused) if rewritten else fused, size)
                  for rewritten in set(undilated.values())}
     if 'int8' in request.precisions:
-        split = Exporter(plan, split_identities(undilate(fused) if request.undilate else fused), size)
+        split = Exporter(plan, split_identities(undilate(fused) if request.undilate else fused, required=False), size)
         quantizer = Quantizer(split, [plan.ordered(picture) for picture in calibration])
         info.update(calibration_images=len(calibration), layer_decibels=dict(quantizer.layers))
     artifacts = {}

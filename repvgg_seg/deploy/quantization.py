@@ -4,7 +4,6 @@ Two parts stay in higher precision because quantization hurts them most (see the
 diagonal of the fused kernels, and the first convolution, whose input has three channels. If the result is still not accurate
 enough, more layers are excluded.
 """
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..models.blocks import RepVGGBlock
 from .programs import Exporter, OnnxProgram, OpenVinoProgram, Program
 
 if TYPE_CHECKING:
@@ -28,39 +26,6 @@ if TYPE_CHECKING:
 
 CONV2D_ARGUMENTS = ('input', 'weight', 'bias', 'stride', 'padding', 'dilation', 'groups')
 MEASURED_IMAGES = 8  # Number of calibration images that are used to measure the error of individual layers.
-
-
-class SplitIdentity(nn.Module):
-    """Fused 3x3 convolution with the center weights d that connect each channel to itself split off: conv(x) + d * x.
-
-    The identity branch of a RepVGG block adds about 1 to these weights, while the others are far smaller. If all were quantized
-    together to 8 bits per channel, only a few steps would remain for the others. The split itself is exact before rounding.
-
-    Args:
-        conv: convolution with stride 1 and as many output channels as input channels; it is copied.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = copy.deepcopy(conv)
-        outputs = torch.arange(conv.out_channels)
-        diagonal = outputs, outputs % (conv.in_channels // conv.groups), 1, 1
-        self.scale = nn.Parameter(conv.weight.detach()[diagonal].view(-1, 1, 1).clone(), requires_grad=False)
-        with torch.no_grad():
-            self.conv.weight[diagonal] = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the convolution, (N, C, H, W) -> (N, C, H, W)."""
-        return self.conv(x) + self.scale * x
-
-
-def split_identities(model: nn.Module) -> nn.Module:
-    """Return a copy of a fused model with a :class:`SplitIdentity` in every RepVGG block that had an identity branch."""
-    model = copy.deepcopy(model)
-    for block in model.modules():
-        if isinstance(block, RepVGGBlock) and block.conv.in_channels == block.conv.out_channels and block.conv.stride == (1, 1):
-            block.add_module('conv', SplitIdentity(block.conv))
-    return model
 
 
 class Layer(NamedTuple):

@@ -20,10 +20,11 @@ from repvgg_seg.deploy.comparison import Decision, compare, logits_of
 from repvgg_seg.deploy.formats import ExportRequest
 from repvgg_seg.deploy.fusing import fuse_for_inference
 from repvgg_seg.deploy.graph import LabelGraph, SegmentorGraph
+from repvgg_seg.deploy.identities import split_identities
 from repvgg_seg.deploy.normalization import normalization_of
 from repvgg_seg.deploy.plan import DeployPlan
 from repvgg_seg.deploy.programs import Exporter
-from repvgg_seg.deploy.quantization import Quantizer, quantize_onnx, split_identities
+from repvgg_seg.deploy.quantization import Quantizer, quantize_onnx
 from repvgg_seg.engine.dataset_configs import test_pipeline as pipeline_of
 from repvgg_seg.engine.exported import exported_config
 from repvgg_seg.engine.model_check import channels_of

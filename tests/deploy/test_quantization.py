@@ -17,16 +17,15 @@ from repvgg_seg.core.tasks import SEGMENTATION
 from repvgg_seg.deploy.exporting import Checker, write_quantized
 from repvgg_seg.deploy.formats import Artifact
 from repvgg_seg.deploy.fusing import fuse
+from repvgg_seg.deploy.identities import SplitIdentity, split_identities
 from repvgg_seg.deploy.quantization import (
     Layer,
     Quantizer,
-    SplitIdentity,
     layer_errors,
     quantize_onnx,
     quantize_openvino,
     round_input,
     round_weight,
-    split_identities,
 )
 from repvgg_seg.deploy.tasks import TASKS
 from repvgg_seg.models import RepVGG
