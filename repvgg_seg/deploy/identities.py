@@ -1,6 +1,6 @@
 """Split the identity branch off fused RepVGG blocks, so that any quantizer can round them to 8 bits with little error."""
 import copy
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ def split_identities(model: nn.Module, required: bool = True) -> nn.Module:
     return model
 
 
-def _keeps_its_input(conv: Any) -> bool:
+def _keeps_its_input(conv: object) -> TypeGuard[nn.Conv2d]:
     """Whether a module is a convolution whose output has the channels and the size of its input."""
     if not isinstance(conv, nn.Conv2d) or conv.in_channels != conv.out_channels or conv.stride != (1, 1):
         return False
