@@ -41,7 +41,7 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
     from ..core.reading import trusted
     from ..engine.exported import refuse_program
     report = read_report(folder)
-    entries, channels = report['artefacts'], report.get('in_channels', 3)
+    entries, channels, dtype = report['artefacts'], report.get('in_channels', 3), report.get('dtype', 'uint8')
     if not entries:
         raise UserError(f'{folder / REPORT} lists no artifacts; export some with {command("deploy")} --formats onnx openvino '
                         'pt2')
@@ -58,7 +58,7 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
             raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
                             f'{entry["size"][1]}')
         found.append(Subject(f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}',
-                             partial(make_exported, folder / file, entry['precision'], size, channels, threads),
+                             partial(make_exported, folder / file, entry['precision'], size, channels, dtype, threads),
                              without=TRAINING_PACKAGES + (() if entry['format'] == 'pt2' else ('torch', ))))
     return found
 
@@ -85,16 +85,16 @@ def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: t
     return lambda: torch.no_grad()(graph)(images)
 
 
-def make_exported(path: Path, precision: str, size: tuple[int, int], channels: int,
+def make_exported(path: Path, precision: str, size: tuple[int, int], channels: int, dtype: str,
                   threads: int) -> Callable[[], object]:
     """Load an exported file in its backend, to be timed."""
-    run, images = load_file(path, precision, threads), picture(size, channels)
+    run, images = load_file(path, precision, threads), picture(size, channels, dtype)
     return lambda: run(images)
 
 
-def picture(size: tuple[int, int], channels: int) -> np.ndarray:
-    """A random image, uint8 (1, H, W, channels)."""
-    return np.random.default_rng(0).integers(0, 256, (1, *size, channels), np.uint8)
+def picture(size: tuple[int, int], channels: int, dtype: str = 'uint8') -> np.ndarray:
+    """A random image (1, H, W, channels)."""
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (1, *size, channels), dtype)
 
 
 def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:

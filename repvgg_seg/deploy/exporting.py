@@ -60,7 +60,7 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
         pictures.append(crop_or_enlarge(pictures[0], (max(smallest, 2 * height // 3) | 1, max(smallest, width // 2) | 1)))
     info = dict(
         task=task.name, classes=list(plan.classes), palette=list(plan.palette), channels=plan.channels,
-        in_channels=normalization.channels, min_size=smallest, mean=normalization.mean, std=normalization.std,
+        in_channels=normalization.channels, dtype=plan.dtype, min_size=smallest, mean=normalization.mean, std=normalization.std,
         threshold=task.decision(fused).threshold, **plan.architecture, align_corners=getattr(fused, 'align_corners', None))
     checker = Checker(plan, trained, pictures, info, evaluation)
     size = pictures[0].shape[:2]

@@ -56,7 +56,7 @@ class Graph(nn.Module):
         """Compute logits.
 
         Args:
-            images: images, uint8 (N, H, W, channels).
+            images: images, uint8 or uint16 (N, H, W, channels).
 
         Returns:
             Logits in float32: (N, C, H, W) from a segmentor, (N, C) from a classifier.

@@ -15,6 +15,7 @@ from ..core.images import list_images
 from ..core.tasks import MODEL_KINDS, task_of
 from ..engine.dataset_configs import datasets_in
 from ..engine.model_check import channels_of, preprocessor_of
+from ..runtime.report import PIXELS
 from .formats import ExportRequest
 from .normalization import Normalization, left_out, normalization_of, normalizer
 from .sample_images import calibration_images, check_images, crop_or_enlarge
@@ -31,12 +32,12 @@ class DeployPlan:
         classes: names of the classes in the test set, by index; empty if the config does not name them.
         palette: RGB color of each class; empty for classifiers.
         normalization: normalization that is part of exported files.
-        normalize: function that applies the test pipeline's ``Normalize`` step to images, uint8 (H, W, C).
+        normalize: function that applies the test pipeline's ``Normalize`` step to images (H, W, C).
         architecture: ``backbone``, ``arch``, and ``dilation`` as written to ``deploy.json``.
         steps_left_out: names of the steps of the test pipeline that exported files do not include.
-        pictures: images for the comparison, BGR (H, W, C); uint8 and not normalized if files are exported.
+        pictures: images for the comparison, BGR (H, W, C); uint8 or uint16, and not normalized, if files are exported.
         real_images: whether ``pictures`` were read from files rather than generated at random.
-        calibration: calibration images for int8, BGR uint8 (H, W, C), not normalized.
+        calibration: calibration images for int8, BGR (H, W, C), of the same dtype, not normalized.
     """
     task: Task
     request: ExportRequest
@@ -73,9 +74,9 @@ class DeployPlan:
                 raise UserError(f'--channels is for images of 3 channels, this {MODEL_KINDS[task.name]} takes {channels}; '
                                 'leave it out')
         pictures, real = check_images(config, request.images, channels, normalized=not exports)
-        if exports:
-            check_pixels(pictures, channels)
         calibration = calibration_images(config, request.calibration) if 'int8' in request.precisions else []
+        if exports:
+            check_pixels([*pictures, *calibration], channels)
         if request.size:
             pictures = [crop_or_enlarge(picture, request.size) for picture in pictures]
             calibration = [crop_or_enlarge(picture, request.size) for picture in calibration]
@@ -94,6 +95,11 @@ class DeployPlan:
     def channels(self) -> str | None:
         """Channel order of the images that exported files take; None unless the images have three channels."""
         return self.request.channels if self.normalization.channels == 3 else None
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the images that exported files take, 'uint8' or 'uint16': that of the images of the test pipeline."""
+        return self.pictures[0].dtype.name
 
     def ordered(self, picture: np.ndarray) -> np.ndarray:
         """Return a BGR picture (H, W, C) with its channels in the order that exported files take."""
@@ -132,10 +138,14 @@ def check_pixels(pictures: Sequence[np.ndarray], channels: int) -> None:
     """Check that exported files can take the images.
 
     Raises:
-        UserError: an image is not uint8, or its number of channels differs from what the network takes.
+        UserError: an image is neither uint8 nor uint16, differs in that from the others, or its number of channels differs from
+            what the network takes.
     """
     for picture in pictures:
-        if picture.dtype != np.uint8 or picture.shape[2] != channels:
+        if picture.dtype.name not in PIXELS or picture.shape[2] != channels:
             raise UserError(f'the test pipeline gives images of {picture.dtype} with {picture.shape[2]} channel(s), but '
-                            f'exported files take uint8 with {channels} (model.backbone.in_channels); convert the images, or '
-                            'leave --formats out')
+                            f'exported files take {" or ".join(PIXELS)} with {channels} (model.backbone.in_channels); convert '
+                            'the images, or leave --formats out')
+        if picture.dtype != pictures[0].dtype:
+            raise UserError(f'the images have different numbers of bits, {pictures[0].dtype} and {picture.dtype}; exported '
+                            'files take one of them, so convert the images')

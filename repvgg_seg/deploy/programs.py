@@ -159,7 +159,7 @@ class OpenVinoProgram:
 
 
 class Exporter:
-    """Exports a model that takes uint8 images (N, H, W, channels) with any N and returns logits. Each form is exported once.
+    """Exports a model that takes images (N, H, W, channels) with any N and returns logits. Each form is exported once.
 
     Args:
         plan: deployment plan.
@@ -185,7 +185,7 @@ class Exporter:
         if dtype not in self.programs:
             dynamic, graph = self.plan.request.size is None, self.graph(dtype)
             # torch.export would treat a batch size of 1 as a constant.
-            example = torch.zeros(2, *self.size, self.plan.normalization.channels, dtype=torch.uint8)
+            example = torch.zeros(2, *self.size, self.plan.normalization.channels, dtype=getattr(torch, self.plan.dtype))
             shape = dict.fromkeys(range(3) if dynamic else [0], Dim.DYNAMIC)
             with torch.no_grad(), resize_without_warning():
                 self.programs[dtype] = export_program(graph, example, shape)
@@ -222,7 +222,7 @@ def export_program(graph: Graph, example: Tensor, shape: dict[int, Any]) -> Expo
 
     Args:
         graph: graph to trace.
-        example: example images, uint8 (N, H, W, channels).
+        example: example images (N, H, W, channels).
         shape: axes of the images that are dynamic.
 
     Raises:

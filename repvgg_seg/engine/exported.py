@@ -141,7 +141,7 @@ class ExportedSegmentor(ExportedModel):
         """Segment images.
 
         Args:
-            inputs: images as the test pipeline packs them, each uint8 BGR (C, H, W).
+            inputs: images as the test pipeline packs them, each BGR (C, H, W), uint8 or uint16.
             data_samples: MMSegmentation's data samples, one for each image.
             mode: always 'predict', because an exported file cannot be trained.
 
@@ -178,7 +178,7 @@ class ExportedClassifier(ExportedModel):
         """Classify images.
 
         Args:
-            inputs: images as the test pipeline packs them, each uint8 BGR (C, H, W).
+            inputs: images as the test pipeline packs them, each BGR (C, H, W), uint8 or uint16.
             data_samples: MMPretrain's data samples, one for each image.
             mode: always 'predict', because an exported file cannot be trained.
 

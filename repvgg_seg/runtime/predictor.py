@@ -22,7 +22,7 @@ from ..core.command_names import command
 from ..core.errors import InstallationError, UserError, some
 from ..core.labels import check_class_count
 from ..core.tasks import CLASSIFICATION, SEGMENTATION
-from .report import OPENVINO_PRECISION, REPORT, read_report
+from .report import OPENVINO_PRECISION, PIXELS, REPORT, read_report
 
 PROGRAM = '.pt2'
 OVERLAP = 64  # Default overlap of neighboring windows, in pixels.
@@ -37,8 +37,8 @@ class Predictor:
     """A loaded artifact.
 
     Args:
-        run: function of images uint8 (N, H, W, in_channels) that returns class indices, uint8 (N, H, W) for a segmentor and
-            int64 (N,) for a classifier; or logits, float32 (N, C, H, W) or (N, C).
+        run: function of images of ``dtype`` (N, H, W, in_channels) that returns class indices, uint8 (N, H, W) for a segmentor
+            and int64 (N,) for a classifier; or logits, float32 (N, C, H, W) or (N, C).
         info: content of the folder's ``deploy.json``.
         artifact: entry of the artifact's file in ``deploy.json``.
 
@@ -48,6 +48,7 @@ class Predictor:
         palette: RGB color of each class; empty for a classifier.
         channels: required order of the image channels, 'RGB' or 'BGR'; None if there are not three channels.
         in_channels: required number of image channels.
+        dtype: required NumPy dtype of images, uint8 or uint16.
         align_corners: whether the segmentor aligns the corner pixels of images when it resizes logits.
         threshold: probability above which a segmentor with a single logit per pixel means class 1.
         size: required height and width of the images; None for any size.
@@ -61,6 +62,7 @@ class Predictor:
             check_class_count(len(self.classes), 'the exported segmentor')
         self.channels = info['channels']
         self.in_channels = info.get('in_channels', 3)
+        self.dtype = np.dtype(info.get('dtype', PIXELS[0]))
         self.align_corners = bool(info.get('align_corners'))
         self.threshold: float = info.get('threshold') or 0.5
         self.size = tuple(artifact['size']) if artifact['size'] else None
@@ -79,7 +81,7 @@ class Predictor:
         """Segment or classify one image or several.
 
         Args:
-            images: uint8 image (H, W, in_channels), or a list of images of any sizes.
+            images: image of ``dtype`` (H, W, in_channels), or a list of images of any sizes.
             tile: height and width of the sliding windows into which a segmentor splits larger images. By default, an artifact
                 of a fixed size uses that size, and an artifact for any size does not split.
             overlap: overlap of neighboring windows in pixels, one number or one for each axis; by default 64, but at most half
@@ -137,11 +139,12 @@ class Predictor:
         return whole
 
     def _check(self, image: np.ndarray, tile: tuple[int, int] | None) -> None:
-        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+        if not (isinstance(image, np.ndarray) and image.dtype == self.dtype and image.ndim == 3
                 and image.shape[2] == self.in_channels):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
             order = f', {self.channels}' if self.channels else ''
-            raise UserError(f'an image must be a NumPy array, uint8 (height, width, {self.in_channels}){order}; got {found}')
+            raise UserError(f'an image must be a NumPy array, {self.dtype} (height, width, {self.in_channels}){order}; got '
+                            f'{found}')
         if tile is not None and min(tile) < self.min_size:
             raise UserError(f'tile must be height and width, {self.min_size} or more each, got {tile}')
         if self.size and tile is not None and tile != self.size:
@@ -266,7 +269,7 @@ def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
         threads: number of CPU threads; by default the backend decides.
 
     Returns:
-        A function that maps images uint8 (N, H, W, channels) to the exported output, see :class:`Predictor`.
+        A function that maps images, uint8 or uint16 (N, H, W, channels), to the exported output, see :class:`Predictor`.
 
     Raises:
         UserError: the backend cannot read the file.

@@ -10,6 +10,7 @@ from ..core.tasks import MODEL_KINDS, SEGMENTATION
 REPORT = 'deploy.json'
 # Precision in OpenVINO's terms; for int8, that of the layers that are not quantized. A CPU without bf16 computes in f32.
 OPENVINO_PRECISION = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
+PIXELS = ('uint8', 'uint16')  # Possible dtypes of images.
 SUFFIXES = ('.xml', '.onnx', '.pt2', '.param')
 
 
@@ -72,6 +73,8 @@ def _problem_of_model(info: Mapping) -> str | None:
     count = info.get('in_channels', 3)
     if not _is_positive(count):
         return f'in_channels is {count!r}, not a positive integer'
+    if info.get('dtype', PIXELS[0]) not in PIXELS:
+        return f'dtype is {info["dtype"]!r}, neither {" nor ".join(PIXELS)}'
     if info.get('channels') not in (('RGB', 'BGR') if count == 3 else (None, )):
         expected = 'neither RGB nor BGR' if count == 3 else f'not null, which images of {count} channel(s) have'
         return f'channels is {info.get("channels")!r}, {expected}'

@@ -81,6 +81,8 @@ def load_segmentor(source: Path, threads: int | None, trust: bool) -> Predictor:
     if predictor.in_channels not in MODES:
         raise UserError(f'{source} takes images of {predictor.in_channels} channels, but PNG and JPEG files have '
                         f'{" or ".join(map(str, MODES))} of them')
+    if predictor.dtype != np.uint8:
+        raise UserError(f'{source} takes images of {predictor.dtype}, but only pictures of 8 bits can be served')
     return predictor
 
 

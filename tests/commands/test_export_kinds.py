@@ -33,6 +33,7 @@ from repvgg_seg.engine.prediction.sources import Frame
 from repvgg_seg.engine.trained_model import build_trained
 from repvgg_seg.runtime.predictor import load, load_file
 
+tifffile = pytest.importorskip('tifffile', reason='needs the extra [tiff]')
 PLAIN = 'dict(_delete_=True, type="SegDataPreProcessor", size=(48, 64))'
 KINDS = {  # Number of channels, what is changed in the model, and the steps of the test pipeline.
     'grayscale': (1, 'data_preprocessor=dict(mean=[100.], std=[50.], bgr_to_rgb=False), backbone=dict(in_channels=1)',
@@ -43,6 +44,9 @@ KINDS = {  # Number of channels, what is changed in the model, and the steps of 
     'alpha': (4, f'data_preprocessor={PLAIN}, backbone=dict(in_channels=4)',
               "dict(type='LoadImageFromFile', color_type='unchanged'), dict(type='Resize', scale=(64, 48)), "
               "dict(type='Normalize', mean=[90., 100., 110., 120.], std=[50., 60., 70., 80.], to_rgb=False)"),
+    'bands': (4, 'data_preprocessor=dict(mean=None, std=None, bgr_to_rgb=False), backbone=dict(in_channels=4)',
+              "dict(type='LoadImageFromFile', color_type='unchanged'), "
+              "dict(type='Normalize', mean=[3e4, 2e4, 3e4, 3e4], std=[2e4, 1e4, 2e4, 3e4], to_rgb=False)"),
     'normalize': (3, f'data_preprocessor={PLAIN}',
                   "dict(type='LoadImageFromFile'), dict(type='Normalize', mean=[90., 100., 110.], std=[50., 60., 70.])"),
     'normalize_then_flip': (3, f'data_preprocessor={PLAIN[:-1]}, bgr_to_rgb=True)',
@@ -66,10 +70,16 @@ def write_config(kind: str, base: Path, folder: Path) -> Path:
     return path
 
 
-def write_images(folder: Path, channels: int) -> list[Path]:
-    """Two images of noise, 48x64."""
+def write_images(folder: Path, channels: int, bits: int = 8) -> list[Path]:
+    """Two images of noise, 48x64; those of 16 bits are TIFF files."""
     folder.mkdir()
     random = np.random.default_rng(0)
+    if bits == 16:
+        paths = [folder / 'a.tif', folder / 'b.tif']
+        for path in paths:
+            tifffile.imwrite(path, random.integers(0, 65536, (48, 64, channels), np.uint16), photometric='minisblack',
+                             planarconfig='contig')
+        return paths
     paths = [folder / 'a.png', folder / 'b.png']
     for path in paths:
         pixels = random.integers(0, 256, (48, 64, channels), np.uint8)
@@ -111,7 +121,8 @@ def labels_of(segmenter: Segmenter, images: list[Path]) -> np.ndarray:
     return np.stack([segmenter.segment(segmenter.read(Frame('', path))).labels for path in images])
 
 
-@pytest.mark.parametrize(('kind', 'channels'), [(kind, 'RGB') for kind in KINDS] + [('normalize', 'BGR'), ('alpha', 'BGR')])
+@pytest.mark.parametrize(('kind', 'channels'), [(kind, 'RGB') for kind in KINDS if kind != 'bands'] + [
+    ('normalize', 'BGR'), ('alpha', 'BGR')])
 def test_what_is_exported_gives_the_answers_of_the_training_form(config, tmp_path, kind, channels):
     changed = write_config(kind, config, tmp_path)
     checkpoint, images = write_weights(changed), write_images(tmp_path / 'images', KINDS[kind][0])
@@ -149,6 +160,38 @@ def test_files_for_other_images(run_tool, config, tmp_path):
     with pytest.raises(UserError) as raised:
         load(tmp_path / 'out')(np.zeros((48, 64, 3), np.uint8))
     assert str(raised.value) == 'an image must be a NumPy array, uint8 (height, width, 4); got uint8 (48, 64, 3)'
+
+
+def test_16_bits_and_four_channels_from_file_to_exported_files(run_tool, config, tmp_path):
+    formats = list(HERE)
+    changed = write_config('bands', config, tmp_path)
+    checkpoint, images = write_weights(changed), write_images(tmp_path / 'images', 4, bits=16)
+    result = run_tool('deploy', changed, checkpoint, '--out', tmp_path / 'out', '--images', tmp_path / 'images', '--size', '48',
+                      '64', '--formats', 'pth', *formats)
+    assert result.code == 0, result.err
+    info = json.loads((tmp_path / 'out/deploy.json').read_text())
+    assert (info['in_channels'], info['dtype'], info['mean']) == (4, 'uint16', [3e4, 2e4, 3e4, 3e4])
+    expected = trained_labels(changed, checkpoint, images)
+    assert len(np.unique(expected)) > 3 and set(info['artefacts']) == {FORMATS[name] for name in formats}
+    for name in info['artefacts']:
+        result = run_tool('predict', changed, tmp_path / 'out' / name, tmp_path / 'images', '--out', tmp_path / name,
+                          '--labels-only', '--trust-checkpoint')
+        assert result.code == 0, result.err
+        found = np.stack([np.array(Image.open(tmp_path / name / f'{path.stem}.png')) for path in images])
+        assert (found == expected).mean() > 0.999, name
+    with pytest.raises(UserError) as raised:
+        load(tmp_path / 'out' / FORMATS['pt2'])(np.zeros((48, 64, 4), np.uint8))
+    assert str(raised.value) == 'an image must be a NumPy array, uint16 (height, width, 4); got uint8 (48, 64, 4)'
+
+
+def test_images_of_8_and_16_bits_make_no_export(config, tmp_path):
+    changed = Config.fromfile(write_config('bands', config, tmp_path))
+    images = write_images(tmp_path / 'images', 4, bits=16)
+    Image.fromarray(np.zeros((48, 64, 4), np.uint8), 'RGBA').save(images[1].with_name('c.png'))
+    with pytest.raises(UserError) as raised:
+        DeployPlan.of(changed, replace(REQUEST, images=str(tmp_path / 'images')))
+    assert str(raised.value) == ('the images have different numbers of bits, uint16 and uint8; exported files take one of '
+                                 'them, so convert the images')
 
 
 @pytest.mark.parametrize('kind', ['grayscale', 'alpha'])

@@ -39,7 +39,7 @@ def test_broken_reports_are_one_line(text, problem, tmp_path):
 @pytest.mark.parametrize('change', [
     dict(classes=None), dict(classes=[]), dict(classes='ab'), dict(classes=[1, 2]), dict(palette=[[0, 0, 0]]),
     dict(palette=[[0, 0, 0], [0, 0, 256]]), dict(channels='XYZ'), dict(min_size=0), dict(min_size=True), dict(min_size=1.5),
-    dict(task='detection'), dict(task=['segmentation']),
+    dict(task='detection'), dict(task=['segmentation']), dict(dtype='float32'), dict(dtype=None), dict(dtype=['uint8']),
 ], ids=str)
 def test_what_a_predictor_needs_must_be_there(change, tmp_path):
     write(tmp_path, {'m.onnx': ENTRY}, **change)
