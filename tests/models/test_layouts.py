@@ -57,7 +57,7 @@ def image():
 
 
 @pytest.mark.parametrize('deploy', [False, True], ids=['training', 'fused'])
-@pytest.mark.parametrize('arch', ['A0', 'B1g4', SMALL_SE], ids=['A0', 'B1g4', 'se'])
+@pytest.mark.parametrize('arch', ['A0', pytest.param('B1g4', marks=pytest.mark.whole), SMALL_SE], ids=['A0', 'B1g4', 'se'])
 @torch.no_grad()
 def test_timm(arch, deploy, image, tmp_path):
     peer = randomize(make_timm(arch)).double().eval()
@@ -69,7 +69,7 @@ def test_timm(arch, deploy, image, tmp_path):
 
 
 @pytest.mark.parametrize('deploy', [False, True], ids=['training', 'fused'])
-@pytest.mark.parametrize('arch', ['A0', 'B1g2', SMALL_SE], ids=['A0', 'B1g2', 'se'])
+@pytest.mark.parametrize('arch', ['A0', pytest.param('B1g2', marks=pytest.mark.whole), SMALL_SE], ids=['A0', 'B1g2', 'se'])
 @torch.no_grad()
 def test_mmpretrain(arch, deploy, image, tmp_path):
     if arch is SMALL_SE and deploy:
@@ -103,7 +103,7 @@ def official_name(key):
 
 
 @pytest.mark.parametrize('deploy', [False, True], ids=['training', 'fused'])
-@pytest.mark.parametrize('arch', ['A0', 'B1g2', SMALL_SE], ids=['A0', 'B1g2', 'se'])
+@pytest.mark.parametrize('arch', ['A0', pytest.param('B1g2', marks=pytest.mark.whole), SMALL_SE], ids=['A0', 'B1g2', 'se'])
 @torch.no_grad()
 def test_official(arch, deploy, image, tmp_path):
     source = randomize(RepVGG(arch, out_indices=ALL_STAGES, deploy=deploy)).double().eval()
