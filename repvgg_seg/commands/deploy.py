@@ -19,6 +19,10 @@ def parser() -> cli.Parser:
     parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
     parser.add_argument('--eval', action='store_true', help='evaluate every file on the test set, and refuse files that lose '
                         'more than 0.5 points of mIoU (classifiers: top-1 accuracy); always done for int8 if there are labels')
+    parser.add_argument('--abstain', type=float, metavar='RISK', help='answer only confident pixels, of which at most this '
+                        'share is wrong (e.g. 0.05); the others get the value 255, unknown. Includes --eval')
+    parser.add_argument('--confidence', type=float, default=0.9, help='probability with which --abstain keeps its promise '
+                        '(default: 0.9)')
     parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
                         help='fixed image size of the exported files, in pixels (default: any size)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB',
@@ -39,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     request = ExportRequest(
         formats=tuple(args.formats), precisions=tuple(args.precision), size=args.size and tuple(args.size),
         channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate], images=args.images,
-        calibration=args.calibration, evaluate=args.eval)
+        calibration=args.calibration, evaluate=args.eval, abstain=args.abstain,
+        confidence=args.confidence)
     report = deploy(config, args.checkpoint, out, request)
     for line in report.lines():
         cli.say(line)

@@ -11,6 +11,8 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from ..core.labels import IGNORE
+
 TIMED_ROUNDS = 10
 
 
@@ -45,13 +47,20 @@ class Decision(NamedTuple):
         threshold: sigmoid threshold for a single channel, see :func:`threshold_of`; None to take the class with the largest
             logit.
         dtype: dtype of the class indices, 'uint8' or 'int64'.
+        confidences: smallest softmax probability, by class, with which a pixel gets its class; below it, its value is 255. None
+            to give every pixel its class. Multiples of 2^-24.
     """
     threshold: float | None
     dtype: str
+    confidences: tuple[float, ...] | None = None
 
     def labels_of(self, logits: Tensor) -> Tensor:
         """Convert logits (N, C, ...) to class indices (N, ...)."""
-        return classes_of(logits, self.threshold).to(getattr(torch, self.dtype))
+        labels = classes_of(logits, self.threshold)
+        if self.confidences is not None:
+            limits = torch.tensor(self.confidences, device=logits.device)[labels]
+            labels = labels.where(logits.softmax(1).amax(1) >= limits, IGNORE)
+        return labels.to(getattr(torch, self.dtype))
 
 
 def classes_of(logits: Tensor, threshold: float | None = None) -> Tensor:

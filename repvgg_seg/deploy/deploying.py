@@ -88,6 +88,8 @@ class DeployReport:
                     f'change class; {artifact.bytes / 1e6:.1f} MB')
             if (value := getattr(artifact, metric.key)) is not None:
                 line += f'; {metric.title} {value:.2f}'
+            if artifact.abstention is not None:
+                line += f'; {artifact.abstention.line()}'
             if artifact.higher_precision:
                 line += f'; in higher precision: {", ".join(artifact.higher_precision)}'
             lines.append(line)
@@ -133,6 +135,9 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
     plan = DeployPlan.of(config, request)
     check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set of the config', plan.classes)
     plan = replace(plan, classes=plan.task.classes(plan.classes, meta, trained))
+    if request.abstain is not None and plan.task.decision(trained).threshold is not None:
+        raise UserError('--abstain needs the probabilities of all classes, but the head has out_channels=1; train it with '
+                        'out_channels=2, or leave --abstain out')
     device = mmengine.device.get_device()
     fused = fuse_for_inference(trained.to(device))
     batches = [as_batch(trained, plan.normalize(picture)) for picture in plan.pictures]

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
@@ -22,6 +24,7 @@ from ..engine.dataset_configs import test_pipeline
 from ..engine.exported import normalize_no_more, window_of
 from ..engine.pipelines import without_normalize
 from ..runtime.predictor import Predictor
+from .abstention import check_number
 from .plan import DeployPlan
 from .tasks import Task
 
@@ -70,6 +73,25 @@ class Evaluation:
         """Evaluate an exported file, in percent; images are split into windows as the config's model does."""
         return self._evaluate(self.task.exported_model(predictor, self.config), self.raw_loader, name)
 
+    def ratings(self, predictor: Predictor, name: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Iterate over the images of the test set as an exported segmentor sees them, split into windows as the config does.
+
+        Args:
+            predictor: predictor whose function returns class and confidence of each pixel, float32 (N, 2, H, W).
+            name: name of the file, for the progress bar.
+
+        Yields:
+            Classes, confidences and labels of an image, (H, W) each.
+        """
+        model = self.task.exported_model(predictor, self.config)
+        for data in track(self.raw_loader, description=f'Rating {name}'):
+            for image, sample in zip(data['inputs'], data['data_samples']):
+                found = torch.from_numpy(predictor(model.pixels_of(image), model.window, model.overlap))[None]
+                if found.shape[2:] != torch.Size(sample.ori_shape):
+                    found = F.interpolate(found, size=sample.ori_shape, mode='nearest-exact')
+                predicted, confidence = found[0].numpy()
+                yield predicted, confidence, sample.gt_sem_seg.data[0].numpy()
+
     def of_model(self, model: BaseModel, name: str) -> float:
         """Evaluate a model, in percent.
 
@@ -99,12 +121,18 @@ def evaluation_for(config: Config, plan: DeployPlan) -> Evaluation | None:
         UserError: evaluation is requested, but exported files take images of a different size than the test does.
     """
     request = plan.request
-    if not (request.evaluate or ('int8' in request.precisions and plan.task.has_labels(config))):
+    evaluate = request.evaluate or request.abstain is not None
+    if request.abstain is not None and not plan.task.has_labels(config):
+        raise UserError('--abstain chooses thresholds on the labeled images of test_dataloader, which are not on this machine; '
+                        'set its data_root, or leave --abstain out')
+    if not (evaluate or ('int8' in request.precisions and plan.task.has_labels(config))):
         return None
     evaluation = Evaluation(config, plan.task)
+    if request.abstain is not None:
+        check_number(evaluation.images, request.abstain, request.confidence)
     if request.size in (None, size := evaluation.size()):
         return evaluation
-    if request.evaluate:
+    if evaluate:
         raise UserError(f'--eval compares with the trained model, which gets {size[0]}x{size[1]} pixels of the test set; use '
                         f'--size {size[0]} {size[1]}, or leave it out')
     return None  # The same network has a different metric if images are split into other windows.

@@ -1,6 +1,7 @@
 """Export a fused model to the formats of other runtimes, and check each file against the trained model."""
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..core.errors import UserError
 from ..models.repvgg import RepVGG
 from ..runtime.predictor import Predictor, Run, load_file, sha256_of
+from .abstention import Certificate, certify, count_pixels
 from .comparison import as_batch, compare, logits_of
 from .evaluation import Evaluation
 from .formats import FORMATS, PRECISIONS, Artifact, Format
@@ -145,25 +147,51 @@ class Checker:
         with TemporaryDirectory(dir=path.parent) as temporary:
             logits_path = path if request.logits else Path(temporary, path.name)
             program.save(logits_path)
-            run = load_file(logits_path, precision)
-            difference, changed = compare(zip(self.expected, self.outputs(run)), self.decision.threshold)
-        if not request.logits:
+            run = logits_run = load_file(logits_path, precision)
+            logits = self.outputs(logits_run)
+            difference, changed = compare(zip(self.expected, logits), self.decision.threshold)
+        certificate = self.certify(logits_run, path.name)
+        if certificate is not None:
+            program.with_labels(self.decision._replace(confidences=certificate.thresholds)).save(path)
+            changed = max(changed, self.disagreement(load_file(path, precision), logits, certificate))
+        elif not request.logits:
             program.with_labels(self.decision).save(path)
             run = load_file(path, precision)
-            pairs = [(found, self.decision.labels_of(logits)) for found, logits in zip(self.outputs(run), self.expected)]
-            changed = float(torch.cat([(found != expected).flatten() for found, expected in pairs]).double().mean())
+            changed = self.disagreement(run, self.expected)
         parts = [path, *(weights for weights in [path.with_suffix('.bin')] if weights.is_file())]
         return Artifact(
             format_name, precision, request.size, 'logits' if request.logits else 'labels', difference, changed,
             undilated=False, higher_precision=[], bytes=sum(part.stat().st_size for part in parts), sha256=sha256_of(path),
-            **{'miou': None, self.plan.task.metric.key: self.evaluate(run, path.name)})
+            abstention=certificate,
+            **{'miou': None, self.plan.task.metric.key: self.evaluate(run, path.name, run is logits_run)})
 
     def outputs(self, run: Run) -> list[Tensor]:
         """Run a file on the images of the comparison."""
         return [torch.from_numpy(run(image[None])) for image in self.images]
 
-    def evaluate(self, run: Run, name: str) -> float | None:
-        """Compute the task's metric of an artifact in percent; None without an evaluation."""
+    def disagreement(self, run: Run, logits: Sequence[Tensor], certificate: Certificate | None = None) -> float:
+        """Compute the share of pixels (for a classifier, of images) whose class is not the one that follows from logits."""
+        decision = self.decision._replace(confidences=certificate.thresholds if certificate else None)
+        pairs = [(found, decision.labels_of(each)) for found, each in zip(self.outputs(run), logits)]
+        return float(torch.cat([(found != expected).flatten() for found, expected in pairs]).double().mean())
+
+    def certify(self, run: Run, name: str) -> Certificate | None:
+        """Choose the thresholds of an artifact by its own logits on the test set; None if every pixel is to be answered.
+
+        Raises:
+            UserError: there are no such thresholds.
+        """
+        request = self.plan.request
+        if request.abstain is None or self.evaluation is None:
+            return None
+        predictor = Predictor(partial(rated, run), self.info, dict(size=request.size, output='labels'))
+        classes = len(self.plan.classes)
+        counts = [count_pixels(predicted, confidence, label, classes)
+                  for predicted, confidence, label in self.evaluation.ratings(predictor, name)]
+        return certify(counts, request.abstain, request.confidence)
+
+    def evaluate(self, run: Run, name: str, gives_logits: bool) -> float | None:
+        """Compute the task's metric of an artifact in percent, with a class for every pixel; None without an evaluation."""
         if self.evaluation is None:
             return None
 
@@ -171,7 +199,7 @@ class Checker:
             return self.decision.labels_of(torch.from_numpy(run(images))).numpy()
 
         artifact = dict(size=self.plan.request.size, output='labels')
-        predictor = Predictor(labels_of_logits if self.plan.request.logits else run, self.info, artifact)
+        predictor = Predictor(labels_of_logits if gives_logits else run, self.info, artifact)
         return self.evaluation.of_predictor(predictor, name)
 
     def excess(self, artifact: Artifact) -> str:
@@ -193,6 +221,12 @@ class Checker:
             names = artifact.higher_precision
             layers = f', with {len(names)} layers in higher precision' if names else ''
             raise UserError(f'{path.name} differs from the trained model{layers}: {excess}; nothing was written')
+
+
+def rated(run: Run, images: np.ndarray) -> np.ndarray:
+    """Run a file that returns logits, and return class and confidence of each pixel: float32 (N, 2, H, W)."""
+    logits = torch.from_numpy(run(images))
+    return torch.stack([logits.argmax(1).float(), logits.softmax(1).amax(1)], dim=1).numpy()
 
 
 def enlarged_size(picture: np.ndarray, smallest: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import torch
 from ..core.errors import InstallationError, UserError
 from ..core.tasks import CLASSIFICATION, MODEL_KINDS, SEGMENTATION
 from ..runtime.predictor import pair
+from .abstention import Certificate
 from .programs import Exporter, OnnxProgram, Program, TorchProgram
 from .quantization import Quantize, quantize_onnx, quantize_openvino
 
@@ -53,6 +54,9 @@ class ExportRequest:
         calibration: image, folder, or glob pattern for int8 calibration; by default images of the training set.
         evaluate: whether to evaluate all models on the test set, and to reject any whose metric drops by more than
             ``METRIC_LIMIT``. For int8, this is done whenever labels are available and the size is that of the test.
+        abstain: largest share of wrong pixels among those that a segmentor answers, see :mod:`repvgg_seg.deploy.abstention`;
+            the others get the value 255. None to answer every pixel. Includes ``evaluate``.
+        confidence: probability with which that share is not exceeded.
 
     Raises:
         UserError: ``size`` is neither a pair of integers nor None.
@@ -66,6 +70,8 @@ class ExportRequest:
     images: str | None = None
     calibration: str | None = None
     evaluate: bool = False
+    abstain: float | None = None
+    confidence: float = 0.9
 
     @property
     def exports(self) -> bool:
@@ -92,6 +98,7 @@ class Artifact:
     bytes: int
     sha256: str
     accuracy: float | None = None  # Top-1 accuracy of a classifier on the test set, in percent; None if it was not evaluated.
+    abstention: Certificate | None = None  # Thresholds below which pixels are unknown, and what is known about them.
 
 
 def torch_program(exporter: Exporter, precision: str, folder: Path) -> Program:
@@ -134,6 +141,7 @@ class Format:
         any_size: whether the format supports images of any height and width.
         undilate: whether models in the format run faster without dilated convolutions.
         tasks: tasks whose models can be written in the format.
+        abstains: whether files of the format can contain the thresholds of ``abstain``.
     """
     suffix: str
     precisions: tuple[str, ...]
@@ -144,15 +152,17 @@ class Format:
     any_size: bool = True
     undilate: bool = False
     tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
+    abstains: bool = False
 
 CANNOT_EXPORT = (2, 6)  # This and older PyTorch versions cannot export; versions between it and 2.14 are untested.
 
 FORMATS = {
     'pth': Format('.pth', ('fp32', ), None),
-    'onnx': Format('.onnx', ('fp32', 'int8'), onnx_program, ('onnx', 'onnxscript', 'onnxruntime'), quantize_onnx),
+    'onnx': Format('.onnx', ('fp32', 'int8'), onnx_program, ('onnx', 'onnxscript', 'onnxruntime'), quantize_onnx,
+                   abstains=True),
     'openvino': Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), openvino_program, ('onnx', 'onnxscript', 'openvino'),
-                       quantize_openvino, ('nncf', )),
-    'pt2': Format('.pt2', ('fp32', 'fp16', 'bf16'), torch_program),
+                       quantize_openvino, ('nncf', ), abstains=True),
+    'pt2': Format('.pt2', ('fp32', 'fp16', 'bf16'), torch_program, abstains=True),
     'ncnn': Format('.ncnn.param', ('fp32', 'bf16'), ncnn_program, ('ncnn', 'pnnx'), any_size=False, undilate=True,
                    tasks=(SEGMENTATION, )),
 }
@@ -187,6 +197,8 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
     if not request.exports and (request.logits or request.channels != 'RGB'):
         raise UserError('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; '
                         '--logits and --channels need --formats besides pth')
+    if request.abstain is not None:
+        check_abstention(request, task)
     for precision in request.precisions:
         if not any(precision in FORMATS[name].precisions for name in request.formats):
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]
@@ -208,6 +220,26 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
         packages = entry.packages + (entry.quantize_packages if 'int8' in request.precisions else ())
         if missing := [package for package in packages if find_spec(package) is None]:
             raise InstallationError(f"{name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[export]'")
+
+
+def check_abstention(request: ExportRequest, task: str) -> None:
+    """Check that exported files can say "unknown", as a request wants.
+
+    Raises:
+        UserError: the risk or the confidence is not between 0 and 1, or nothing that is written can contain the thresholds.
+    """
+    for name, value in (('abstain', request.abstain), ('confidence', request.confidence)):
+        if value is None or not 0 < value < 1:
+            raise UserError(f'--{name} must be between 0 and 1, got {value}')
+    if task != SEGMENTATION:
+        raise UserError(f'--abstain is for segmentors, the config is for a {MODEL_KINDS[task]}; leave it out')
+    if request.logits:
+        raise UserError('--abstain decides which pixels get a class, but --logits returns scores instead of classes; leave one '
+                        'of them out')
+    unable = [name for name in request.formats if not FORMATS[name].abstains]
+    if unable:
+        able = [name for name, entry in FORMATS.items() if entry.abstains]
+        raise UserError(f'{unable[0]} cannot contain the thresholds of --abstain; --formats {" or ".join(able)} can')
 
 
 def native_precisions() -> list[str]:

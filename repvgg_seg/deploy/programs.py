@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.onnx import ONNXProgram
 
 from ..core.files import telling_full_disk
+from ..core.labels import IGNORE
 from .comparison import Decision
 from .graph import OPSET, FloatPixels, Graph, check_open, fixed_size_error, resize_without_warning
 from .ncnn_program import NcnnProgram, convert
@@ -58,11 +59,10 @@ class TorchProgram:
         aten = torch.ops.aten
         # Besides the graph, PyTorch stores its signature and its nodes' values, which must be updated here. Tracing again would
         # take 50 times as long.
-        with graph.inserting_before(end):
+        with graph.inserting_before(end), logits.meta['val'].fake_mode:
             def call(function: Any, *arguments: Any) -> torch.fx.Node:
                 node = graph.call_function(function, arguments)
-                node.meta['val'] = function(*(each.meta['val'] if isinstance(each, torch.fx.Node) else each
-                                              for each in arguments))
+                node.meta['val'] = function(*torch.fx.node.map_arg(arguments, lambda argument: argument.meta['val']))
                 return node
 
             if decision.threshold is None:
@@ -70,6 +70,11 @@ class TorchProgram:
             else:
                 labels = call(aten.gt.Scalar, call(aten.sigmoid.default, call(aten.select.int, logits, 1, 0)),
                               decision.threshold)
+            if decision.confidences is not None:
+                limits = call(aten.stack.default, [call(aten.scalar_tensor.default, limit) for limit in decision.confidences])
+                sure = call(aten.ge.Tensor, call(aten.amax.default, call(aten.softmax.int, logits, 1), [1]),
+                            call(aten.take.default, limits, labels))
+                labels = call(aten.where.ScalarOther, sure, labels, IGNORE)
             labels = call(aten.to.dtype, labels, getattr(torch, decision.dtype))
         end.args = ((labels, ), )
         program.graph_signature.replace_all_uses(logits.name, labels.name)
@@ -109,7 +114,19 @@ class OnnxProgram:
             nodes = [helper.make_node('Gather', [logits.name, 'decision_channel'], ['single_logits'], 'select', axis=1),
                      helper.make_node('Sigmoid', ['single_logits'], ['probabilities'], 'squash'),
                      helper.make_node('Greater', ['probabilities', 'decision_threshold'], ['class_indices'], 'decide')]
-        graph.node.extend([*nodes, helper.make_node('Cast', ['class_indices'], ['labels'], 'cast', to=dtype)])
+        indices = 'class_indices'
+        if decision.confidences is not None:
+            for name, kind, value in (('decision_confidences', TensorProto.FLOAT, decision.confidences),
+                                      ('decision_axes', TensorProto.INT64, [1])):
+                graph.initializer.append(helper.make_tensor(name, kind, (len(value), ), value))
+            graph.initializer.append(helper.make_tensor('decision_unknown', TensorProto.INT64, (), [IGNORE]))
+            nodes += [helper.make_node('Softmax', [logits.name], ['probabilities'], 'normalize', axis=1),
+                      helper.make_node('ReduceMax', ['probabilities', 'decision_axes'], ['confidence'], 'rate', keepdims=0),
+                      helper.make_node('Gather', ['decision_confidences', indices], ['limits'], 'look_up'),
+                      helper.make_node('GreaterOrEqual', ['confidence', 'limits'], ['sure'], 'doubt'),
+                      helper.make_node('Where', ['sure', indices, 'decision_unknown'], ['known_indices'], 'abstain')]
+            indices = 'known_indices'
+        graph.node.extend([*nodes, helper.make_node('Cast', [indices], ['labels'], 'cast', to=dtype)])
         sizes = [size.dim_param or size.dim_value for size in logits.type.tensor_type.shape.dim]
         labels = helper.make_tensor_value_info('labels', dtype, [sizes[0], *sizes[2:]])
         del graph.output[:]
@@ -145,6 +162,13 @@ class OpenVinoProgram:
         else:
             probabilities = operations.sigmoid(operations.squeeze(logits, axis))
             labels = operations.greater(probabilities, operations.constant(np.float32(decision.threshold)))
+        if decision.confidences is not None:
+            # As integers, because save_model() would round them to 16 bits.
+            scaled = [operations.convert(operations.constant(np.int32(np.multiply(value, 2**24))), 'f32')
+                      for value in (decision.confidences, 1)]
+            limits = operations.gather(operations.divide(*scaled), labels, np.int64(0))
+            confidence = operations.reduce_max(operations.softmax(logits, 1), axis)
+            labels = operations.select(operations.greater_equal(confidence, limits), labels, np.int64(IGNORE))
         labels = operations.convert(labels, dict(uint8='u8', int64='i64')[decision.dtype])
         labels.output(0).set_names({'labels'})
         return OpenVinoProgram(openvino.Model([labels], model.get_parameters(), model.get_friendly_name()), self.half)

@@ -18,6 +18,8 @@ from repvgg_seg.deploy.quantization import quantize_onnx, quantize_openvino
 from repvgg_seg.runtime.predictor import load_file
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 10, 12, 3), np.uint8)
+# Two of them would be equal in 16 bits; one class is never answered.
+CONFIDENCES = tuple(round(value * 2**24) / 2**24 for value in (0.5, 0.9999, 0.99995, 2, 0.8))
 PACKAGES = {'.pt2': (), '.onnx': ('onnx', 'onnxscript', 'onnxruntime'), '.xml': ('onnxscript', 'openvino'),
             '.ncnn.param': ('ncnn', 'pnnx')}
 
@@ -77,24 +79,28 @@ def check(program: Program, decision: Decision, suffix: str, images: np.ndarray,
     logits, labels = (load_file(folder / f'{name}{suffix}', 'fp32')(images) for name in ('logits', 'labels'))
     expected = decision.labels_of(torch.from_numpy(logits)).numpy()
     assert logits.dtype == np.float32 and len(np.unique(expected)) > 1, 'labels of one class show nothing'
+    if decision.confidences:
+        assert 0.1 < (expected == 255).mean() < 0.9 and set(np.unique(expected)) <= {0, 1, 2, 4, 255}
     assert (labels.dtype, labels.shape) == (expected.dtype, expected.shape)
     np.testing.assert_array_equal(labels, expected)
 
 
 @pytest.mark.parametrize(('channels', 'pooled', 'decision'), [
-    (5, False, Decision(None, 'uint8')), (1, False, Decision(0.4, 'uint8')), (300, True, Decision(None, 'int64'))],
-    ids=['segmentor', 'one channel', 'classifier'])
+    (5, False, Decision(None, 'uint8')), (5, False, Decision(None, 'uint8', CONFIDENCES)),
+    (1, False, Decision(0.4, 'uint8')), (300, True, Decision(None, 'int64'))],
+    ids=['segmentor', 'unknown pixels', 'one channel', 'classifier'])
 @pytest.mark.parametrize('suffix', PROGRAMS)
 def test_labels_are_the_argmax_of_the_logits(tmp_path, suffix, channels, pooled, decision):
     skip_without(*PACKAGES[suffix])
-    if suffix == '.ncnn.param' and pooled:
-        pytest.skip('ncnn is for segmentors')
+    if suffix == '.ncnn.param' and (pooled or decision.confidences):
+        pytest.skip('ncnn is for segmentors that answer every pixel')
     images = np.random.default_rng(1).integers(0, 256, (3, 11, 9, 3), np.uint8) if suffix != '.ncnn.param' else IMAGES
     check(PROGRAMS[suffix](channels, pooled, tmp_path), decision, suffix, images, tmp_path)
 
 
 @pytest.mark.parametrize(('quantize', 'suffix'), [(quantize_onnx, '.onnx'), (quantize_openvino, '.xml')])
-@pytest.mark.parametrize(('channels', 'decision'), [(5, Decision(None, 'uint8')), (1, Decision(0.4, 'uint8'))])
+@pytest.mark.parametrize(('channels', 'decision'), [
+    (5, Decision(None, 'uint8')), (5, Decision(None, 'uint8', CONFIDENCES)), (1, Decision(0.4, 'uint8'))])
 def test_labels_in_8_bits(tmp_path, quantize, suffix, channels, decision):
     skip_without(*PACKAGES[suffix], *(('nncf', ) if suffix == '.xml' else ()))
     in_onnx(channels, False).save(tmp_path / 'source.onnx')
