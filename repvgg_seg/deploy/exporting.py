@@ -23,7 +23,7 @@ from .programs import Exporter, Program
 from .quantization import Quantizer
 from .sample_images import crop_or_enlarge
 from .tasks import check_exportable
-from .undilation import undilate
+from .undilation import undilate_backbones
 
 METRIC_LIMIT = 0.5  # Largest allowed drop of the metric from the trained model, in percentage points, if both were evaluated.
 
@@ -67,10 +67,11 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
     checker = Checker(plan, trained, pictures, info, evaluation)
     size = pictures[0].shape[:2]
     undilated = {name: is_undilated(FORMATS[name], request.undilate, fused) for name in request.formats}
-    exporters = {rewritten: Exporter(plan, undilate(fused) if rewritten else fused, size)
+    exporters = {rewritten: Exporter(plan, undilate_backbones(fused) if rewritten else fused, size)
                  for rewritten in set(undilated.values())}
     if 'int8' in request.precisions:
-        split = Exporter(plan, split_identities(undilate(fused) if request.undilate else fused, required=False), size)
+        rewritten = undilate_backbones(fused) if request.undilate else fused
+        split = Exporter(plan, split_identities(rewritten, required=False), size)
         quantizer = Quantizer(split, [plan.ordered(picture) for picture in calibration])
         info.update(calibration_images=len(calibration), layer_decibels=dict(quantizer.layers))
     artifacts = {}

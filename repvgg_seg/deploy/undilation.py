@@ -1,4 +1,4 @@
-"""Rewrite a fused backbone without dilated convolutions, for kernels (Winograd) and chips that only support plain 3x3 ones.
+"""Rewrite a model without dilated convolutions, for kernels (Winograd) and chips that only support plain 3x3 ones.
 
 A convolution with stride 1 and dilation d never mixes pixels whose coordinates differ modulo d, so it is a plain convolution on
 each of the d x d interleaved sub-grids of the feature map. The sub-grids are placed side by side in one mosaic, separated by
@@ -11,17 +11,115 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import UserError
+from ..core.errors import UserError, some
 from ..models.blocks import RepVGGBlock, SqueezeExcitation
 from ..models.reparam import LinearPart
 from ..models.repvgg import RepVGG
+from .fusing import PLAIN_CONVS
 
 
 def undilate(model: nn.Module) -> nn.Module:
+    """Return a copy of a model in which no convolution has dilation above 1.
+
+    The copy gives the same outputs for every height and width, and has the same state dict keys and weights. Fused RepVGG
+    backbones are rewritten as a whole (:func:`undilate_backbones`); every other dilated convolution goes to a mosaic and back
+    on its own (:class:`UndilatedConv2d`). A mosaic is larger than its feature map by d seams in each direction, and by up to
+    d - 1 rows and columns if the sub-grids differ in size, so a large dilation on a small map costs more than it saves.
+
+    Args:
+        model: any model, e.g. a segmentor of MMSegmentation or torchvision.
+
+    Raises:
+        UserError: the model has no dilated convolution, a RepVGG backbone is not fused, or a dilated convolution changes the
+            size of the map by more than its stride, pads with other values than zeros, or belongs to a subclass that computes
+            something else.
+    """
+    plain = undilate_backbones(model) if any(_is_plain(module) for module in model.modules()) else copy.deepcopy(model)
+    convs = [(name, parent, child, conv) for name, parent in plain.named_modules() for child, conv in parent.named_children()
+             if isinstance(conv, nn.Conv2d) and max(conv.dilation) > 1]
+    if isinstance(plain, nn.Conv2d) and max(plain.dilation) > 1:
+        return UndilatedConv2d(plain)
+    if not convs and not any(max(conv.dilation) > 1 for conv in model.modules() if isinstance(conv, nn.Conv2d)):
+        raise UserError(f'{type(model).__name__} has no dilated convolution')
+    if refused := [f'{name}.{child}'.removeprefix('.') for name, _, child, conv in convs if not _can_be_undilated(conv)]:
+        raise UserError(f'{some(refused)}: only plain convolutions whose padding of zeros keeps the size (but for the stride) '
+                        'can be rewritten without dilation')
+    made: dict[nn.Conv2d, UndilatedConv2d] = {}  # A convolution may have several parents.
+    for _, parent, child, conv in convs:
+        setattr(parent, child, made.setdefault(conv, UndilatedConv2d(conv)))
+    return plain
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is a RepVGG backbone without shortcuts."""
+    return isinstance(module, RepVGG) and all(isinstance(block, RepVGGBlock) for stage in module.stages
+                                              for block in stage.children())
+
+
+def _can_be_undilated(conv: nn.Conv2d) -> bool:
+    same = tuple(dilation * (length - 1) // 2 for length, dilation in zip(conv.kernel_size, conv.dilation))
+    return (f'{type(conv).__module__}.{type(conv).__qualname__}' in PLAIN_CONVS and conv.padding == same
+            and conv.padding_mode == 'zeros' and all(length % 2 for length in conv.kernel_size))
+
+
+class Axis(NamedTuple):
+    """How an undilated convolution works along an axis.
+
+    Args:
+        before: the input is subsampled by this factor.
+        dilation: number of sub-grids.
+        seam: zeros between them.
+        after: the output is subsampled by this factor.
+    """
+    before: int
+    dilation: int
+    seam: int
+    after: int
+
+    @classmethod
+    def of(cls, length: int, stride: int, dilation: int) -> 'Axis':
+        """Plan an axis of a kernel of this length. If the stride divides the dilation, only every stride-th pixel is read."""
+        before, after = (stride, 1) if dilation % stride == 0 else (1, stride)
+        rest = dilation // before
+        return cls(before, rest, length // 2 if rest > 1 else 0, after)
+
+    def cells(self, size: int) -> int:
+        """Length of a sub-grid and its seam, for a map of this size."""
+        return (size + self.dilation - 1) // self.dilation + self.seam
+
+
+class UndilatedConv2d(nn.Conv2d):
+    """Plain convolution on the mosaic of its input that computes what a dilated one does, with the same parameters.
+
+    Args:
+        conv: convolution of odd kernel size whose padding of zeros keeps the size of the map, up to the stride. Its parameters
+            are shared.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size,
+                         padding=tuple(length // 2 for length in conv.kernel_size), groups=conv.groups,
+                         bias=conv.bias is not None, device='meta')
+        self.weight, self.bias = conv.weight, conv.bias
+        self.train(conv.training)
+        self.axes = tuple(map(Axis.of, conv.kernel_size, conv.stride, conv.dilation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        rows, columns = self.axes
+        x = x[:, :, ::rows.before, ::columns.before]
+        height, width = x.shape[2:]
+        high, wide = rows.cells(height), columns.cells(width)
+        x = F.pad(x, (0, columns.dilation * wide - width, 0, rows.dilation * high - height))
+        x = super().forward(_interleave(x, (high, rows.dilation), (wide, columns.dilation)))
+        x = _interleave(x, (rows.dilation, high), (columns.dilation, wide))
+        return x[:, :, :height:rows.after, :width:columns.after]
+
+
+def undilate_backbones(model: nn.Module) -> nn.Module:
     """Return a copy of a model in which no RepVGG backbone has a convolution with dilation above 1.
 
-    The copy gives the same outputs for every height and width, and has the same state dict keys and weights. A mosaic is larger
-    than its feature map by d seams in each direction, and by up to d - 1 rows and columns if the sub-grids differ in size.
+    Consecutive blocks of the same dilation share a mosaic.
 
     Args:
         model: fused backbone, or a model that contains one.
@@ -83,7 +181,7 @@ class Step(NamedTuple):
 
 
 class UndilatedRepVGG(nn.Module):
-    """Fused RepVGG without dilation, as :func:`undilate` returns it.
+    """Fused RepVGG without dilation, as :func:`undilate_backbones` returns it.
 
     Args:
         backbone: fused backbone; its blocks are reused and modified.

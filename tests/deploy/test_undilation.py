@@ -12,6 +12,7 @@ from torch import nn
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import fuse, undilate
 from repvgg_seg.deploy.fusing import fuse_for_inference
+from repvgg_seg.deploy.undilation import undilate_backbones
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS
 from repvgg_seg.models.variants import ResidualRepVGG
@@ -84,4 +85,4 @@ def test_a_segmentor():
     ids=['training form', 'shortcuts', 'another'])
 def test_what_cannot_be_rewritten(model, message):
     with pytest.raises(UserError, match=message):
-        undilate(model)
+        undilate_backbones(model)
