@@ -97,9 +97,9 @@ class UndilatedConv2d(nn.Conv2d):
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size,
-                         padding=tuple(length // 2 for length in conv.kernel_size), groups=conv.groups,
-                         bias=conv.bias is not None, device='meta')
+        height, width = conv.kernel_size
+        super().__init__(conv.in_channels, conv.out_channels, (height, width), padding=(height // 2, width // 2),
+                         groups=conv.groups, bias=conv.bias is not None, device='meta')
         self.weight, self.bias = conv.weight, conv.bias
         self.train(conv.training)
         self.axes = tuple(map(Axis.of, conv.kernel_size, conv.stride, conv.dilation))
