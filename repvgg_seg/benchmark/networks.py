@@ -3,8 +3,9 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from mmengine.config import ConfigDict
@@ -17,7 +18,7 @@ from ..core.config_types import type_name
 from ..core.configs import existing_config
 from ..core.errors import UserError
 from ..deploy.formats import PRECISIONS, native_precisions
-from ..deploy.fusing import fuse_for_inference
+from ..deploy.fusing import fuse, fuse_for_inference
 from ..deploy.undilation import undilate
 from ..models.reparam import LinearPart
 from .classifiers import NAMES, model_config
@@ -250,12 +251,37 @@ def deployed(model: BaseModel) -> BaseModel:
         UserError: a part could not be fused, so the network is not in deployed form.
     """
     from mmcv.cnn import fuse_conv_bn
-    model = fuse_conv_bn(fuse_for_inference(model))
-    left = [name for name, module in model.named_modules() if isinstance(module, (LinearPart, _BatchNorm))]
+    model = fuse(fuse_for_inference(model), inplace=True)
+    unfoldable = norms_without_convolution(model)
+    if not unfoldable:  # MMCV's function folds every norm into the convolution beside it, even if that follows the norm.
+        model = fuse_conv_bn(model)
+    left = [name for name, module in model.named_modules()
+            if isinstance(module, (LinearPart, _BatchNorm)) and module not in unfoldable]
     if left:
         raise UserError(f'{left[0]} and {len(left) - 1} more are not fused, so this is not the deployed form; time it as '
                         'training:NAME')
     return model
+
+
+def norms_without_convolution(model: nn.Module) -> set[nn.Module]:
+    """Batch norms that remain in deployed form, because no convolution precedes them directly: those before an activation and a
+    convolution, as in DDRNet and PIDNet, and those after pooling, as in BiSeNetV2. PIDNet's heads also have a norm beside such
+    a module, which runtimes other than PyTorch fold."""
+    found: set[nn.Module] = set()
+    for module in model.modules():
+        if is_preactivated(module):
+            found.add(cast(Any, module).norm)
+        elif is_preactivated(getattr(module, 'conv', None)) and isinstance(norm := getattr(module, 'norm', None), _BatchNorm):
+            found.add(norm)
+        elif isinstance(module, nn.Sequential):
+            found |= {norm for before, norm in pairwise(module) if isinstance(norm, _BatchNorm)
+                      and not isinstance(before, (nn.Conv2d, nn.Identity))}
+    return found
+
+
+def is_preactivated(module: Any) -> bool:
+    """Whether a module is MMCV's ``ConvModule`` with a norm that comes first."""
+    return getattr(module, 'order', ('conv', ))[0] == 'norm' and module.with_norm
 
 
 def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtime: str | None = None) -> Run:

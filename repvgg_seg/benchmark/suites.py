@@ -1,6 +1,7 @@
 """The paper's speed tables and comparisons with other packages, as lists of networks, and a function that runs them."""
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..core.configs import CONFIGS
@@ -17,6 +18,17 @@ SAME_PYRAMID = {'model.decode_head.pool_channels': 512}  # MMSegmentation's PSPH
 def config(name: str) -> str:
     """Path of a Cityscapes config."""
     return str(CONFIGS / f'pspnet_{name}_cityscapes.py')
+
+
+def realtime(arch: str) -> str:
+    """Path of a real-time Cityscapes config."""
+    return str(CONFIGS / f'realtime_repvgg_{arch}_cityscapes.py')
+
+
+def stock(name: str) -> str:
+    """Path of a config that comes with MMSegmentation."""
+    package = find_spec('mmseg')
+    return str(Path(package.origin if package and package.origin else '').parent / '.mim/configs' / f'{name}.py')
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,10 @@ class Suite:
 
 
 SEGMENTORS = ('repvgg_b1g2_fast', 'repvgg_b1g2', 'repvgg_b2_fast', 'repvgg_b2')
+REALTIME_PEERS = (
+    'pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes', 'ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024',
+    'stdc/stdc1_in1k-pre_4xb12-80k_cityscapes-512x1024', 'bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024',
+    'fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024', 'segformer/segformer_mit-b0_8xb1-160k_cityscapes-1024x1024')
 EVERYWHERE = ('', *(f'{runtime}:' for runtime in RUNTIMES))
 FASTEST = 'ncnn'  # The fastest runtime for the ResNets, according to the suite 'resnets' on a CPU with AVX-512.
 SUITES = {
@@ -68,6 +84,9 @@ SUITES = {
         *(f'{FASTEST}:stock:{config(name)}' for name in ('r50', 'r101')),
         *(f'{runtime}{config(name)}' for name in ('repvgg_b1g2', 'repvgg_b2')
           for runtime in ('', f'{FASTEST}:', 'ncnn:undilated:'))), 1, (360, 480)),
+    'realtime': Suite('Real-time segmentors in every runtime, up to the logits before they are resized', tuple(
+        f'{runtime}{path}' for path in (*map(realtime, ('a0', 'a1', 'b0')), *map(stock, REALTIME_PEERS))
+        for runtime in EVERYWHERE), 1, (512, 1024)),
     **{f'step{batch}': Suite(f'Training steps of the Cityscapes configs, batch {batch}', tuple(
         f'step:{config(name)}' for name in SEGMENTORS), batch, (713, 713)) for batch in (2, 4, 8)},
 }
