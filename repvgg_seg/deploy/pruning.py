@@ -9,19 +9,21 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .. import __version__
 from ..core.errors import UserError
+from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.runner import Runner
 from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
@@ -29,11 +31,11 @@ from ..runtime.predictor import load_file
 from .channels import ChannelGroup, channel_groups, pruned_state, set_widths
 from .comparison import timing
 from .deploying import count
+from .exporting import is_undilated
 from .formats import FORMATS, ExportRequest
 from .fusing import fuse_for_inference, fused_model_config
 from .plan import DeployPlan
 from .programs import Exporter
-from .replacing import replacement
 from .undilation import undilate
 
 TEACHER, REPORT = 'teacher.py', 'prune.json'
@@ -356,13 +358,13 @@ def milliseconds_of(plan: DeployPlan, model: nn.Module, runtime: str) -> float:
     entry, size = FORMATS[runtime], plan.request.size
     if entry.export is None or size is None:
         raise ValueError('expected an exported format and a fixed size')
-    segmentor: Any = undilate(model) if entry.undilate else model
+    segmentor: Any = undilate(model) if is_undilated(entry, None, cast(BaseModel, model)) else model
     with TemporaryDirectory() as folder:
         path = Path(folder, f'model.fp32{entry.suffix}')
         program = entry.export(Exporter(plan, segmentor, size), 'fp32', Path(folder))
         program.with_labels(plan.task.decision(segmentor)).save(path)
         run = load_file(path, 'fp32')
-        image = np.zeros((1, *size, plan.normalization.channels), np.uint8)
+        image = np.zeros((1, *size, plan.normalization.channels), plan.dtype)
         return statistics.median(timing([lambda: run(image)])[0])
 
 

@@ -1,11 +1,15 @@
 """The command prune: what it writes trains, is tested and exported; mistakes leave nothing behind."""
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from exports import skip_without
 from mistakes import assert_error_line
 from mmengine.config import Config
+
+from repvgg_seg.deploy import pruning
 
 
 @pytest.fixture
@@ -50,13 +54,32 @@ def test_fine_tuning_is_slower_and_has_a_teacher(prune, config, checkpoint, tmp_
     assert Config.fromfile(tmp_path / 'pruned/teacher.py').model == original.model
 
 
+def test_time_is_a_limit(prune, tmp_path, monkeypatch):
+    skip_without('ncnn', 'pnnx')
+    measured, measure = [], pruning.milliseconds_of
+
+    def milliseconds_of(plan, model, runtime: str) -> float:
+        if not measured:  # The first one really runs.
+            measured.append(measure(plan, model, runtime))
+        return sum(parameter.numel() for parameter in model.parameters()) / 1000
+
+    monkeypatch.setattr(pruning, 'milliseconds_of', milliseconds_of)
+    result = prune('--milliseconds', 60, '--runtime', 'ncnn', '--size', 48, 64)
+    assert result.code == 0, result.err
+    report = json.loads((tmp_path / 'pruned/prune.json').read_text())
+    assert 50_000 < report['parameters_after'] <= 60_000 < report['parameters_before']
+    assert measured[0] > 0
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['--keep', '0.001'], None),
-    (['--keep', '0.5', '--cfg-options', 'model.backbone.arch.use_se=True'], None),
-], ids=['too little', 'other weights'])
+    (['--keep', '0.001'], re.compile(r'error: at least 0\.\d\d of the multiplications remain when every layer has its least '
+                                     r'width; give a larger --keep than 0\.001, or a smaller --multiple')),
+    (['--keep', '0.5', '--cfg-options', 'model.data_preprocessor.size=None'],
+     'error: model.data_preprocessor.size does not say how large images are; give --size H W'),
+    (['--keep', '2'], "error: argument --keep: invalid share value: '2'; see --help"),
+], ids=['too little', 'no size', 'more than everything'])
 def test_mistakes_write_nothing(prune, tmp_path, arguments, message):
-    result = prune(*arguments)
-    assert result.code == 2 and result.err.startswith('error: ') and 'Traceback' not in result.err
+    assert_error_line(prune(*arguments), message)
     assert not (tmp_path / 'pruned').exists()
 
 
@@ -67,5 +90,6 @@ def test_folder_that_exists(prune, tmp_path):
 
 def test_classifier(run_tool, classifier_config, classifier_checkpoint, tmp_path):
     result = run_tool('prune', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', '--keep', 0.5)
-    assert result.code == 2
+    assert_error_line(result, f'error: config {classifier_config} is for a classifier, this tool needs one for a segmentor; '
+                              'use tools/classify_train.py and tools/classify_test.py')
     assert not (tmp_path / 'out').exists()

@@ -84,7 +84,8 @@ def test_pruned_equals_masked(head, arch):
     expected = masked(images)
     assert (expected - model(images)).abs().max() > 0.1 * expected.abs().max(), 'nothing was removed'
     assert_relatively_close(pruned(images), expected, EXACT)
-    assert_relatively_close(undilate(pruned)(images), expected, EXACT)
+    if head == 'psp':
+        assert_relatively_close(undilate(pruned)(images), expected, EXACT)
 
 
 @pytest.mark.parametrize('head', ['fpn', 'psp'])
