@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..core.labels import IGNORE
-from ..core.visualization import IGNORED_COLOR, colorize
+from ..core.visualization import IGNORED_COLOR, UNKNOWN, colorize
 from ..runtime.predictor import Predictor
 from .limits import Limits, RequestError
 
@@ -19,7 +19,6 @@ DEEP = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')  # Modes of more than 8 bit
 # Exceptions that Pillow raises for damaged files.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, TypeError, AttributeError,
            zlib.error)
-UNKNOWN = 'unknown'  # Name of the label 255.
 
 
 def read_picture(body: bytes, predictor: Predictor, limits: Limits) -> np.ndarray:

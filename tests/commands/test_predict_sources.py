@@ -27,6 +27,7 @@ from repvgg_seg.deploy.comparison import as_batch, logits_of
 from repvgg_seg.engine.exported import ExportedSegmentor
 from repvgg_seg.engine.prediction.capturing import Capture
 from repvgg_seg.engine.prediction.network import Segmenter, Tiling, confidence_of
+from repvgg_seg.engine.prediction.predicting import Options, Run
 from repvgg_seg.engine.prediction.sources import Frame
 from repvgg_seg.runtime.predictor import Predictor
 
@@ -313,14 +314,14 @@ def test_images_that_need_tiles(segmenter, pictures, monkeypatch):
     assert segmenter(tiling=Tiling((32, 32))).read(Frame('', path))
 
 
-def exported(model: nn.Module, output: str) -> Predictor:
+def exported(model: nn.Module, output: str, **entry: object) -> Predictor:
     """A segmentor as if it were loaded from an exported file."""
     def run(images: np.ndarray) -> np.ndarray:
         logits = logits_of(model, as_batch(model, images[0]))
         return logits.numpy() if output == 'logits' else logits.argmax(1).byte().numpy()
 
     info = dict(classes=NAMES, palette=PALETTE, channels='BGR', min_size=1, align_corners=model.align_corners)
-    return Predictor(run, info, dict(output=output, size=None))
+    return Predictor(run, info, dict(output=output, size=None, **entry))
 
 
 @pytest.mark.parametrize('resized', [False, True])
@@ -338,6 +339,17 @@ def test_confidence_of_exported_files(config, random_segmentor, segmenter, pictu
     assert str(raised.value) == (
         'this exported file gives labels without their probabilities, which --min-confidence and --save-confidence need; give '
         'one that was exported with --logits, or the trained model')
+
+
+@pytest.mark.parametrize(('entry', 'settings', 'abstains'), [
+    ({}, {}, False), (dict(abstention=None), {}, False), (dict(abstention=dict(risk=0.05)), {}, True),
+    (dict(output='logits'), dict(min_confidence=0.5), True)])
+def test_whether_pixels_can_be_unknown(config, random_segmentor, entry, settings, abstains):
+    """The legend of a video then names unknown pixels in each frame, so that its height does not change."""
+    model = ExportedSegmentor(exported(random_segmentor, **{'output': 'labels', **entry}))
+    steps = Config.fromfile(config).test_dataloader.dataset.pipeline
+    segmenter = Segmenter(model, steps, 3, len(NAMES), **settings)
+    assert segmenter.abstains == abstains == (255 in Run(segmenter, None, Options(), NAMES, PALETTE).named)
 
 
 def test_confidence_of_a_single_channel():

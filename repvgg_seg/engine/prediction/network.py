@@ -90,6 +90,7 @@ class Segmenter:
         confident: whether to return the confidence.
 
     Attributes:
+        abstains: whether pixels can be unknown.
         seconds: time that the model has taken so far.
 
     Raises:
@@ -104,6 +105,7 @@ class Segmenter:
         if self.exported and self.exported.artifact['output'] == 'labels' and self.confident:
             raise UserError('this exported file gives labels without their probabilities, which --min-confidence and '
                             '--save-confidence need; give one that was exported with --logits, or the trained model')
+        self.abstains = min_confidence is not None or bool(self.exported and self.exported.artifact.get('abstention'))
         self.load, *others = Compose(image_pipeline(pipeline)).transforms
         if tiling and (resizing := [type(step).__name__ for step in others if 'Resize' in type(step).__name__]):
             raise UserError(f'the test pipeline has {resizing[0]}, which would enlarge each tile; leave --tile out, or remove '

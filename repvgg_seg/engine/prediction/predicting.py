@@ -152,7 +152,7 @@ class Run:
         self.segmenter, self.out, self.options, self.classes, self.palette = segmenter, out, options, classes, palette
         self.show: Callable[[np.ndarray], bool] | None = None
         self.share: Callable[[Source, Prediction], None] | None = None
-        self.named = [*range(len(classes)), *([IGNORE] if options.min_confidence is not None else [])]
+        self.named = [*range(len(classes)), *([IGNORE] if segmenter.abstains else [])]
         self.frames, self.interrupted = 0, False
 
     def segment(self, source: Source) -> bool:
