@@ -90,6 +90,31 @@ SUITES = {
     **{f'step{batch}': Suite(f'Training steps of the Cityscapes configs, batch {batch}', tuple(
         f'step:{config(name)}' for name in SEGMENTORS), batch, (713, 713)) for batch in (2, 4, 8)},
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """Suites of the plan for a GPU, which are timed with the same settings.
+
+    Args:
+        suites: keys of ``SUITES``.
+        precisions: keys of :data:`repvgg_seg.benchmark.networks.DTYPES`.
+        channels_last, compiled: see :class:`repvgg_seg.benchmark.networks.Setting`.
+    """
+    suites: tuple[str, ...]
+    precisions: tuple[str, ...]
+    channels_last: bool = False
+    compiled: bool = False
+
+
+# Everything to measure on a GPU, the most important first, in case that the time runs out. The names are those of folders.
+PLAN = {
+    'fp32': Part(('table4', 'table6', 'table8', 'table1', 'figure3'), ('fp32', )),
+    'channels_last': Part(('table4', 'table6', 'table8'), ('bf16', 'tf32', 'fp16'), channels_last=True),
+    'steps': Part(('step8', 'step4', 'step2'), ('bf16', 'tf32'), channels_last=True),
+    'contiguous': Part(('table4', 'table6', 'table8', 'step8'), ('bf16', )),
+    'compiled': Part(('table6', ), ('bf16', ), channels_last=True, compiled=True),
+}
 MANY = 8  # If a suite has more networks than this, they share a process even on a CPU.
 
 

@@ -1,4 +1,4 @@
-"""Measure models: repvgg-seg benchmark {artefacts,complexity,speed,serve,all} ..."""
+"""Measure models: repvgg-seg benchmark {artefacts,complexity,speed,loader,serve,all} ..."""
 import argparse
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def parser() -> cli.Parser:
     from ..benchmark.networks import DTYPES, FORMS
-    from ..benchmark.suites import SUITES
+    from ..benchmark.suites import PLAN, SUITES
     parser = cli.plain_parser('benchmark', 'Measure models; every command prints a Markdown table, and writes JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     timing = timing_parser(rounds=30, warm_up=5)
@@ -57,6 +57,11 @@ def parser() -> cli.Parser:
                        'measured speed, like the paper\'s Figure 1')
     speed.set_defaults(measure=measure_speed)
 
+    loader = commands.add_parser('loader', parents=[cli.config_parser('benchmark', ''), output], add_help=False,
+                                 help='time the steps that load the training set: images per second and core')
+    loader.add_argument('--images', type=cli.positive, default=200, help='number of images (default: 200)')
+    loader.set_defaults(measure=measure_loader)
+
     serving = commands.add_parser('serve', parents=[output], help=f'{command("serve")} under load: throughput relative to the '
                                   'runtime alone, correctness of every answer, and memory')
     serving.add_argument('exported', metavar='EXPORTED', help=f'folder that {command("deploy")} wrote, or a file in it')
@@ -72,6 +77,8 @@ def parser() -> cli.Parser:
                                      help='measure every table of the paper and the comparisons with other packages')
     everything.add_argument('--out', required=True, metavar='DIR', help='folder for the tables')
     everything.add_argument('--suites', nargs='+', choices=list(SUITES), default=list(SUITES), help='tables (default: all)')
+    everything.add_argument('--plan', action='store_true', help='make all measurements for a GPU, of which each part has '
+                            f'suites, precisions and memory format of its own, in a folder: {", ".join(PLAN)}')
     everything.add_argument('--precision', nargs='+', choices=list(DTYPES), default=['fp32'], help='precisions (default: fp32)')
     everything.add_argument('--batch', type=cli.positive, help='batch size (default: that of the paper)')
     everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
@@ -145,6 +152,16 @@ def measure_speed(args: argparse.Namespace) -> None:
         cli.say(f'Wrote {args.figure}')
 
 
+def measure_loader(args: argparse.Namespace) -> None:
+    config = cli.load_config(args, 'mmseg', 'mmpretrain')
+    import torch
+
+    from ..benchmark.loading import load_times, table
+    torch.set_num_threads(1)  # As in a worker of a data loader.
+    times = load_times(config, args.images)
+    show(args, table(times), milliseconds=times)
+
+
 def measure_serving(args: argparse.Namespace) -> None:
     from ..benchmark.serving_load import measure
     load = measure(args.exported, args.images, args.clients, args.seconds, args.threads, ['--batch', str(args.batch)])
@@ -152,13 +169,17 @@ def measure_serving(args: argparse.Namespace) -> None:
 
 
 def measure_all(args: argparse.Namespace) -> None:
-    from ..benchmark.suites import run_suites
+    from ..benchmark.suites import PLAN, Part, run_suites
     failed = 0
     size = args.size and tuple(args.size)
-    for name, reason in run_suites(args.suites, args.precision, common_setting(args), Path(args.out), args.rounds, args.warm_up,
-                                   args.batch, size):
-        cli.say(f'{name} failed: {reason}' if reason else Path(args.out, f'{name}.md').read_text())
-        failed += reason is not None
+    given = Part(tuple(args.suites), tuple(args.precision), args.channels_last, args.compile)
+    for folder, part in PLAN.items() if args.plan else [('', given)]:
+        out = Path(args.out, folder)
+        out.mkdir(exist_ok=True)
+        setting = replace(common_setting(args), channels_last=part.channels_last, compiled=part.compiled)
+        for name, reason in run_suites(part.suites, part.precisions, setting, out, args.rounds, args.warm_up, args.batch, size):
+            cli.say(f'{name} failed: {reason}' if reason else (out / f'{name}.md').read_text())
+            failed += reason is not None
     if failed:
         raise UserError(f'{failed} of the tables failed, see above; the others are in {args.out}')
     cli.say(f'Wrote the tables to {args.out}')

@@ -123,6 +123,8 @@ def get_arch(arch: str | Mapping | RepVGGArch) -> RepVGGArch:
         return ARCHS[arch]
     if not isinstance(arch, Mapping):
         raise ArgumentTypeError(f'arch must be a name or a dict, got {type(arch).__name__}')
+    if 'layer_widths' in arch and arch['layer_widths'] is None:  # As dataclasses.asdict() gives it.
+        arch = {name: value for name, value in arch.items() if name != 'layer_widths'}
     if 'layer_widths' in arch:
         if unknown := set(arch) - {'layer_widths', 'groups', 'use_se'}:
             raise UserError('an arch dict with layer_widths has only groups and use_se besides, got '

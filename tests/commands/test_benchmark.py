@@ -6,7 +6,8 @@ import pytest
 import torch
 from mistakes import assert_error_line
 
-from repvgg_seg.benchmark import classifiers, networks
+from repvgg_seg.benchmark import classifiers, networks, suites
+from repvgg_seg.benchmark.rounds import Measurement
 
 pytestmark = pytest.mark.whole
 
@@ -20,6 +21,18 @@ def test_complexity(run_tool, tmp_path):
     assert '| RepVGG-A0 | 8.30 | 1.4 | 0.7 | 8.30 / 1.4 / 0.7 |' in result.out
     assert '| pspnet_repvgg_a0_camvid | 9.75 | ' in result.out and (tmp_path / 'out.json').is_file()
     assert '| RepVGG-A0 | 8.30 | 0.3 | 0.2 |\n' in run_tool('benchmark', 'complexity', 'RepVGG-A0', '--size', '112', '112').out
+
+
+def test_loader(run_tool, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, 'set_num_threads', lambda _: None)
+    result = run_tool('benchmark', 'loader', config, '--images', '3', '--out', tmp_path / 'out.json')
+    assert result.code == 0, result.err
+    written = json.loads((tmp_path / 'out.json').read_text())
+    assert all(len(values) == 3 and min(values) > 0 for values in written['milliseconds'].values())
+    steps = [row['step'] for row in written['rows']]
+    assert steps[0].startswith('1 ') and steps[-1] == 'all' and list(written['milliseconds']) == steps[:-1]
+    total = sum(sum(values) / 3 for values in written['milliseconds'].values())
+    assert float(written['rows'][-1]['images/s and core']) == pytest.approx(1000 / total, abs=0.06)
 
 
 def test_neither_a_name_nor_a_config(run_tool):
@@ -65,9 +78,24 @@ def test_all(run_tool, tmp_path):
     assert result.out.count('| plain-blocks | ') == result.out.count('| residual-blocks | ') == 2
 
 
-def test_tables_that_fail_are_told_at_the_end(run_tool, tmp_path, monkeypatch):
-    from repvgg_seg.benchmark import suites
+def test_the_plan_for_a_gpu(run_tool, tmp_path, monkeypatch):
+    timed = []
 
+    def measure(subjects, rounds, warm_up, threads, shared):
+        setting = subjects[0].make.args[1]
+        timed.append((setting.precision, setting.channels_last, setting.compiled, setting.batch, setting.size))
+        return [Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects]
+
+    monkeypatch.setattr(suites, 'measure', measure)
+    result = run_tool('benchmark', 'all', '--plan', '--out', tmp_path, '--batch', '1', '--size', '65', '97', '--device', 'cpu')
+    assert result.code == 0, result.err
+    expected = [(precision, part.channels_last, part.compiled, 1, (65, 97)) for part in suites.PLAN.values()
+                for _ in part.suites for precision in part.precisions]
+    assert timed == expected and len({path.name for path in tmp_path.iterdir()}) == len(suites.PLAN)
+    assert (tmp_path / 'compiled/table6_bf16.md').is_file()
+
+
+def test_tables_that_fail_are_told_at_the_end(run_tool, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError('conv3x3 failed: out of memory')
 
