@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
+from mmengine.model import ImgDataPreprocessor
 from mmengine.optim import CosineAnnealingMomentum, LinearLR, OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
@@ -56,6 +57,7 @@ UPSTREAM = {
     '_statistics_methods': lambda: {'min', 'max', 'mean', 'current'} <= set(
         (HistoryBuffer(), HistoryBuffer._statistics_methods)[1]),
     # MMSegmentation.
+    '_channel_conversion': lambda: ImgDataPreprocessor(bgr_to_rgb=True)._channel_conversion is True,
     '_transform_inputs': lambda: parameters(BaseDecodeHead._transform_inputs) == ['self', 'inputs'],
     # PyTorch.
     '_BatchNorm': lambda: issubclass(torch.nn.SyncBatchNorm, torch.nn.modules.batchnorm._BatchNorm),

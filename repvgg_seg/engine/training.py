@@ -70,7 +70,7 @@ def train(given: Config, check: Check, adapt: Callable[[Config], None] = lambda 
 
 
 def prepare(given: Config, config: Config, warnings: Sequence[str], check: Check,
-            build: Callable[[Config], Runner] = Runner.from_cfg) -> Runner:
+            build: Callable[[Config], Runner] | None = None) -> Runner:
     """Build a runner, with everything checked that can be checked before training.
 
     Args:
@@ -87,7 +87,7 @@ def prepare(given: Config, config: Config, warnings: Sequence[str], check: Check
     check_starting_points(config, checkpoint_folder(config))
     check_prefixes(config.model)
     check_loggers(config)
-    runner = build(config)
+    runner = (build or Runner.from_cfg)(config)
     if base := base_batch(config):
         # MMEngine's scaling ignores gradient accumulation: it compares the base batch with the batch of one pass.
         runner.auto_scale_lr = dict(config.auto_scale_lr, base_batch_size=base / passes_of(config))
