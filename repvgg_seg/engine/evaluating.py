@@ -28,6 +28,13 @@ def in_words(metrics: Mapping[str, float | list]) -> str:
                      if not isinstance(metrics[name], list)) or 'no metrics'
 
 
+class EvaluationRunner(ConciseRunner):
+    """Runner of a test, which writes no config: that in its work dir is the training's, and a test has the same work dir."""
+
+    def dump_config(self) -> None:
+        """Do nothing."""
+
+
 def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Dataset, dict], None],
              finish: Callable[[Evaluator], dict] = lambda evaluator: {}, **record: object) -> dict[str, float | list]:
     """Evaluate weights on the config's test set, and write ``test.json`` to its ``work_dir``.
@@ -48,7 +55,7 @@ def evaluate(config: Config, weights: str | None, check: Callable[[nn.Module, Da
     """
     config.load_from, config.resume = None, False
     notes = limit_workers(config)
-    runner = ConciseRunner.from_cfg(config)
+    runner = EvaluationRunner.from_cfg(config)
     for note in notes:
         runner.logger.warning(note)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

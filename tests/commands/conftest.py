@@ -29,6 +29,12 @@ class Result:
     err: str
 
 
+def forget_earlier_runs() -> None:
+    """As if nothing had run in this process: the output of earlier loggers is closed, and visualizers log to earlier runs."""
+    for kept in (MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
+        kept._instance_dict.clear()
+
+
 @pytest.fixture
 def run_tool(capsys, monkeypatch) -> Callable[..., Result]:
     """Run ``tools/NAME.py`` with arguments, in this process, as if from a shell."""
@@ -36,9 +42,7 @@ def run_tool(capsys, monkeypatch) -> Callable[..., Result]:
     def run(name: str, *arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, arguments)])
         monkeypatch.setenv('LOCAL_RANK', '0')
-        # As if nothing had run in this process; the output of earlier loggers is closed, and visualizers log to earlier runs.
-        for kept in (MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
-            kept._instance_dict.clear()
+        forget_earlier_runs()
         capsys.readouterr()
         code = 0
         try:
@@ -111,6 +115,7 @@ def classifier_checkpoint(classifier_config, tmp_path_factory) -> Path:
 
 def train(by: Callable[[Config], Path], config: Path, work_dir: Path) -> Path:
     """The checkpoint of a training."""
+    forget_earlier_runs()
     loaded = Config.fromfile(config)
     loaded.work_dir = str(work_dir)
     return by(loaded)

@@ -201,14 +201,17 @@ def test_a_camera_drops_frames_and_the_video_keeps_its_time(predict, tmp_path, m
 
 @pytest.mark.parametrize('live', [False, True])
 def test_interrupted(predict, pictures, tmp_path, monkeypatch, live):
-    segment, count = Segmenter.segment, iter(range(1000))
+    segment, draw, count, runs = Segmenter.segment, Run.draw, iter(range(1000)), []
 
     def interrupted(*arguments):
         if next(count) == 4:
+            while not (runs and runs[0].frames):  # The interruption comes after the first frame, however slow drawing is.
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
         return segment(*arguments)
 
+    monkeypatch.setattr(Run, 'draw', lambda run, *arguments: runs.append(run) or draw(run, *arguments))
     monkeypatch.setattr(Segmenter, 'segment', interrupted)
     monkeypatch.setattr(Capture, 'of_camera', lambda number: Camera(10000, 0.01))
     result = predict('0' if live else pictures, '--out', tmp_path, *([] if live else ['--as-video', '10']))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from mmengine.config import Config
 from PIL import Image
 from processes import start_ranks
 
@@ -41,7 +42,10 @@ def test_curves_and_report(train, tmp_path, monkeypatch):
     (work_dir / 'report/images').mkdir(parents=True)
     (work_dir / 'report/images/00009_label.png').touch()  # Of an earlier report.
     (work_dir / '.unfinished-1').mkdir()  # Of a process that was killed.
+    dumped = []
+    monkeypatch.setattr(Config, 'dump', lambda config, file=None: dumped.append(Path(file)))
     lines, out = train()
+    assert dumped.count(work_dir / 'tiny.py') == 1  # By the training alone: the report leaves its config as it is.
     assert lines == [f'Wrote {work_dir}/curves.png and {work_dir}/report/index.html',
                      f'Trained; the best checkpoint is {work_dir}/best_mIoU_epoch_1.pth'] == out.splitlines()[-2:]
     report = json.loads((work_dir / 'report/report.json').read_text())
@@ -87,7 +91,6 @@ REASONS = {
 @pytest.mark.parametrize('case', REASONS)
 def test_why_there_is_no_report(config, checkpoint, streets, tmp_path, caplog, monkeypatch, case):
     """Training has succeeded, so this is a warning."""
-    from mmengine.config import Config
     changes, reason = REASONS[case]
     loaded = Config.fromfile(config)
     loaded.merge_from_dict(changes)
