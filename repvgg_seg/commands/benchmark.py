@@ -1,4 +1,4 @@
-"""Measure models: repvgg-seg benchmark {artefacts,complexity,speed,loader,serve,all} ..."""
+"""Measure models: repvgg-seg benchmark {artefacts,complexity,speed,loader,unknown,serve,all} ..."""
 import argparse
 import os
 from collections.abc import Sequence
@@ -62,6 +62,23 @@ def parser() -> cli.Parser:
     loader.add_argument('--images', type=cli.positive, default=200, help='number of images (default: 200)')
     loader.set_defaults(measure=measure_loader)
 
+    unknown = commands.add_parser(
+        'unknown', parents=[cli.config_parser('benchmark', ''), output], add_help=False,
+        help='choose thresholds for unknown pixels on a part of the test set, and measure them on the rest, in many splits')
+    cli.add_trust(unknown)
+    unknown.add_argument('exported', nargs='+', metavar='EXPORTED', help='files that were exported with --logits, or folders '
+                         'of such files')
+    unknown.add_argument('--abstain', type=cli.share, default=0.05, metavar='RISK', help='largest share of wrong pixels among '
+                         'the answered ones (default: 0.05)')
+    unknown.add_argument('--confidence', type=cli.share, default=0.9, help='probability with which it is not exceeded '
+                         '(default: 0.9)')
+    unknown.add_argument('--splits', type=cli.positive, default=20, help='number of random splits (default: 20)')
+    unknown.add_argument('--calibrate', type=cli.share, default=0.7, metavar='SHARE', help='share of the blocks on which '
+                         'thresholds are chosen (default: 0.7)')
+    unknown.add_argument('--block', type=cli.positive, default=10, metavar='N', help='consecutive images, by name, that stay '
+                         'together; 1 if the images are no frames of videos (default: 10)')
+    unknown.set_defaults(measure=measure_unknown)
+
     serving = commands.add_parser('serve', parents=[output], help=f'{command("serve")} under load: throughput relative to the '
                                   'runtime alone, correctness of every answer, and memory')
     serving.add_argument('exported', metavar='EXPORTED', help=f'folder that {command("deploy")} wrote, or a file in it')
@@ -76,10 +93,10 @@ def parser() -> cli.Parser:
     everything = commands.add_parser('all', parents=[timing_parser(rounds=50, warm_up=50)],
                                      help='measure every table of the paper and the comparisons with other packages')
     everything.add_argument('--out', required=True, metavar='DIR', help='folder for the tables')
-    everything.add_argument('--suites', nargs='+', choices=list(SUITES), default=list(SUITES), help='tables (default: all)')
+    everything.add_argument('--suites', nargs='+', choices=list(SUITES), help='tables (default: all)')
     everything.add_argument('--plan', action='store_true', help='make all measurements for a GPU, of which each part has '
                             f'suites, precisions and memory format of its own, in a folder: {", ".join(PLAN)}')
-    everything.add_argument('--precision', nargs='+', choices=list(DTYPES), default=['fp32'], help='precisions (default: fp32)')
+    everything.add_argument('--precision', nargs='+', choices=list(DTYPES), help='precisions (default: only fp32)')
     everything.add_argument('--batch', type=cli.positive, help='batch size (default: that of the paper)')
     everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
                             help='image size (default: that of the paper)')
@@ -99,8 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         outputs = [Output(Path(options[name]), f'--{name}') for name in ('out', 'figure') if options.get(name)]
         inputs = [options[name] for name in ('config', 'checkpoint') if options.get(name)]
         inputs += [model.rpartition(':')[2] for model in options.get('models', ())]
-        for name in ('folder', 'exported'):
-            inputs += files_of(options[name]) if name in options else []
+        sources = options.get('exported', options.get('folder', []))
+        for source in [sources] if isinstance(sources, str) else sources:
+            inputs += files_of(source)
         check_outputs(outputs, inputs)
         for output in outputs:
             ensure_writable_file(output.path)
@@ -162,6 +180,13 @@ def measure_loader(args: argparse.Namespace) -> None:
     show(args, table(times), milliseconds=times)
 
 
+def measure_unknown(args: argparse.Namespace) -> None:
+    config = cli.load_model_config(args, 'mmseg')
+    from ..benchmark.unknown import Splitting, measure
+    results = measure(config, args.exported, Splitting(args.splits, args.block, args.calibrate), args.abstain, args.confidence)
+    show(args, [result.row(args.abstain) for result in results], results)
+
+
 def measure_serving(args: argparse.Namespace) -> None:
     from ..benchmark.serving_load import measure
     load = measure(args.exported, args.images, args.clients, args.seconds, args.threads, ['--batch', str(args.batch)])
@@ -169,10 +194,13 @@ def measure_serving(args: argparse.Namespace) -> None:
 
 
 def measure_all(args: argparse.Namespace) -> None:
-    from ..benchmark.suites import PLAN, Part, run_suites
+    from ..benchmark.suites import PLAN, SUITES, Part, run_suites
     failed = 0
     size = args.size and tuple(args.size)
-    given = Part(tuple(args.suites), tuple(args.precision), args.channels_last, args.compile)
+    if args.plan and (args.suites or args.precision or args.channels_last or args.compile):
+        raise UserError('--plan has suites, precisions and memory format of its own; leave --suites, --precision, '
+                        '--channels-last and --compile out')
+    given = Part(tuple(args.suites or SUITES), tuple(args.precision or ['fp32']), args.channels_last, args.compile)
     for folder, part in PLAN.items() if args.plan else [('', given)]:
         out = Path(args.out, folder)
         out.mkdir(exist_ok=True)

@@ -33,6 +33,10 @@ CHOOSING = 5  # One in so many images chooses the sequence of thresholds.
 STEPS = 100  # Length of the sequence.
 
 
+class UncertifiedError(UserError):
+    """There are enough images, but no thresholds that pass the test on them."""
+
+
 @dataclass(frozen=True)
 class Certificate:
     """Thresholds and what is known about them; see the documentation of this module.
@@ -88,7 +92,8 @@ def certify(counts: Sequence[np.ndarray], limit: float, confidence: float) -> Ce
         confidence: probability of the guarantee, between 0 and 1.
 
     Raises:
-        UserError: there are no such thresholds, e.g. because there are too few images.
+        UserError: there are too few images.
+        UncertifiedError: no thresholds pass the test.
     """
     counts = [each for each in counts if each.any()]
     choosing = counts[::CHOOSING]
@@ -104,16 +109,21 @@ def certify(counts: Sequence[np.ndarray], limit: float, confidence: float) -> Ce
     coverage = float(answered[:, last].mean())
     risk = float(wrong[:, last].mean()) / (coverage or 1)
     if rejected == 0:
-        raise UserError(f'no thresholds make at most {limit:.2%} of the answered pixels wrong with a confidence of '
-                        f'{confidence:.0%}; those that come closest answer {coverage:.1%} of the pixels of {len(tested)} '
-                        f'images, {risk:.2%} of them wrongly. Add labeled images, or allow a larger --abstain or a lower '
-                        '--confidence')
+        raise UncertifiedError(
+            f'no thresholds make at most {limit:.2%} of the answered pixels wrong with a confidence of {confidence:.0%}; those '
+            f'that come closest answer {coverage:.1%} of the pixels of {len(tested)} images, {risk:.2%} of them wrongly. Add '
+            'labeled images, or allow a larger --abstain or a lower --confidence')
     thresholds = tuple(THRESHOLDS[sequence[first + last]].tolist())
     return Certificate(limit, confidence, thresholds, risk, coverage, len(tested))
 
 
-def check_number(images: int, limit: float, confidence: float) -> None:
+def check_number(images: int, limit: float, confidence: float, place: str = '') -> None:
     """Check that a number of labeled images can suffice for :func:`certify`, which takes more the more pixels are wrong.
+
+    Args:
+        images: number of labeled images.
+        limit, confidence: see :func:`certify`.
+        place: where these images are, for the message.
 
     Raises:
         UserError: even without a wrong pixel they are too few, because a capital grows at most by ``limit`` with each image.
@@ -121,8 +131,8 @@ def check_number(images: int, limit: float, confidence: float) -> None:
     needed = math.ceil(math.log(1 / (1 - confidence)) / math.log1p(limit))
     if images - len(range(0, images, CHOOSING)) < needed:
         raise UserError(f'--abstain {limit:g} needs more than {needed * CHOOSING // (CHOOSING - 1)} labeled images for a '
-                        f'confidence of {confidence:.0%}, there are {images}; add images, or allow a larger --abstain or a '
-                        'lower --confidence')
+                        f'confidence of {confidence:.0%}, there are {images}{place}; add images, or allow a larger --abstain '
+                        'or a lower --confidence')
 
 
 def sequence_of(counts: np.ndarray, limit: float) -> np.ndarray:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from ..engine.batches import by_size
 from ..engine.dataset_configs import test_pipeline
 from ..engine.exported import normalize_no_more, window_of
 from ..engine.pipelines import without_normalize
-from ..runtime.predictor import Predictor
-from .abstention import check_number
+from ..runtime.predictor import Predictor, Run
+from .abstention import check_number, count_pixels
 from .plan import DeployPlan
 from .tasks import Task
 
@@ -73,24 +74,31 @@ class Evaluation:
         """Evaluate an exported file, in percent; images are split into windows as the config's model does."""
         return self._evaluate(self.task.exported_model(predictor, self.config), self.raw_loader, name)
 
-    def ratings(self, predictor: Predictor, name: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Iterate over the images of the test set as an exported segmentor sees them, split into windows as the config does.
+    def counts(self, predictor: Predictor, name: str) -> Iterator[tuple[str, np.ndarray]]:
+        """Count pixels by class and confidence in each image of the test set, split into windows as the config does.
 
         Args:
-            predictor: predictor whose function returns class and confidence of each pixel, float32 (N, 2, H, W).
+            predictor: predictor of a segmentor that returns logits.
             name: name of the file, for the progress bar.
 
         Yields:
-            Classes, confidences and labels of an image, (H, W) each.
+            Path of an image, empty if the pipeline drops it, and its counts, see
+            :func:`repvgg_seg.deploy.abstention.count_pixels`.
+
+        Raises:
+            UserError: the file returns a single logit per pixel.
         """
-        model = self.task.exported_model(predictor, self.config)
+        rating, classes = copy.copy(predictor), len(predictor.classes)
+        rating.run = partial(rated, predictor.run)
+        model = self.task.exported_model(rating, self.config)
         for data in track(self.raw_loader, description=f'Rating {name}'):
             for image, sample in zip(data['inputs'], data['data_samples']):
-                found = torch.from_numpy(predictor(model.pixels_of(image), model.window, model.overlap))[None]
+                found = torch.from_numpy(rating(model.pixels_of(image), model.window, model.overlap))[None]
                 if found.shape[2:] != torch.Size(sample.ori_shape):
                     found = F.interpolate(found, size=sample.ori_shape, mode='nearest-exact')
                 predicted, confidence = found[0].numpy()
-                yield predicted, confidence, sample.gt_sem_seg.data[0].numpy()
+                counts = count_pixels(predicted, confidence, sample.gt_sem_seg.data[0].numpy(), classes)
+                yield sample.get('img_path', ''), counts
 
     def of_model(self, model: BaseModel, name: str) -> float:
         """Evaluate a model, in percent.
@@ -142,6 +150,19 @@ def loader_of(config: Config) -> Any:
     """Build a data loader for the config's test set."""
     # Load in this process: if workers are forked before OpenVINO is loaded, Python crashes on exit.
     return Runner.build_dataloader(dict(copy.deepcopy(config.test_dataloader), num_workers=0, persistent_workers=False))
+
+
+def rated(run: Run, images: np.ndarray) -> np.ndarray:
+    """Run a file that returns logits, and return class and confidence of each pixel: float32 (N, 2, H, W).
+
+    Raises:
+        UserError: there is a single logit per pixel.
+    """
+    logits = torch.from_numpy(run(images))
+    if logits.shape[1] == 1:
+        raise UserError('thresholds need the probabilities of all classes, but the head has out_channels=1; train it with '
+                        'out_channels=2')
+    return torch.stack([logits.argmax(1).float(), logits.softmax(1).amax(1)], dim=1).numpy()
 
 
 @contextmanager

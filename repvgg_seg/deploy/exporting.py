@@ -1,7 +1,6 @@
 """Export a fused model to the formats of other runtimes, and check each file against the trained model."""
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from ..core.errors import UserError
 from ..models.repvgg import RepVGG
 from ..runtime.predictor import Predictor, Run, load_file, sha256_of
-from .abstention import Certificate, certify, count_pixels
+from .abstention import Certificate, certify
 from .comparison import as_batch, compare, logits_of
 from .evaluation import Evaluation
 from .formats import FORMATS, PRECISIONS, Artifact, Format
@@ -185,11 +184,8 @@ class Checker:
         request = self.plan.request
         if request.abstain is None or self.evaluation is None:
             return None
-        predictor = Predictor(partial(rated, run), self.info, dict(size=request.size, output='labels'))
-        classes = len(self.plan.classes)
-        counts = [count_pixels(predicted, confidence, label, classes)
-                  for predicted, confidence, label in self.evaluation.ratings(predictor, name)]
-        return certify(counts, request.abstain, request.confidence)
+        predictor = Predictor(run, self.info, dict(size=request.size, output='logits'))
+        return certify([counts for _, counts in self.evaluation.counts(predictor, name)], request.abstain, request.confidence)
 
     def evaluate(self, run: Run, name: str, gives_logits: bool) -> float | None:
         """Compute the task's metric of an artifact in percent, with a class for every pixel; None without an evaluation."""
@@ -222,12 +218,6 @@ class Checker:
             names = artifact.higher_precision
             layers = f', with {len(names)} layers in higher precision' if names else ''
             raise UserError(f'{path.name} differs from the trained model{layers}: {excess}; nothing was written')
-
-
-def rated(run: Run, images: np.ndarray) -> np.ndarray:
-    """Run a file that returns logits, and return class and confidence of each pixel: float32 (N, 2, H, W)."""
-    logits = torch.from_numpy(run(images))
-    return torch.stack([logits.argmax(1).float(), logits.softmax(1).amax(1)], dim=1).numpy()
 
 
 def enlarged_size(picture: np.ndarray, smallest: int) -> tuple[int, int]:
