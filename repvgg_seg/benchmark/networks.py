@@ -142,12 +142,19 @@ def split_name(text: str) -> tuple[set[str], str]:
     return set(forms), name
 
 
+def is_config(name: str) -> bool:
+    """Whether the name of a network is the path of a config."""
+    return name not in (*NAMES, *OPERATIONS, MATRIX_PRODUCT)
+
+
 def possible(text: str, setting: Setting) -> bool:
-    """Whether a network supports a setting. Runtimes other than PyTorch need fp32 on the CPU, and VGG-16 needs 224x224."""
+    """Whether a network supports a setting. Runtimes other than PyTorch need fp32 on the CPU and no setting of
+    PyTorch's, and VGG-16 needs 224x224."""
     forms, name = split_name(text)
     if name == 'VGG-16' and setting.size != (224, 224):
         return False
-    return not forms & set(RUNTIMES) or (setting.precision, setting.device, setting.compiled) == ('fp32', 'cpu', False)
+    return not forms & set(RUNTIMES) or setting.precision == 'fp32' and setting.device == 'cpu' and not (
+        setting.compiled or setting.channels_last)
 
 
 def matrix_size(setting: Setting) -> int:
@@ -179,7 +186,7 @@ def make(text: str, setting: Setting) -> Run:
         return Run(lambda: one @ other, setting.device)
     runtime = next(iter(forms & set(RUNTIMES)), None)
     if not possible(text, setting):
-        raise UserError(f'{text}: other runtimes are timed in fp32 on the CPU only')
+        raise UserError(f'{text}: other runtimes are timed in fp32 on the CPU only, without --compile and --channels-last')
     if name in OPERATIONS:
         operation, channels = OPERATIONS[name]
         return inference(operation(), (channels, *setting.size), setting, runtime)

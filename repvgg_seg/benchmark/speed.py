@@ -2,7 +2,8 @@
 from collections.abc import Sequence
 from functools import partial
 
-from .networks import MATRIX_PRODUCT, Setting, make, split_name
+from ..core.errors import UserError
+from .networks import MATRIX_PRODUCT, Setting, is_config, make, split_name
 from .rounds import Measurement, Subject
 from .runtimes import RUNTIMES
 from .tables import cell, shorten, timed
@@ -12,10 +13,11 @@ def subjects(texts: Sequence[str], setting: Setting) -> list[Subject]:
     """The networks and a matrix product, as subjects.
 
     Raises:
-        UserError: a name is unknown.
+        UserError: a name is unknown, or there are settings to change, but no config.
     """
-    for text in texts:
-        split_name(text)
+    names = [split_name(text)[1] for text in texts]
+    if setting.options and not any(map(is_config, names)):
+        raise UserError(f'--cfg-options changes settings of configs, but {", ".join(texts)} is none; leave it out')
     return [Subject(text, partial(make, text, setting), 1 if text == MATRIX_PRODUCT else setting.batch)
             for text in (*texts, MATRIX_PRODUCT)]
 

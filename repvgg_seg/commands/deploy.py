@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.destinations import ensure_writable
+from ..core.errors import UserError
 from . import cli
 
 UNDILATE = {'on': True, 'off': False, 'auto': None}
@@ -21,8 +22,7 @@ def parser() -> cli.Parser:
                         'more than 0.5 points of mIoU (classifiers: top-1 accuracy); always done for int8 if there are labels')
     parser.add_argument('--abstain', type=float, metavar='RISK', help='answer only confident pixels, of which at most this '
                         'share is wrong (e.g. 0.05); the others get the value 255, unknown. Includes --eval')
-    parser.add_argument('--confidence', type=float, default=0.9, help='probability with which --abstain keeps its promise '
-                        '(default: 0.9)')
+    parser.add_argument('--confidence', type=float, help='probability with which --abstain keeps its promise (default: 0.9)')
     parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
                         help='fixed image size of the exported files, in pixels (default: any size)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB',
@@ -35,6 +35,8 @@ def parser() -> cli.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
+    if args.confidence is not None and args.abstain is None:
+        raise UserError('--confidence is for --abstain; add --abstain RISK, or leave it out')
     config = cli.load_model_config(args, 'mmseg', 'mmpretrain')
     out = Path(args.out)
     ensure_writable(out.absolute().parent)
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formats=tuple(args.formats), precisions=tuple(args.precision), size=args.size and tuple(args.size),
         channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate], images=args.images,
         calibration=args.calibration, evaluate=args.eval, abstain=args.abstain,
-        confidence=args.confidence)
+        **({} if args.confidence is None else dict(confidence=args.confidence)))
     report = deploy(config, args.checkpoint, out, request)
     for line in report.lines():
         cli.say(line)

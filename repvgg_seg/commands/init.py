@@ -2,9 +2,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.errors import UserError
 from . import cli
 
 ARCHS = ('A0', 'A1', 'A2', 'B0', 'B1g2', 'B2')
+HOURS = 1.0
 
 
 def parser() -> cli.Parser:
@@ -20,10 +22,11 @@ def parser() -> cli.Parser:
     parser.add_argument('--arch', choices=ARCHS, default='A0', help='RepVGG arch of the backbone (default: A0)')
     parser.add_argument('--weights', metavar='PATH', help='weights of the backbone, a file or URL; "none" trains from scratch '
                         '(default: ImageNet weights, if available)')
-    parser.add_argument('--hours', type=positive_number, default=1.0, help='hours that training may take on this machine '
-                        '(default: 1.0)')
+    parser.add_argument('--hours', type=positive_number, help='hours that training may take on this machine '
+                        f'(default: {HOURS})')
     parser.add_argument('--epochs', type=cli.positive, help='number of epochs (default: as many as fit into --hours)')
-    parser.add_argument('--seed', type=int, default=0, help='random seed for choosing the validation images (default: 0)')
+    parser.add_argument('--seed', type=int, help='random seed for choosing the validation images, if '
+                        'the folder has no validation set; 0 if none is given')
     return parser
 
 
@@ -36,14 +39,16 @@ def positive_number(text: str) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
+    if args.hours and args.epochs:
+        raise UserError('--hours chooses the number of epochs, which --epochs gives; leave one of them out')
     from rich.console import Console
 
     from ..core.noise import import_quietly
     import_quietly(('mmseg', ))
     from ..engine.project_init import initialize
     from ..engine.project_init.initializing import Request
-    made = initialize(Request(args.folder, args.out, args.classes, args.lossy, args.arch, args.weights, args.hours, args.epochs,
-                              args.seed))
+    made = initialize(Request(args.folder, args.out, args.classes, args.lossy, args.arch, args.weights, args.hours or HOURS,
+                              args.epochs, args.seed))
     Console().print(made.table())
     cli.write(f'Look at the pictures in {made.pictures[0].parent}. Every guess is a comment in {args.out}. Continue with:')
     for line in made.commands:

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from ..core.command_names import command
 from ..core.destinations import ensure_writable
+from ..core.errors import UserError
 from . import cli
+
+RUNTIME = 'openvino'
 
 
 def parser() -> cli.Parser:
@@ -17,8 +20,8 @@ def parser() -> cli.Parser:
                         help='training images that importance is computed from (default: 64)')
     parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
                         help='image size for counting multiplications and for timing (default: the training crop)')
-    parser.add_argument('--runtime', choices=['onnx', 'openvino', 'pt2', 'ncnn'], default='openvino',
-                        help='runtime for --milliseconds, in fp32 (default: openvino)')
+    parser.add_argument('--runtime', choices=['onnx', 'openvino', 'pt2', 'ncnn'],
+                        help=f'runtime for --milliseconds, in fp32; {RUNTIME} if none is given')
     parser.add_argument('--multiple', type=cli.positive, default=8,
                         help='make the widths of layers multiples of this, for vector instructions (default: 8)')
     return parser
@@ -26,12 +29,14 @@ def parser() -> cli.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
+    if args.keep and args.runtime:
+        raise UserError('--runtime is for --milliseconds; leave it out')
     config = cli.load_model_config(args, 'mmseg')
     out = Path(args.out)
     ensure_writable(out.absolute().parent)
     from ..deploy.pruning import PruneRequest, prune
     report = prune(config, args.checkpoint, out, PruneRequest(
-        args.keep, args.milliseconds, args.runtime, args.images, args.size and tuple(args.size), args.multiple))
+        args.keep, args.milliseconds, args.runtime or RUNTIME, args.images, args.size and tuple(args.size), args.multiple))
     for line in report.lines():
         cli.say(line)
     cli.say(f'Wrote {out}; fine-tune it with {command("train")} {out / "config.py"}')

@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.errors import UserError
 from . import cli
 
 
@@ -14,6 +15,8 @@ def parser() -> cli.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
+    if args.dry_run and args.no_report:
+        raise UserError('a dry run leaves no report, which --no-report is for; leave one of them out')
     config = cli.load_run_config(args, 'mmseg')
     cli.prepare_training(config, args)
     from ..engine.curves import leave_curves

@@ -113,9 +113,11 @@ def test_wrong_names(text, message):
         split_name(text)
 
 
-@pytest.mark.parametrize('change', [dict(precision='bf16'), dict(compiled=True), dict(device='cuda')], ids=str)
+@pytest.mark.parametrize('change', [dict(precision='bf16'), dict(compiled=True), dict(device='cuda'),
+                                    dict(channels_last=True)], ids=str)
 def test_what_other_runtimes_are_not_timed_in(change):
-    with pytest.raises(UserError, match='ncnn:plain-run: other runtimes are timed in fp32 on the CPU only'):
+    with pytest.raises(UserError, match='ncnn:plain-run: other runtimes are timed in fp32 on the CPU only, without --compile '
+                       'and --channels-last'):
         make('ncnn:plain-run', Setting(size=(4, 5), **change))
 
 

@@ -79,6 +79,32 @@ def test_arguments_of_deploy_without_effect(run_tool, config, tmp_path, options,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.situation('Silently wrong', 'an option without effect beside the others, e.g. `deploy.py --confidence` without '
+                       '`--abstain`', before='accepted', now='one line that says what it is for')
+@pytest.mark.parametrize(('arguments', 'line'), [
+    (('deploy', 'c.py', 'm.pth', '--out', 'x', '--confidence', '0.9'),
+     '--confidence is for --abstain; add --abstain RISK, or leave it out'),
+    (('train', 'c.py', '--dry-run', '--no-report'),
+     'a dry run leaves no report, which --no-report is for; leave one of them out'),
+    (('train', 'c.py', '--out', 'x'), '--out is the file for the config of a dry run; add --dry-run'),
+    (('init', 'photos', '--out', 'x.py', '--hours', '1', '--epochs', '3'),
+     '--hours chooses the number of epochs, which --epochs gives; leave one of them out'),
+    (('configs', '--out', 'x'), '--out is the folder for the copy of a config; give its name, or leave --out out'),
+    (('prune', 'c.py', 'm.pth', '--keep', '0.5', '--runtime', 'openvino', '--out', 'x'),
+     '--runtime is for --milliseconds; leave it out'),
+    (('benchmark', 'all', '--out', 'x', '--plan', '--precision', 'fp32'),
+     '--plan has suites, precisions and memory format of its own; leave --suites, --precision, --channels-last and --compile '
+     'out'),
+    (('benchmark', 'speed', 'RepVGG-A0', 'conv3x3', '--cfg-options', 'model.backbone.arch=A1'),
+     '--cfg-options changes settings of configs, but RepVGG-A0, conv3x3 is none; leave it out')],
+    ids=lambda value: ' '.join(value) if isinstance(value, tuple) else '')
+def test_options_without_effect_beside_the_others(run_tool, config, tmp_path, monkeypatch, arguments, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'c.py').write_text(config.read_text())
+    assert_error_line(run_tool(*arguments), f'error: {line}')
+    assert [path.name for path in tmp_path.iterdir() if path.name != 'x'] == ['c.py']
+
+
 @pytest.mark.situation('Tracebacks', '`demo.py --help`', before='the demo started', now='it is explained')
 @pytest.mark.parametrize('verb', VERBS)
 def test_help(run_tool, verb):

@@ -256,6 +256,8 @@ def test_broken_videos(predict, video, tmp_path, kind):
     ('{images}', [], 'nothing would be written or shown; give --out DIR, --show or --json FILE'),
     ('{images}', ['--show'], '--show needs a screen, but neither DISPLAY nor WAYLAND_DISPLAY is set; use --out DIR'),
     ('{images}', ['--json', 'x', '--save-confidence'], '--save-confidence writes files; give --out DIR'),
+    ('{images}', ['--json', 'x', '--alpha', '0.3'], '--alpha and --side-by-side are for overlays, but nothing is drawn for '
+     '--json alone; leave them out, or add --out DIR or --show'),
     ('{images}', ['--out', 'x', '--labels-only', '--side-by-side'],
      '--labels-only writes no overlays, which --alpha and --side-by-side are for; leave them out'),
     ('{images}', ['--out', 'x', '--overlap', '8'], '--overlap is for tiles; add --tile HEIGHT WIDTH, or leave it out'),

@@ -240,6 +240,13 @@ def test_labels_that_do_not_fit_the_classes(tmp_path, monkeypatch, options, line
     assert not (tmp_path / 'labels').exists()
 
 
+def test_crowd_regions_of_labelme(tmp_path):
+    file = save(tmp_path / 'file.json', labelme(dict(label='a', points=[[1, 2], [9, 2], [9, 8]])))
+    with pytest.raises(UserError) as error:
+        make_labels(file, tmp_path / 'labels', crowd='class')
+    assert str(error.value) == f"--crowd is for COCO's crowd regions, but {file} has LabelMe's files; leave it out"
+
+
 def test_several_files_of_coco_are_refused(tmp_path):
     for name in ('train', 'val'):
         save(tmp_path / 'json' / f'{name}.json', coco())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repvgg_seg.core.errors import DataError
+from repvgg_seg.core.errors import DataError, UserError
 from repvgg_seg.datasets.inspection.class_names import NamedClass, read_classes
 from repvgg_seg.datasets.inspection.folders import find_paired, split_of
 from repvgg_seg.datasets.inspection.inspecting import inspect
@@ -257,6 +257,17 @@ def test_cityscapes(tmp_path):
         label(tmp_path / 'gtFine' / part / 'town' / 'town_0_gtFine_labelIds.png', [7, 23, 0])
     found = inspect(tmp_path, tmp_path)
     assert found.type == 'repvgg_seg.CityscapesDataset' and found.kind.counts[0, [0, 10, 19]].tolist() == [64, 64, 64]
+
+
+@pytest.mark.parametrize('names', [('leftImg8bit/{}/town/town_0_leftImg8bit.png', 'gtFine/{}/town/town_0_gtFine_labelIds.png'),
+                                   ('{}/images/a.jpg', '{}/masks/a.png')])
+def test_a_seed_without_effect(tmp_path, names):
+    for part in ('train', 'val'):
+        photo(tmp_path / names[0].format(part))
+        label(tmp_path / names[1].format(part), [7, 23, 0])
+    with pytest.raises(UserError) as error:
+        inspect(tmp_path, tmp_path, seed=0)
+    assert str(error.value) == (f'--seed is for choosing validation images, but {tmp_path} is divided already; leave it out')
 
 
 @pytest.mark.parametrize(('count', 'line'), [

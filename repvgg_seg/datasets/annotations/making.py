@@ -91,13 +91,16 @@ def make_labels(source: Path, out: Path, classes_file: str | None = None, backgr
 
     Raises:
         DataError: an annotation is invalid, or has a class that is not in the file.
-        UserError: ``out`` is not empty or cannot be written, or no region has one of the ``ignored`` labels.
+        UserError: ``out`` is not empty or cannot be written, or no region has one of the ``ignored`` labels, or
+            ``crowd`` is for files that cannot have crowd regions.
         InstallationError: pycocotools is missing.
     """
     coco_masks()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f'{out} exists and is not an empty folder; choose another one')
     annotations = read_annotations(source)
+    if crowd == 'class' and annotations.order == 'file':
+        raise UserError(f"--crowd is for COCO's crowd regions, but {source} has LabelMe's files; leave it out")
     regions = Counter(region.name for image in annotations.images for region in image.regions)
     if absent := [name for name in ignored if name not in regions]:
         raise UserError(f'--ignore {some(absent)}: no region of {source} has that label; the labels are '

@@ -22,6 +22,7 @@ from .label_kinds import LabelKind, find_kind, read_raw
 from .splitting import SHARE, split
 
 MIN_IMAGES = 3  # Labeled images: two for training, because batch norm needs several values, and one for validation.
+SEED_WITHOUT_EFFECT = '--seed is for choosing validation images, but {} is divided already; leave it out'
 LOOKED_AT = 1000  # Maximum number of label files that are read, evenly distributed.
 
 
@@ -75,7 +76,8 @@ class Found:
     guesses: list[str] = field(default_factory=list)
 
 
-def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy: bool = False, seed: int = 0) -> Found:
+def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy: bool = False,
+            seed: int | None = None) -> Found:
     """Inspect a folder.
 
     Args:
@@ -84,15 +86,17 @@ def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy
         classes_file: file with the names of the classes, see
             :func:`~repvgg_seg.datasets.inspection.class_names.read_classes`; by default a file with a common name.
         lossy: whether labels were saved with lossy compression.
-        seed: random seed of the split.
+        seed: random seed of the split; None for 0.
 
     Raises:
-        UserError: the folder does not exist.
+        UserError: the folder does not exist, or it is divided already, but there is a seed.
         DataError: no images with labels are found, or they are inconsistent.
     """
     if not root.is_dir():
         raise UserError(f'{root} is not a folder; expected one with images and labels')
     if (root / 'leftImg8bit').is_dir() and (root / 'gtFine').is_dir():
+        if seed is not None:
+            raise UserError(SEED_WITHOUT_EFFECT.format(root))
         return _cityscapes(root)
     classes_file = classes_file or find_classes_file(root)
     named = read_classes(classes_file) if classes_file else []
@@ -112,7 +116,11 @@ def inspect(root: Path, workspace: Path, classes_file: Path | None = None, lossy
     raw = read_raw([pair.label for pair in counted])
     names, meanings = (named, None) if named else known_classes(root, base, {*raw.total()} if not raw.colors else set())
     kind = find_kind(raw, names, lossy, meanings)
-    if 'val' not in splits:
+    if 'val' in splits:
+        if seed is not None:
+            raise UserError(SEED_WITHOUT_EFFECT.format(root))
+    else:
+        seed = seed or 0
         splits = _own_split(splits, counted, kind, seed)
         how_split += f'{", " if how_split else ""}{SHARE:.0%} of the training images at random for validation (seed {seed})'
         guesses.append(f'Validation: {SHARE:.0%} of the training images, chosen at random with seed {seed} so that the classes '

@@ -125,6 +125,9 @@ def check_options(out: Path | None, options: Options) -> None:
         raise UserError('nothing would be written or shown; give --out DIR, --show or --json FILE')
     if not out and (style.labels_only or style.confidence):
         raise UserError(f'--{"labels-only" if style.labels_only else "save-confidence"} writes files; give --out DIR')
+    if not (out or options.show) and style != Style():
+        raise UserError('--alpha and --side-by-side are for overlays, but nothing is drawn for --json alone; leave them out, '
+                        'or add --out DIR or --show')
     if style.labels_only and not options.show and style != Style(labels_only=True, confidence=style.confidence):
         raise UserError('--labels-only writes no overlays, which --alpha and --side-by-side are for; leave them out')
 

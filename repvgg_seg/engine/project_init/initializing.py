@@ -36,7 +36,7 @@ class Request:
         weights: pretrained weights of the backbone, see :func:`~repvgg_seg.engine.project_init.weights.find_weights`.
         hours: longest training time, in hours.
         epochs: number of epochs; None for as many as fit into ``hours``.
-        seed: random seed of the split.
+        seed: random seed of the split; None for 0.
     """
     folder: Path
     out: Path
@@ -46,7 +46,7 @@ class Request:
     weights: str | None = None
     hours: float = 1
     epochs: int | None = None
-    seed: int = 0
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
