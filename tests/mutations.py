@@ -33,7 +33,8 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ('core', 'package', 'models', 'datasets', 'runtime', 'engine', 'deploy', 'benchmark', 'ablations', 'commands')
+ROOMS = ('core', 'package', 'models', 'datasets', 'runtime', 'engine', 'deploy', 'serving', 'benchmark', 'ablations',
+         'commands')
 SWAPS: dict[type, type] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,

@@ -17,7 +17,7 @@ def read_list(path: str | Path) -> list[str]:
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding='utf-8').splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else 'it is no text in UTF-8'
+        reason = error.strerror if isinstance(error, OSError) else 'it is not UTF-8 text'
         raise DataError(f'list {path} cannot be read ({reason}); expected a text file with one image per line') from None
     if not (names := [line for line in lines if line]):
         raise DataError(f'list {path} is empty; expected a text file with one image per line')

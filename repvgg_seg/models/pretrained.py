@@ -151,7 +151,7 @@ def backbone_of(state: Mapping[str, Tensor], source: str | Path, prefix: str | N
     inside = part_of(state, prefix, source)
     weights, heads, layout = to_own_layout(inside)
     if layout is None:
-        raise CheckpointError(f'checkpoint {source} is no RepVGG in the layout of {", ".join(LAYOUTS)}; its keys are '
+        raise CheckpointError(f'checkpoint {source} is not a RepVGG in the layout of {", ".join(LAYOUTS)}; its keys are '
                               f'{some(inside)}')
     beside = {_without_wrapper(key, prefix): value for key, value in state.items()
               if not key.startswith(prefix) or key[len(prefix):] in heads}

@@ -218,8 +218,9 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
     artifacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).is_file()}
     wanted = [name for name in artifacts if source.is_dir() or name == source.name]
     if not wanted:
-        raise UserError(f'{source} is no artifact to run; of those in {REPORT} there are {some(artifacts) or "none"}. Export '
-                        f'one with {command("deploy")} --formats onnx, openvino, pt2 or ncnn')
+        raise UserError(f'{source} is not an artifact that can be run; of those in {REPORT} there are '
+                        f'{some(artifacts) or "none"}. Export one with {command("deploy")} --formats onnx, openvino, pt2 or '
+                        'ncnn')
     if source.is_dir() and all(name.endswith(PROGRAM) for name in wanted):
         raise UserError(f'{folder} holds {some(wanted)} only, which is a program and can run any code; if you exported it '
                         f'yourself, load it by its name: {folder / wanted[0]}')

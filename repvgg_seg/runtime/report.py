@@ -46,7 +46,7 @@ def problem_of(info: object) -> str | None:
         return f'artefacts is {_kind(artefacts)}, not an object'
     for name, entry in artefacts.items():
         if name != Path(name).name or set(name) & set('\\/:\0') or not name.endswith(SUFFIXES):
-            return f'{name!r} is no plain file name that ends in {", ".join(SUFFIXES)}'
+            return f'{name!r} is not a plain file name ending in {", ".join(SUFFIXES)}'
         if not isinstance(entry, Mapping):
             return f'the entry of {name} is {_kind(entry)}, not an object'
         if entry.get('precision') not in OPENVINO_PRECISION:

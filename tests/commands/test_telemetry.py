@@ -1,6 +1,7 @@
 """No command opens a connection or leaves a file in the home folder that nobody asked for."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def left_at_home(environment: dict[str, str]) -> list[str]:
 
 
 COMMANDS = """
-import runpy, sys
+import os, runpy, signal, sys, threading
 config, checkpoint, streets, classifier_config, classifier, out, export = sys.argv[1:]
 images = f'{streets}/leftImg8bit/val'
 
@@ -77,11 +78,14 @@ if export == 'yes':
     tool('predict', config, f'{out}/exported/model.int8.xml', images, '--out', f'{out}/exported_pictures')
     tool('benchmark', 'artefacts', config, checkpoint, f'{out}/exported', '--size', '48', '64', '--rounds', '2',
          '--warm-up', '1')
+    threading.Timer(20, os.kill, (os.getpid(), signal.SIGINT)).start()
+    tool('serve', f'{out}/exported/model.int8.onnx', '--port', '0')
 else:
     tool('train', config, '--work-dir', f'{out}/run', *small)
     tool('test', config, checkpoint, '--work-dir', f'{out}/test', '--report', f'{out}/report')
     tool('predict', config, checkpoint, images, '--out', f'{out}/pictures')
     tool('deploy', config, checkpoint, '--out', f'{out}/fused')
+    tool('prune', config, checkpoint, '--out', f'{out}/pruned', '--keep', '0.6', '--images', '4', '--multiple', '2')
     tool('init', streets, '--out', f'{out}/mine.py', '--weights', 'none', '--epochs', '1')
     tool('make_labels', f'{out}/polygons', '--out', f'{out}/labels')
     tool('check_data', config)
@@ -94,6 +98,7 @@ else:
     tool('train_ablations', classifier_config, '--work-dir', f'{out}/ablations', '--variants', 'plain', *small)
     tool('convert_weights', classifier, f'{out}/converted.pth')
     tool('benchmark', 'complexity', 'RepVGG-A0')
+    tool('benchmark', 'loader', config, '--images', '4')
 """
 
 
@@ -114,6 +119,10 @@ def test_no_command_connects(watched, config, checkpoint, streets, classifier_co
     assert done.returncode == 0, done.stderr[-3000:]
     assert attempts(watched) == ''
     assert left_at_home(watched) == []
+
+
+def test_every_tool_is_watched():
+    assert set(re.findall(r"tool\('(\w+)'", COMMANDS)) == {path.stem for path in (ROOT / 'tools').glob('*.py')}
 
 
 def test_that_connecting_would_be_noticed(watched):

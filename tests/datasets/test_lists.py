@@ -49,7 +49,7 @@ def test_subclasses_take_lists_too(camvid):
 
 @pytest.mark.parametrize(('content', 'line'), [
     (None, 'list {} cannot be read (No such file or directory); expected a text file with one image per line'),
-    (b'\xff\xfe', 'list {} cannot be read (it is no text in UTF-8); expected a text file with one image per line'),
+    (b'\xff\xfe', 'list {} cannot be read (it is not UTF-8 text); expected a text file with one image per line'),
     (b'\n \n', 'list {} is empty; expected a text file with one image per line'),
     (b'a\nb\nc.png', '2 of 3 images in the list {} do not exist in {}: b, c.png; correct the list, or add the images'),
     (b'a\na.png\na', 'the list {} has 1 images more than once: a; remove the repetitions')], ids=str)

@@ -143,7 +143,7 @@ def test_no_whole_backbone(save, tmp_path):
     assert_refused(save(state), tmp_path / 'own.pth',
                    'checkpoint FILE is not a whole RepVGG: it has no block in one of the four stages')
     state = {key: value for key, value in whole.items() if not key.startswith('stage')}
-    assert_refused(save(state), tmp_path / 'own.pth', 'checkpoint FILE is no RepVGG in the layout of own, official, '
+    assert_refused(save(state), tmp_path / 'own.pth', 'checkpoint FILE is not a RepVGG in the layout of own, official, '
                    'MMPretrain, timm; its keys are linear.weight, linear.bias')
 
 

@@ -116,7 +116,7 @@ def test_not_a_dict(content, kind, target, save):
     (dict(state_dict={}, meta={}), 'holds no weights; its keys are state_dict, meta'),
     (dict(epoch=3), 'holds no weights; its keys are epoch'), ({0: torch.ones(2)}, 'holds no weights; its keys are 0'),
     ({'conv1.weight': torch.ones(2, 3, 7, 7)},
-     'is no RepVGG in the layout of own, official, MMPretrain, timm; its keys are conv1.weight'),
+     'is not a RepVGG in the layout of own, official, MMPretrain, timm; its keys are conv1.weight'),
 ], ids=['empty', 'empty state_dict', 'no tensor', 'number as key', 'ResNet'])
 def test_not_a_repvgg(content, message, target, save):
     assert_refused(target, save(content), f'checkpoint FILE {message}')

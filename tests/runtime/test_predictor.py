@@ -111,8 +111,9 @@ def test_refuses(size, image, arguments, message):
 
 @pytest.mark.parametrize(('files', 'source', 'error', 'message'), [
     (None, '', UserError, r'has no deploy.json; expected a folder that repvgg-seg deploy wrote'),
-    ([], '', UserError, r'is no artifact to run; of those in deploy.json there are none. Export one with'),
-    (['model.xml'], 'other.xml', UserError, r'other.xml is no artifact to run; of those in deploy.json there are model.xml'),
+    ([], '', UserError, r'is not an artifact that can be run; of those in deploy.json there are none. Export one with'),
+    (['model.xml'], 'other.xml', UserError,
+     r'other.xml is not an artifact that can be run; of those in deploy.json there are model.xml'),
     (['model.xml'], '', InstallationError, r'model.xml needs openvino, which is not installed; run: pip install openvino'),
 ])
 def test_load_refuses(files, source, error, message, tmp_path, monkeypatch):

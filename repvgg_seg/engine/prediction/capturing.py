@@ -17,7 +17,7 @@ from ...datasets.files import refuse_special
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
 TIMEOUT = 15_000  # Milliseconds in which a stream has to answer.
 FPS = 25.0  # Frames per second of sources that do not say it.
-MAX_FPS = 1000.0  # Larger values are no frame rates; some cameras and files give them.
+MAX_FPS = 1000.0  # Some cameras and files report larger values, which are not frame rates.
 
 
 class Capture:
