@@ -258,10 +258,11 @@ def test_all_of_many_networks_are_compiled(monkeypatch):
     """PyTorch stops after 8 networks of one class, and runs the others as they are."""
     compiled = []
     plain = torch.compile
-    for name in ('recompile_limit', 'accumulated_recompile_limit', 'fail_on_recompile_limit_hit'):
-        monkeypatch.setattr(torch._dynamo.config, name, getattr(torch._dynamo.config, name))
     monkeypatch.setattr(torch, 'compile', lambda function: plain(
         function, backend=lambda graph, _: compiled.append(graph) or graph))
-    for width in range(2, 14):
-        networks.compile_each(Counted(width))(torch.ones(1, width))
+    names = 'recompile_limit', 'accumulated_recompile_limit', 'fail_on_recompile_limit_hit'
+    # Not monkeypatch, which removes settings of a module whose attributes are computed instead of restoring them.
+    with torch._dynamo.config.patch({name: getattr(torch._dynamo.config, name) for name in names}):
+        for width in range(2, 14):
+            networks.compile_each(Counted(width))(torch.ones(1, width))
     assert len(compiled) == 12

@@ -199,6 +199,15 @@ def test_a_camera_drops_frames_and_the_video_keeps_its_time(predict, tmp_path, m
     assert fps == (max_fps or 20) and abs(len(shown) - last * fps) <= 1
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, also if the tests run in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('ctrl_c')
 @pytest.mark.parametrize('live', [False, True])
 def test_interrupted(predict, pictures, tmp_path, monkeypatch, live):
     segment, draw, count, runs = Segmenter.segment, Run.draw, iter(range(1000)), []
