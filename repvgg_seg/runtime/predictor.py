@@ -114,6 +114,34 @@ class Predictor:
             return self._segment(images, tile, shared, batch_size)
         return [self._segment(image, tile, shared, batch_size) for image in images]
 
+    def batch(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """Segment or classify images of one size in one call of the backend, which can be faster than one call for each.
+
+        Args:
+            images: images of ``dtype``, as an array (N, H, W, in_channels) or a sequence of (H, W, in_channels).
+
+        Returns:
+            Class indices: uint8 (N, H, W) from a segmentor, int64 (N,) from a classifier. Artifacts with logits return float32
+            (N, C, H, W) or (N, C).
+
+        Raises:
+            UserError: there is no image, the images have different sizes, or one does not have the form or size that the
+                artifact requires.
+        """
+        if len(images) == 0:
+            raise UserError('a batch needs one image or more, got none')
+        for image in images:
+            self._check(image, None)
+        size, *others = dict.fromkeys(image.shape[:2] for image in images)
+        if others:
+            first, second = (f'{height}x{width}' for height, width in (size, others[0]))
+            raise UserError(f'the images of a batch must have one size, got {first} and {second}; give images of other sizes '
+                            'in calls of their own')
+        if self.size not in (None, size):
+            raise UserError(f'the images have {size[0]}x{size[1]} pixels, a batch of this artifact takes {self.size[0]}x'
+                            f'{self.size[1]} only; give larger images one by one, or export without --size')
+        return self.run(np.stack(list(images)))
+
     def _classify(self, image: np.ndarray) -> np.ndarray:
         self._check(image, None)
         if self.size and image.shape[:2] != self.size:

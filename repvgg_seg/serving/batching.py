@@ -95,10 +95,8 @@ class Batcher:
         if not chosen:
             return {}
         images, start = list(chosen.values()), time.perf_counter()
-        if len(images) == 1:
-            outputs = [self.predictor(images[0], tile=self.tile)]
-        else:
-            outputs = list(self.predictor.run(np.stack(images)))
+        predictor = self.predictor
+        outputs = [predictor(images[0], tile=self.tile)] if len(images) == 1 else list(predictor.batch(images))
         seconds = time.perf_counter() - start
         self.runs, self.images = self.runs + 1, self.images + len(images)
         return {place: Answer(labels, start - batch.submitted[place], seconds, len(images))

@@ -77,6 +77,13 @@ def test_threads_may_share_a_predictor(artefacts, name):
             np.testing.assert_array_equal(found, labels)
 
 
+@pytest.mark.parametrize('name', ARTEFACTS)
+def test_a_batch_gives_the_labels_of_single_calls(artefacts, name):
+    predictor = load(artefacts / name)
+    images = [picture(65, 97, seed) for seed in range(3)]
+    np.testing.assert_array_equal(predictor.batch(images), [predictor(image) for image in images])
+
+
 @pytest.mark.situation('Tracebacks', 'Ctrl-C or SIGTERM in a process that had loaded two OpenVINO models',
                        before='a segmentation fault: a plugin of OpenVINO had freed the stack of signal handlers',
                        now='the signal is handled')

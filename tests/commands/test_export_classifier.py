@@ -92,7 +92,7 @@ def test_classes_of_images(exported, classifier_config, classifier_checkpoint, n
     assert [int(each) for each in found] == expected and len(set(expected)) > 1
     assert all(each.dtype == np.int64 and each.shape == () for each in found)
     assert predictor.classes[predictor(images[0])] == predictor.classes[expected[0]]
-    batch = predictor.run(np.stack(images))
+    batch = predictor.batch(images)
     assert batch.dtype == np.int64 and batch.tolist() == expected
 
 

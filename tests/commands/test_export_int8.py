@@ -75,10 +75,10 @@ def test_all_convolutions_but_those_named_are_in_8_bits(exported, info):
 @pytest.mark.parametrize('name', NAMES)
 def test_runs_at_another_size_and_in_a_batch(exported, name):
     images = np.random.default_rng(0).integers(0, 256, (3, 65, 97, 3), np.uint8)
-    run = load(exported / name).run
-    labels = run(images)
+    predictor = load(exported / name)
+    labels = predictor.batch(images)
     assert labels.shape == (3, 65, 97) and labels.dtype == np.uint8
-    assert (labels == np.concatenate([run(image[None]) for image in images])).mean() > 0.99
+    assert (labels == [predictor(image) for image in images]).mean() > 0.99
 
 
 @pytest.mark.parametrize(('options', 'message'), [

@@ -62,7 +62,7 @@ def test_agrees(exported, random_segmentor, precision):
     images = [picture(*SIZE, seed) for seed in range(3)]
     expected = np.stack([expected_labels(random_segmentor, image) for image in images])
     assert len(np.unique(expected)) > 3, 'answers of one class show nothing'
-    labels = load(exported / f'model.{precision}.ncnn.param').run(np.stack(images))
+    labels = load(exported / f'model.{precision}.ncnn.param').batch(images)
     assert labels.dtype == np.uint8 and labels.shape == (3, *SIZE)
     assert (labels != expected).mean() <= dict(fp32=0, bf16=0.08)[precision]
 

@@ -109,6 +109,37 @@ def test_refuses(size, image, arguments, message):
         predictor(size=size)(image, **arguments)
 
 
+@pytest.mark.parametrize('count', [1, 3])
+@pytest.mark.parametrize('form', [list, np.stack], ids=['list', 'array'])
+def test_a_batch_is_one_call(form, count):
+    calls = []
+    run = predictor(lambda images: calls.append(len(images)) or pixelwise(images))
+    images = [np.random.default_rng(seed).integers(0, 256, (41, 50, 3), np.uint8) for seed in range(count)]
+    labels = run.batch(form(images))
+    assert calls == [count] and labels.shape == (count, 41, 50)
+    for image, found in zip(images, labels):
+        np.testing.assert_array_equal(found, run(image))
+
+
+def test_a_batch_of_a_classifier():
+    run = Predictor(lambda images: images[:, 0, 0, 0].astype(np.int64), dict(INFO, task='classification'),
+                    dict(size=None, precision='fp32'))
+    assert run.batch([np.full((41, 41, 3), value, np.uint8) for value in (0, 1)]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(('size', 'images', 'message'), [
+    (None, [], 'a batch needs one image or more, got none'),
+    (None, [(64, 64), (64, 65), (60, 60)], 'the images of a batch must have one size, got 64x64 and 64x65; give images of '
+     'other sizes in calls of their own'),
+    ([48, 64], [(96, 64)] * 2, 'the images have 96x64 pixels, a batch of this artifact takes 48x64 only; give larger images '
+     'one by one, or export without --size'),
+    (None, [(64, 64), (40, 64)], 'the image has 40x64 pixels, this artifact takes 41x41 or more; enlarge the image')])
+def test_what_is_no_batch(size, images, message):
+    with pytest.raises(UserError) as error:
+        predictor(size=size).batch([np.zeros((*shape, 3), np.uint8) for shape in images])
+    assert str(error.value) == message
+
+
 @pytest.mark.parametrize(('files', 'source', 'error', 'message'), [
     (None, '', UserError, r'has no deploy.json; expected a folder that repvgg-seg deploy wrote'),
     ([], '', UserError, r'is not an artifact that can be run; of those in deploy.json there are none. Export one with'),
