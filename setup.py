@@ -22,6 +22,11 @@ def data_packages() -> list[str]:
 
 
 BASE, MM_PACKAGES = requirements()
+FORMATS = {
+    'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
+    'openvino': ['onnx', 'onnxscript', 'openvino', 'nncf'],
+    'ncnn': ['ncnn', 'pnnx'],
+}
 setup(
     packages=[*find_packages(include=['repvgg_seg', 'repvgg_seg.*']), *data_packages()],
     package_dir={'repvgg_seg.configs': 'configs'},
@@ -31,7 +36,8 @@ setup(
     install_requires=BASE,
     extras_require={
         'mm': MM_PACKAGES,
-        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'pnnx'],
+        **FORMATS,
+        'export': sorted({package for packages in FORMATS.values() for package in packages}),
         'labels': ['pycocotools'],
         'logging': ['tensorboard', 'wandb', 'mlflow'],
         'tiff': ['tifffile', 'imagecodecs'],

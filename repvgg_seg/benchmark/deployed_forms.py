@@ -10,7 +10,8 @@ import numpy as np
 from ..core.command_names import command
 from ..core.errors import UserError
 from ..core.tasks import SEGMENTATION
-from ..runtime.predictor import check_hash, load_file
+from ..runtime.backends import backend_of, load_file
+from ..runtime.predictor import check_hash
 from ..runtime.report import REPORT, read_report
 from .rounds import Measurement, Subject
 from .tables import cell, timed
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 REFERENCE = 'PyTorch, training form, fp32'
 TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not installed on machines that only run a deployed model.
-FORMAT_NAMES = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO', 'pt2': 'exported program (pt2)',
-                'ncnn': 'ncnn'}
 
 
 def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, int], threads: int) -> list[Subject]:
@@ -57,10 +56,15 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
         if entry['size'] and tuple(entry['size']) != size:
             raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
                             f'{entry["size"][1]}')
-        found.append(Subject(f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}',
+        found.append(Subject(form_of(file, entry),
                              partial(make_exported, folder / file, entry['precision'], size, channels, dtype, threads),
-                             without=TRAINING_PACKAGES + (() if entry['format'] == 'pt2' else ('torch', ))))
+                             without=TRAINING_PACKAGES + (() if backend_of(Path(file)).module == 'torch' else ('torch', ))))
     return found
+
+
+def form_of(file: str, entry: dict) -> str:
+    """Name of an artifact in tables: its runtime and its precision."""
+    return f'{backend_of(Path(file)).title}, {entry["precision"]}'
 
 
 def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: tuple[int, int],
@@ -99,7 +103,7 @@ def picture(size: tuple[int, int], channels: int, dtype: str = 'uint8') -> np.nd
 
 def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:
     """Table rows: accuracy from the report, measured speed and memory, and speed relative to the training form."""
-    checked = {f'{FORMAT_NAMES[entry["format"]]}, {entry["precision"]}': entry for entry in report['artefacts'].values()}
+    checked = {form_of(file, entry): entry for file, entry in report['artefacts'].items()}
     checked[REFERENCE] = dict(miou=report['miou_before'], changed=0, bytes=report['bytes_before'])
     checked['PyTorch, fused, fp32'] = dict(miou=report['miou_after'], changed=report['changed'], bytes=report['bytes_after'])
     rows: list[dict[str, object]] = []

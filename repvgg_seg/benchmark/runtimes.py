@@ -14,7 +14,8 @@ from torch.onnx import ONNXProgram
 
 from ..deploy.graph import OPSET
 from ..deploy.ncnn_program import convert
-from ..runtime.predictor import load_file, load_ncnn
+from ..runtime.backends import load_file
+from ..runtime.ncnn import load_net
 
 
 class LastMap(nn.Module):
@@ -54,7 +55,7 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndar
         path = Path(folder, 'network.ncnn.param')
         channels, height, width = x.shape[1:]
         convert(network, (channels, height, width)).save(path)
-        net = load_ncnn(ncnn, path, 'fp32', threads)
+        net = load_net(ncnn, path, 'fp32', threads)
     images = x.numpy()
 
     def run() -> np.ndarray:

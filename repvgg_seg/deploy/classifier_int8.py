@@ -6,7 +6,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..engine.trained_model import build_trained
-from ..runtime.predictor import Predictor, load_file
+from ..runtime.backends import load_file
+from ..runtime.predictor import Predictor
 from .evaluation import Evaluation
 from .formats import ExportRequest, check_request
 from .fusing import fuse_for_inference

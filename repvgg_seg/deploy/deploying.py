@@ -24,11 +24,13 @@ from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.classes import check_same_classes, trained_classes
 from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained, checkpoint_in
-from ..runtime.predictor import REPORT, sha256_of
+from ..runtime.predictor import sha256_of
+from ..runtime.report import REPORT
+from .artifacts import Artifact
 from .comparison import as_batch, compare, full_float32, logits_of, timing
 from .evaluation import evaluation_for
 from .exporting import export
-from .formats import Artifact, ExportRequest, check_request
+from .formats import ExportRequest, check_request
 from .fusing import fuse_for_inference, fused_model_config
 from .plan import DeployPlan, inputs_of
 from .tasks import TASKS

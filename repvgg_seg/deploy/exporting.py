@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from ..core.errors import UserError
 from ..models.repvgg import RepVGG
-from ..runtime.predictor import Predictor, Run, load_file, sha256_of
+from ..runtime.backend import Run
+from ..runtime.backends import load_file, parts_of
+from ..runtime.predictor import Predictor, sha256_of
 from .abstention import Certificate, certify
+from .artifacts import Artifact
 from .comparison import as_batch, compare, logits_of
 from .evaluation import Evaluation
-from .formats import FORMATS, PRECISIONS, Artifact, Format
+from .formats import FORMATS, PRECISIONS, Format
 from .identities import split_identities
 from .plan import DeployPlan
 from .programs import Exporter, Program
@@ -158,11 +161,10 @@ class Checker:
             program.with_labels(self.decision).save(path)
             run = load_file(path, precision)
             changed = self.disagreement(run, self.expected)
-        parts = [path, *(weights for weights in [path.with_suffix('.bin')] if weights.is_file())]
         return Artifact(
             format_name, precision, request.size, 'logits' if request.logits else 'labels', difference, changed,
-            undilated=False, higher_precision=[], bytes=sum(part.stat().st_size for part in parts), sha256=sha256_of(path),
-            abstention=certificate,
+            undilated=False, higher_precision=[], bytes=sum(part.stat().st_size for part in parts_of(path)),
+            sha256=sha256_of(path), abstention=certificate,
             **{'miou': None, self.plan.task.metric.key: self.evaluate(run, path.name, run is logits_run)})
 
     def outputs(self, run: Run) -> list[Tensor]:

@@ -27,7 +27,7 @@ from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.runner import Runner
 from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained
-from ..runtime.predictor import load_file
+from ..runtime.backends import load_file
 from .channels import ChannelGroup, channel_groups, pruned_state, set_widths
 from .comparison import timing
 from .deploying import count

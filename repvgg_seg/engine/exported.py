@@ -14,8 +14,9 @@ from ..core.errors import CheckpointError, UserError
 from ..core.reading import trusted
 from ..core.tasks import CLASSIFICATION, MODEL_KINDS, SEGMENTATION, task_of
 from ..registry import MODELS
-from ..runtime.predictor import BACKENDS, PROGRAM, REPORT, Predictor, load
-from ..runtime.report import read_report
+from ..runtime.backends import BACKENDS
+from ..runtime.predictor import PROGRAM, Predictor, load
+from ..runtime.report import REPORT, read_report
 from .classes import check_same_classes
 from .dataset_configs import datasets_in
 from .pipelines import without_normalize
@@ -25,7 +26,9 @@ from .trained_model import FUSED_CONFIG
 def is_exported(checkpoint: str) -> bool:
     """Whether a checkpoint argument is an exported file, or a folder that contains exported files but no fused weights."""
     path = Path(checkpoint)
-    return path.suffix in BACKENDS or (path.is_dir() and (path / REPORT).is_file() and not (path / FUSED_CONFIG).is_file())
+    if path.name.endswith(tuple(BACKENDS)):
+        return True
+    return path.is_dir() and (path / REPORT).is_file() and not (path / FUSED_CONFIG).is_file()
 
 
 def load_exported(checkpoint: str) -> Predictor:

@@ -6,31 +6,23 @@
 """
 import hashlib
 import importlib.util
-import os
-import threading
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
 from ..core.command_names import command
-from ..core.errors import InstallationError, UserError, some
+from ..core.errors import UserError, some
 from ..core.labels import check_class_count
 from ..core.tasks import CLASSIFICATION, SEGMENTATION
-from .report import OPENVINO_PRECISION, PIXELS, REPORT, read_report
+from .backend import Run
+from .backends import BACKENDS, backend_of, load_file, parts_of
+from .report import PIXELS, REPORT, read_report
 
 PROGRAM = '.pt2'
 OVERLAP = 64  # Default overlap of neighboring windows, in pixels.
-WITH_WEIGHTS_BESIDE = ('.xml', '.param')  # Formats whose weights are in a .bin file of the same name.
-# Exceptions that the backends raise for damaged files.
-UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
-
-Run = Callable[[np.ndarray], np.ndarray]
 
 
 class Predictor:
@@ -254,8 +246,9 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
                         f'yourself, load it by its name: {folder / wanted[0]}')
     # Take the first whose backend is installed; those closest to the trained model come first.
     wanted = [name for name in wanted if not source.is_dir() or not name.endswith(PROGRAM)]
-    wanted.sort(key=lambda name: (artifacts[name]['precision'] != 'fp32', list(BACKENDS).index(Path(name).suffix)))
-    able = [name for name in wanted if importlib.util.find_spec(BACKENDS[Path(name).suffix][0]) is not None]
+    preference = list(BACKENDS.values())
+    wanted.sort(key=lambda name: (artifacts[name]['precision'] != 'fp32', preference.index(backend_of(Path(name)))))
+    able = [name for name in wanted if importlib.util.find_spec(backend_of(Path(name)).module) is not None]
     name = (able or wanted)[0]
     if verify:
         check_hash(folder / name, artifacts[name].get('sha256'))
@@ -264,7 +257,7 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
 
 def sha256_of(path: Path) -> str:
     """Hash an artifact: the file, and the weights if they are in a separate file beside it."""
-    return _sha256(path, path.with_suffix('.bin')) if path.suffix in WITH_WEIGHTS_BESIDE else _sha256(path)
+    return _sha256(*parts_of(path))
 
 
 def check_hash(path: Path, expected: str | None) -> None:
@@ -275,8 +268,8 @@ def check_hash(path: Path, expected: str | None) -> None:
     """
     if expected is None:
         return
-    if path.suffix in WITH_WEIGHTS_BESIDE and not path.with_suffix('.bin').is_file():
-        raise UserError(f'{path} has its weights in {path.with_suffix(".bin").name}, which is not beside it; copy both files')
+    if missing := [part.name for part in parts_of(path) if not part.is_file()]:
+        raise UserError(f'{path} has its weights in {missing[0]}, which is not beside it; copy both files')
     weights = path.with_suffix('.bin')
     # Version 0.1.0 included OpenVINO's weights in the hash of every file with the same name that was written after them.
     if (found := sha256_of(path)) != expected and not (weights.is_file() and _sha256(path, weights) == expected):
@@ -287,125 +280,3 @@ def check_hash(path: Path, expected: str | None) -> None:
 
 def _sha256(*parts: Path) -> str:
     return hashlib.sha256(b''.join(part.read_bytes() for part in parts)).hexdigest()
-
-
-def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
-    """Load one exported file into its backend.
-
-    Args:
-        path: file to load, with a suffix in ``BACKENDS``.
-        precision: precision of the export.
-        threads: number of CPU threads; by default the backend decides.
-
-    Returns:
-        A function that maps images, uint8 or uint16 (N, H, W, channels), to the exported output, see :class:`Predictor`.
-
-    Raises:
-        UserError: the backend cannot read the file.
-        InstallationError: the backend is not installed.
-    """
-    module, load_in = BACKENDS[path.suffix]
-    try:
-        backend = importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise InstallationError(f'{path.name} needs {module}, which is not installed; run: pip install {module}') from None
-    try:
-        return load_in(backend, path, precision, threads)
-    except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f'{path} cannot be loaded by {module} ({reason}); copy or export it again') from None
-
-
-def _onnxruntime(onnxruntime: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
-    options = onnxruntime.SessionOptions()
-    if threads:
-        options.intra_op_num_threads = threads
-    raised = onnxruntime.capi.onnxruntime_pybind11_state
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    except (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf, raised.NotImplemented) as error:
-        raise ValueError(error) from None  # ONNX Runtime's exceptions have no common base class.
-    name = session.get_inputs()[0].name
-    return lambda images: session.run(None, {name: images})[0]
-
-
-def _openvino(openvino: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
-    # Otherwise OpenVINO uses bf16 on every CPU that supports it, even for models exported and checked in fp32.
-    settings: dict[str, str | int] = {'INFERENCE_PRECISION_HINT': OPENVINO_PRECISION[precision], 'PERFORMANCE_HINT': 'LATENCY'}
-    if threads:
-        settings['INFERENCE_NUM_THREADS'] = threads
-    model = _core(openvino, os.getpid()).compile_model(path, 'CPU', settings)
-    requests = threading.local()  # A request holds the tensors of one inference, so threads must not share it.
-
-    def run(images: np.ndarray) -> np.ndarray:
-        if not hasattr(requests, 'own'):
-            requests.own = model.create_infer_request()
-        return requests.own.infer([images])[0]
-
-    return run
-
-
-@cache
-def _core(openvino: ModuleType, process: int) -> Any:
-    """Return the process's only core; a forked process needs its own.
-
-    Each core has a CPU plugin, which sets the memory that signal handlers run on and restores the previous memory when it
-    ends. If two plugins end in the order in which they started, the second one restores memory that has been freed, and the
-    next signal, such as Ctrl-C, ends the process with a segmentation fault.
-    """
-    return openvino.Core()
-
-
-def _torch(torch: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
-    if threads:
-        torch.set_num_threads(threads)
-    module = torch.no_grad()(torch.export.load(path).module())
-    process = os.getpid()
-
-    def run(images: np.ndarray) -> np.ndarray:
-        if os.getpid() != process:
-            torch.set_num_threads(1)  # OpenMP's other threads do not survive a fork; PyTorch would wait for them forever.
-        return module(torch.from_numpy(images)).numpy()
-
-    return run
-
-
-def load_ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Any:
-    """Load the two files of an ncnn network into an ``ncnn.Net``.
-
-    Raises:
-        OSError: one of the files cannot be read.
-    """
-    net = ncnn.Net()
-    # By default ncnn computes in 16 bits on every processor that supports it, even for models exported and checked in fp32.
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
-    net.opt.use_bf16_storage = precision == 'bf16'
-    if threads:
-        net.opt.num_threads = threads
-    for read, part in ((net.load_param, path), (net.load_model, path.with_suffix('.bin'))):
-        if read(str(part)):
-            raise OSError(f'{part.name} is damaged, or has layers that this version does not know')
-    return net
-
-
-def _ncnn(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
-    net = load_ncnn(ncnn, path, precision, threads)
-    output, = net.output_names()
-    process = os.getpid()
-
-    def segment(image: np.ndarray) -> np.ndarray:
-        if os.getpid() != process:
-            raise UserError(f'{path} was loaded before this process was forked, in which ncnn would wait forever; load it in '
-                            'each process')
-        extractor = net.create_extractor()
-        pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        extractor.input('images', ncnn.Mat(pixels))
-        logits = np.array(extractor.extract(output)[1])
-        return logits.argmax(0).astype(np.uint8) if output == 'labels' else logits
-
-    return lambda images: np.stack([segment(image) for image in images])
-
-
-# Suffix -> backend and loader function, in order of preference.
-BACKENDS = {'.xml': ('openvino', _openvino), '.onnx': ('onnxruntime', _onnxruntime), '.pt2': ('torch', _torch),
-            '.param': ('ncnn', _ncnn)}

@@ -6,12 +6,11 @@ from pathlib import Path
 from ..core.command_names import command
 from ..core.errors import UserError
 from ..core.tasks import MODEL_KINDS, SEGMENTATION
+from .backends import BACKENDS
 
 REPORT = 'deploy.json'
-# Precision in OpenVINO's terms; for int8, that of the layers that are not quantized. A CPU without bf16 computes in f32.
-OPENVINO_PRECISION = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
+PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 PIXELS = ('uint8', 'uint16')  # Possible dtypes of images.
-SUFFIXES = ('.xml', '.onnx', '.pt2', '.param')
 
 
 def read_report(folder: Path) -> dict:
@@ -45,12 +44,12 @@ def problem_of(info: object) -> str | None:
     if not isinstance(artefacts, Mapping):
         return f'artefacts is {_kind(artefacts)}, not an object'
     for name, entry in artefacts.items():
-        if name != Path(name).name or set(name) & set('\\/:\0') or not name.endswith(SUFFIXES):
-            return f'{name!r} is not a plain file name ending in {", ".join(SUFFIXES)}'
+        if name != Path(name).name or set(name) & set('\\/:\0') or not name.endswith(tuple(BACKENDS)):
+            return f'{name!r} is not a plain file name ending in {", ".join(BACKENDS)}'
         if not isinstance(entry, Mapping):
             return f'the entry of {name} is {_kind(entry)}, not an object'
-        if entry.get('precision') not in OPENVINO_PRECISION:
-            return f'the precision of {name} is {entry.get("precision")!r}, none of {", ".join(OPENVINO_PRECISION)}'
+        if entry.get('precision') not in PRECISIONS:
+            return f'the precision of {name} is {entry.get("precision")!r}, none of {", ".join(PRECISIONS)}'
         if entry.get('output') not in ('labels', 'logits'):
             return f'the output of {name} is {entry.get("output")!r}, neither labels nor logits'
         size = entry.get('size')

@@ -25,7 +25,6 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from repvgg_seg.core.errors import UserError
-from repvgg_seg.deploy import formats as artefacts_module
 from repvgg_seg.deploy.comparison import as_batch, logits_of
 from repvgg_seg.deploy.exporting import export
 from repvgg_seg.deploy.formats import FORMATS, PRECISIONS, ExportRequest
@@ -35,6 +34,7 @@ from repvgg_seg.runtime.predictor import load, sha256_of, windows
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 skip_without('onnxscript', 'onnxruntime', 'openvino')
+DEPLOY = Path(__file__).parents[2] / 'repvgg_seg/deploy'
 ARTEFACTS = ('model.fp32.onnx', *(f'model.{precision}.{suffix}' for suffix in ('xml', 'pt2') for precision in FLOATS))
 SIZES = ((48, 64), (65, 97), (100, 67), (113, 113))
 
@@ -189,7 +189,7 @@ def test_fixed_size_bgr_and_logits(run_tool, config, random_checkpoint, random_s
      "--size 40 64 is too small for the head's pyramid; expected at least 41 41"),
 ])
 def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_path, options, message, monkeypatch):
-    monkeypatch.setattr(artefacts_module, 'native_precisions', lambda: list(PRECISIONS))
+    monkeypatch.setattr('repvgg_seg.deploy.formats.request.native_precisions', lambda: list(PRECISIONS))
     assert_error_line(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', *options), f'error: {message}')
     assert not list(tmp_path.iterdir())
 
@@ -242,10 +242,9 @@ def test_older_torch_cannot_export(run_tool, config, random_checkpoint, tmp_path
 
 
 def test_missing_package(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
-    from repvgg_seg.deploy import formats as artefacts
-    monkeypatch.setattr(artefacts, 'find_spec', lambda name: None if name == 'openvino' else True)
+    monkeypatch.setattr('repvgg_seg.deploy.formats.request.find_spec', lambda name: None if name == 'openvino' else True)
     result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'openvino')
-    assert_error_line(result, "error: openvino needs openvino; run: pip install 'repvgg_seg[export]'")
+    assert_error_line(result, "error: openvino needs openvino; run: pip install 'repvgg_seg[openvino]'")
 
 
 def test_adaptive_pooling_needs_a_size(run_tool, config, tmp_path):
@@ -272,10 +271,10 @@ def test_the_config_is_read_once(config, random_segmentor, tmp_path):
         plan.classes = []
 
 
-@pytest.mark.parametrize('module', ['comparison', 'exporting', 'formats', 'graph', 'ncnn_program', 'programs', 'quantization',
-                                    'undilation'])
+@pytest.mark.parametrize('module', ['artifacts', 'comparison', 'exporting', 'graph', 'ncnn_program', 'programs', 'quantization',
+                                    'undilation', *(f'formats/{path.stem}' for path in DEPLOY.glob('formats/*.py'))])
 def test_what_follows_the_plan_knows_no_config(module):
-    tree = ast.parse(Path(artefacts_module.__file__).with_name(f'{module}.py').read_text())
+    tree = ast.parse((DEPLOY / f'{module}.py').read_text())
     assert 'config' not in {node.id if isinstance(node, ast.Name) else node.arg for node in ast.walk(tree)
                             if isinstance(node, ast.Name | ast.arg)}
 

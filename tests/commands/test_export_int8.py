@@ -11,7 +11,6 @@ import pytest
 from exports import skip_without
 from mistakes import assert_error_line
 
-from repvgg_seg.deploy import formats as artefacts_module
 from repvgg_seg.runtime.predictor import load
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
@@ -103,17 +102,17 @@ def test_requests_that_cannot_be_met(run_tool, config, checkpoint, tmp_path, opt
 
 
 def test_a_precision_that_the_cpu_lacks(run_tool, config, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(artefacts_module, 'native_precisions', lambda: ['fp32', 'bf16', 'int8'])
+    monkeypatch.setattr('repvgg_seg.deploy.formats.request.native_precisions', lambda: ['fp32', 'bf16', 'int8'])
     result = run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', '--formats', 'pt2', '--precision', 'fp16')
     assert_error_line(result, 'error: this CPU cannot compute in fp16, so the file could not be checked here; use --precision '
                       'fp32 or bf16 or int8, or export on a CPU that can')
 
 
 def test_nncf_is_needed_for_int8_only(run_tool, config, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(artefacts_module, 'find_spec', lambda name: None if name == 'nncf' else True)
+    monkeypatch.setattr('repvgg_seg.deploy.formats.request.find_spec', lambda name: None if name == 'nncf' else True)
     options = ['--out', tmp_path / 'out', '--formats', 'openvino', '--precision']
     assert_error_line(run_tool('deploy', config, checkpoint, *options, 'fp32', 'int8'),
-                      "error: openvino needs nncf; run: pip install 'repvgg_seg[export]'")
+                      "error: openvino needs nncf; run: pip install 'repvgg_seg[openvino]'")
 
 
 @pytest.mark.whole

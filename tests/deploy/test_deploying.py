@@ -1,8 +1,8 @@
 """What deploying reports to a terminal."""
 from dataclasses import replace
 
+from repvgg_seg.deploy.artifacts import Artifact
 from repvgg_seg.deploy.deploying import DeployReport
-from repvgg_seg.deploy.formats import Artifact
 
 PLAIN = DeployReport('pixels', 3, False, 2.5e-7, 0.0001, 0, None, None, 9_000_000, 8_500_000, 36_000_000, None, 12.34, 6.17,
                      (1.9, 2.0, 2.1), 3, (360, 480), 'cpu', {}, [])

@@ -14,8 +14,8 @@ from torch import nn
 
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.core.tasks import SEGMENTATION
+from repvgg_seg.deploy.artifacts import Artifact
 from repvgg_seg.deploy.exporting import Checker, write_quantized
-from repvgg_seg.deploy.formats import Artifact
 from repvgg_seg.deploy.fusing import fuse
 from repvgg_seg.deploy.identities import SplitIdentity, split_identities
 from repvgg_seg.deploy.quantization import (

@@ -1,39 +1,16 @@
-"""Export formats and precisions, the functions that export them, and the records of written files."""
+"""What to write, and whether that is possible on this machine."""
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Protocol
 
 import torch
 
-from ..core.errors import InstallationError, UserError
-from ..core.tasks import CLASSIFICATION, MODEL_KINDS, SEGMENTATION
-from ..runtime.predictor import pair
-from .abstention import Certificate
-from .programs import Exporter, OnnxProgram, Program, TorchProgram
-from .quantization import Quantize, quantize_onnx, quantize_openvino
+from ...core.errors import InstallationError, UserError
+from ...core.tasks import MODEL_KINDS, SEGMENTATION
+from ...runtime.predictor import pair
+from .format import PRECISIONS
+from .table import FORMATS
 
-
-@dataclass(frozen=True)
-class Precision:
-    """Numeric precision of the convolutions.
-
-    Args:
-        dtype: dtype of an exported program.
-        logit_limit: largest allowed difference of the logits from the trained model, relative to the largest logit.
-        changed_limit: largest allowed share of pixels whose class changes.
-    """
-    dtype: torch.dtype
-    logit_limit: float
-    changed_limit: float
-
-
-PRECISIONS = {
-    'fp32': Precision(torch.float32, 1e-3, 1e-3),
-    'fp16': Precision(torch.float16, 0.02, 0.01),
-    'bf16': Precision(torch.bfloat16, 0.1, 0.05),
-    'int8': Precision(torch.int8, 0.5, 0.05),
-}
+CANNOT_EXPORT = (2, 6)  # This and older PyTorch versions cannot export; versions between it and 2.14 are untested.
 
 
 @dataclass(frozen=True)
@@ -81,91 +58,6 @@ class ExportRequest:
     def __post_init__(self) -> None:
         if self.size is not None:
             object.__setattr__(self, 'size', pair(self.size, 'size must be height and width, or None'))
-
-
-@dataclass
-class Artifact:
-    """An exported file and the results of its checks."""
-    format: str
-    precision: str
-    size: tuple[int, int] | None
-    output: str
-    logit_difference: float
-    changed: float
-    miou: float | None  # mIoU of a segmentor on the test set, in percent; None if it was not evaluated.
-    undilated: bool
-    higher_precision: list[str]  # Convolutions of an int8 file that are not quantized to 8 bits.
-    bytes: int
-    sha256: str
-    accuracy: float | None = None  # Top-1 accuracy of a classifier on the test set, in percent; None if it was not evaluated.
-    abstention: Certificate | None = None  # Thresholds below which pixels are unknown, and what is known about them.
-
-
-def torch_program(exporter: Exporter, precision: str, folder: Path) -> Program:
-    """Export for ``torch.export.load``."""
-    return TorchProgram(exporter.program(PRECISIONS[precision].dtype))
-
-
-def onnx_program(exporter: Exporter, precision: str, folder: Path) -> Program:
-    """Export to ONNX."""
-    return OnnxProgram(exporter.onnx.model_proto)
-
-
-def openvino_program(exporter: Exporter, precision: str, folder: Path) -> Program:
-    """Export to OpenVINO; 16-bit precisions store the weights in 16 bits."""
-    return exporter.openvino(folder, half=precision != 'fp32')
-
-
-def ncnn_program(exporter: Exporter, precision: str, folder: Path) -> Program:
-    """Export to ncnn, whose files are the same in all precisions."""
-    return exporter.ncnn
-
-
-class Export(Protocol):
-    """Function that exports to a format in floating point, using a folder for temporary files; see :func:`torch_program`."""
-
-    def __call__(self, exporter: Exporter, precision: str, folder: Path) -> Program: ...
-
-
-@dataclass(frozen=True)
-class Format:
-    """A file format.
-
-    Args:
-        suffix: file name suffix.
-        precisions: precisions that the format supports.
-        export: function that exports in floating point; None if the format is not an exported program.
-        packages: packages that ``export`` needs.
-        quantize: function that exports in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
-        quantize_packages: packages that ``quantize`` needs in addition.
-        any_size: whether the format supports images of any height and width.
-        undilate: whether models in the format run faster without dilated convolutions.
-        tasks: tasks whose models can be written in the format.
-        abstains: whether files of the format can contain the thresholds of ``abstain``.
-    """
-    suffix: str
-    precisions: tuple[str, ...]
-    export: Export | None
-    packages: tuple[str, ...] = ()
-    quantize: Quantize | None = None
-    quantize_packages: tuple[str, ...] = ()
-    any_size: bool = True
-    undilate: bool = False
-    tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
-    abstains: bool = False
-
-CANNOT_EXPORT = (2, 6)  # This and older PyTorch versions cannot export; versions between it and 2.14 are untested.
-
-FORMATS = {
-    'pth': Format('.pth', ('fp32', ), None),
-    'onnx': Format('.onnx', ('fp32', 'int8'), onnx_program, ('onnx', 'onnxscript', 'onnxruntime'), quantize_onnx,
-                   abstains=True),
-    'openvino': Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), openvino_program, ('onnx', 'onnxscript', 'openvino'),
-                       quantize_openvino, ('nncf', ), abstains=True),
-    'pt2': Format('.pt2', ('fp32', 'fp16', 'bf16'), torch_program, abstains=True),
-    'ncnn': Format('.ncnn.param', ('fp32', 'bf16'), ncnn_program, ('ncnn', 'pnnx'), any_size=False, undilate=True,
-                   tasks=(SEGMENTATION, )),
-}
 
 
 def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
@@ -219,7 +111,7 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
             raise UserError(f'{name} takes images of one size; give --size H W')
         packages = entry.packages + (entry.quantize_packages if 'int8' in request.precisions else ())
         if missing := [package for package in packages if find_spec(package) is None]:
-            raise InstallationError(f"{name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[export]'")
+            raise InstallationError(f"{name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[{entry.extra}]'")
 
 
 def check_abstention(request: ExportRequest, task: str) -> None:

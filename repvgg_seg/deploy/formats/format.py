@@ -1,0 +1,69 @@
+"""What a file format and a precision are."""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from ...core.tasks import CLASSIFICATION, SEGMENTATION
+from ..programs import Exporter, Program
+from ..quantization import Quantize
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Numeric precision of the convolutions.
+
+    Args:
+        dtype: dtype of an exported program.
+        logit_limit: largest allowed difference of the logits from the trained model, relative to the largest logit.
+        changed_limit: largest allowed share of pixels whose class changes.
+    """
+    dtype: torch.dtype
+    logit_limit: float
+    changed_limit: float
+
+
+PRECISIONS = {
+    'fp32': Precision(torch.float32, 1e-3, 1e-3),
+    'fp16': Precision(torch.float16, 0.02, 0.01),
+    'bf16': Precision(torch.bfloat16, 0.1, 0.05),
+    'int8': Precision(torch.int8, 0.5, 0.05),
+}
+
+
+class Export(Protocol):
+    """Function that exports to a format in floating point, using a folder for temporary files; see
+    :func:`repvgg_seg.deploy.formats.pt2.export`."""
+
+    def __call__(self, exporter: Exporter, precision: str, folder: Path) -> Program: ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Args:
+        suffix: file name suffix.
+        precisions: precisions that the format supports.
+        export: function that exports in floating point; None if the format is not an exported program.
+        packages: packages that ``export`` needs.
+        extra: extra of this package that installs all packages of the format.
+        quantize: function that exports in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
+        quantize_packages: packages that ``quantize`` needs in addition.
+        any_size: whether the format supports images of any height and width.
+        undilate: whether models in the format run faster without dilated convolutions.
+        tasks: tasks whose models can be written in the format.
+        abstains: whether files of the format can contain the thresholds of ``abstain``.
+    """
+    suffix: str
+    precisions: tuple[str, ...]
+    export: Export | None
+    packages: tuple[str, ...] = ()
+    extra: str | None = None
+    quantize: Quantize | None = None
+    quantize_packages: tuple[str, ...] = ()
+    any_size: bool = True
+    undilate: bool = False
+    tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
+    abstains: bool = False

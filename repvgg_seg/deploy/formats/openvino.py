@@ -1,0 +1,15 @@
+"""OpenVINO files."""
+from pathlib import Path
+
+from ..programs import Exporter, Program
+from ..quantization import quantize_openvino
+from .format import Format
+
+
+def export(exporter: Exporter, precision: str, folder: Path) -> Program:
+    """Export to OpenVINO; 16-bit precisions store the weights in 16 bits."""
+    return exporter.openvino(folder, half=precision != 'fp32')
+
+
+FORMAT = Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), export, ('onnx', 'onnxscript', 'openvino'), 'openvino',
+                quantize_openvino, ('nncf', ), abstains=True)

@@ -1,0 +1,4 @@
+"""All formats, by the names that ``--formats`` takes."""
+from . import ncnn, onnx, openvino, pt2, pth
+
+FORMATS = {'pth': pth.FORMAT, 'onnx': onnx.FORMAT, 'openvino': openvino.FORMAT, 'pt2': pt2.FORMAT, 'ncnn': ncnn.FORMAT}

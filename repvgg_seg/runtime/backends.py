@@ -1,0 +1,53 @@
+"""The runtimes of exported files, and loading a file into the one that its name tells."""
+import importlib
+import zipfile
+from pathlib import Path
+
+from ..core.errors import InstallationError, UserError
+from . import ncnn, onnxruntime, openvino, torch
+from .backend import Backend, Run
+
+# Exceptions that the backends raise for damaged files.
+UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
+
+# Suffix of a file's name -> its runtime, in order of preference.
+BACKENDS = {'.xml': openvino.BACKEND, '.onnx': onnxruntime.BACKEND, '.pt2': torch.BACKEND, '.param': ncnn.BACKEND}
+
+
+def backend_of(path: Path) -> Backend:
+    """The runtime of a file. If its name ends in several keys of ``BACKENDS``, the longest one counts."""
+    return BACKENDS[max((suffix for suffix in BACKENDS if path.name.endswith(suffix)), key=len)]
+
+
+def parts_of(path: Path) -> list[Path]:
+    """All files that a file consists of: itself and, if it is an exported file with its weights in a second file, that one."""
+    with_weights = tuple(suffix for suffix, backend in BACKENDS.items() if backend.weights_beside)
+    return [path, path.with_suffix('.bin')] if path.name.endswith(with_weights) else [path]
+
+
+def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
+    """Load one exported file into its backend.
+
+    Args:
+        path: file to load, whose name ends in a key of ``BACKENDS``.
+        precision: precision of the export.
+        threads: number of CPU threads; by default the backend decides.
+
+    Returns:
+        A function that maps images, uint8 or uint16 (N, H, W, channels), to the exported output, see :class:`Predictor`.
+
+    Raises:
+        UserError: the backend cannot read the file.
+        InstallationError: the backend is not installed.
+    """
+    backend = backend_of(path)
+    try:
+        module = importlib.import_module(backend.module)
+    except ModuleNotFoundError:
+        raise InstallationError(f'{path.name} needs {backend.module}, which is not installed; run: pip install '
+                                f'{backend.package}') from None
+    try:
+        return backend.load(module, path, precision, threads)
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{path} cannot be loaded by {backend.module} ({reason}); copy or export it again') from None

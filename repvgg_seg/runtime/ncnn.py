@@ -1,0 +1,49 @@
+"""ncnn files."""
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import UserError
+from .backend import Backend, Run
+
+
+def load_net(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Any:
+    """Load the two files of an ncnn network into an ``ncnn.Net``.
+
+    Raises:
+        OSError: one of the files cannot be read.
+    """
+    net = ncnn.Net()
+    # By default ncnn computes in 16 bits on every processor that supports it, even for models exported and checked in fp32.
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_bf16_storage = precision == 'bf16'
+    if threads:
+        net.opt.num_threads = threads
+    for read, part in ((net.load_param, path), (net.load_model, path.with_suffix('.bin'))):
+        if read(str(part)):
+            raise OSError(f'{part.name} is damaged, or has layers that this version does not know')
+    return net
+
+
+def load(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+    net = load_net(ncnn, path, precision, threads)
+    output, = net.output_names()
+    process = os.getpid()
+
+    def segment(image: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            raise UserError(f'{path} was loaded before this process was forked, in which ncnn would wait forever; load it in '
+                            'each process')
+        extractor = net.create_extractor()
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        extractor.input('images', ncnn.Mat(pixels))
+        logits = np.array(extractor.extract(output)[1])
+        return logits.argmax(0).astype(np.uint8) if output == 'labels' else logits
+
+    return lambda images: np.stack([segment(image) for image in images])
+
+
+BACKEND = Backend('ncnn', 'ncnn', 'ncnn', load, weights_beside=True)
