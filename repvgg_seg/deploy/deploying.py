@@ -2,7 +2,6 @@
 import io
 import json
 import os
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,13 +23,14 @@ from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.classes import check_same_classes, trained_classes
 from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained, checkpoint_in
+from ..runtime.backends import parts_of
 from ..runtime.predictor import sha256_of
 from ..runtime.report import REPORT
 from .artifacts import Artifact
 from .comparison import as_batch, compare, full_float32, logits_of, timing
 from .evaluation import evaluation_for
 from .exporting import export
-from .formats import ExportRequest, check_request
+from .formats import FORMATS, PRECISIONS, ExportRequest, check_request
 from .fusing import fuse_for_inference, fused_model_config
 from .plan import DeployPlan, inputs_of
 from .tasks import TASKS
@@ -38,7 +38,9 @@ from .tasks import TASKS
 # The largest logit difference, relative to the largest logit, and the largest share of pixels (or images) that change class.
 FUSING_LIMITS = (1e-4, 1e-3)
 # Names of the files that the tool writes into a folder.
-WRITTEN = re.compile(r'deploy\.json|config\.py|model\.pth|model\.(fp32|fp16|bf16|int8)(\.ncnn)?\.(onnx|xml|bin|pt2|param)')
+WRITTEN = {REPORT, FUSED_CONFIG, FUSED_WEIGHTS, *(
+    part.name for entry in FORMATS.values() if entry.export for precision in PRECISIONS
+    for part in parts_of(Path(f'model.{precision}{entry.suffix}')))}
 
 
 @dataclass
@@ -228,7 +230,7 @@ def check_replaceable(out: Path) -> None:
         raise UserError(f'{out} is a mount point, which cannot be replaced at once; choose a folder in it')
     if out.exists() and not (out / REPORT).is_file() and any(out.iterdir()):
         raise UserError(f'folder {out} is not empty and was not written by this tool; choose another one')
-    if foreign := sorted(path.name for path in (out.iterdir() if out.exists() else ()) if not WRITTEN.fullmatch(path.name)):
+    if foreign := sorted(path.name for path in (out.iterdir() if out.exists() else ()) if path.name not in WRITTEN):
         raise UserError(f'folder {out}, which would be replaced, holds {some(foreign)}, which this tool did not write; move '
                         'that away, or choose another folder')
     for folder in (out.parent, *([out] if out.exists() else [])):

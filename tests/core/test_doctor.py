@@ -12,7 +12,7 @@ from repvgg_seg.core import doctor
 from repvgg_seg.core.doctor import ERROR, INFO, OK, WARNING
 
 NEEDS = ['torch>=2.6; extra == "mm"', 'torchvision>=0.21; extra == "mm"', 'rich', 'onedl-mmcv>=2.3.6; extra == "mm"',
-         'onnx; extra == "export"', 'pytest; extra == "test"']
+         'onnx; extra == "onnx"', 'pytest; extra == "test"']
 VERSIONS = {'torch': '2.8.0', 'torchvision': '0.23.0', 'rich': '15.0.0', 'onedl-mmcv': '2.3.6', 'onnx': '1.2', 'pytest': '9.0'}
 Done = namedtuple('Done', 'returncode stdout stderr')
 
@@ -81,7 +81,7 @@ def test_two_opencvs(install):
 
 def test_absent_extra(install):
     install({'onnx': None})
-    assert complaints(doctor.extras()) == [(INFO, 'extra [export]: without onnx', "pip install 'repvgg_seg[export]'")]
+    assert complaints(doctor.extras()) == [(INFO, 'extra [onnx]: without onnx', "pip install 'repvgg_seg[onnx]'")]
 
 
 def test_mixed_families(monkeypatch):
@@ -139,7 +139,7 @@ def test_it_starts_where_nothing_is_installed():
 def test_the_tool(run_doctor):
     code, out, err = run_doctor()
     assert code == 0, out + err
-    assert 'ok      torch ' in out and 'CPU: ' in out and 'extra [export]: ' in out
+    assert 'ok      torch ' in out and 'CPU: ' in out and 'extra [openvino]: ' in out
 
 
 def test_the_tool_with_a_problem(run_doctor, monkeypatch):
