@@ -24,7 +24,8 @@ from ..engine.batches import by_size
 from ..engine.dataset_configs import test_pipeline
 from ..engine.exported import normalize_no_more, window_of
 from ..engine.pipelines import without_normalize
-from ..runtime.predictor import Predictor, Run
+from ..runtime.backend import Run
+from ..runtime.predictor import Predictor
 from .abstention import check_number, count_pixels
 from .plan import DeployPlan
 from .tasks import Task
