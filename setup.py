@@ -38,10 +38,11 @@ setup(
         'mm': MM_PACKAGES,
         **FORMATS,
         'export': sorted({package for packages in FORMATS.values() for package in packages}),
+        'hub': ['huggingface_hub>=1', 'safetensors'],
         'labels': ['pycocotools'],
         'logging': ['tensorboard', 'wandb', 'mlflow'],
         'tiff': ['tifffile', 'imagecodecs'],
         'serve': ['fastapi', 'uvicorn'],
-        'test': ['fastapi', 'uvicorn', 'httpx', 'pycocotools', 'pytest>=9', 'pytest-xdist', 'hypothesis', 'tensorboard',
-                 'tifffile', 'timm', 'ruff', 'mypy'],
+        'test': ['fastapi', 'uvicorn', 'httpx', 'huggingface_hub>=1', 'safetensors', 'pycocotools', 'pytest>=9', 'pytest-xdist',
+                 'hypothesis', 'tensorboard', 'tifffile', 'timm', 'ruff', 'mypy'],
     })

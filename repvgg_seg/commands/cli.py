@@ -239,10 +239,15 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
 
 
 def load_model_config(args: argparse.Namespace, *scopes: str) -> 'Config':
-    """Like :func:`load_config`, for the arguments of :func:`model_parser`, including ``--trust-checkpoint``."""
+    """Like :func:`load_config`, for the arguments of :func:`model_parser`, including ``--trust-checkpoint``; a checkpoint on
+    the hub is downloaded."""
+    from ..core.hub import download, is_hub
     from ..core.reading import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)
-    return load_config(args, *scopes)
+    config = load_config(args, *scopes)
+    if is_hub(getattr(args, 'checkpoint', '')):
+        args.checkpoint = str(download(args.checkpoint))
+    return config
 
 
 def load_run_config(args: argparse.Namespace, *scopes: str) -> 'Config':

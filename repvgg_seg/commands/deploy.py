@@ -13,8 +13,10 @@ def parser() -> cli.Parser:
     parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
     parser.add_argument('--images', help='image, folder or quoted glob pattern for the comparison (default: the test set if '
                         'available, otherwise a random image)')
-    parser.add_argument('--formats', nargs='+', default=['pth'], choices=['pth', 'onnx', 'openvino', 'pt2', 'ncnn'],
-                        help='pth: fused weights and config for MMSegmentation (default); the other formats run without it')
+    parser.add_argument('--formats', nargs='+', default=['pth'],
+                        choices=['pth', 'safetensors', 'onnx', 'openvino', 'pt2', 'ncnn'],
+                        help='pth (default) and safetensors: fused weights and config for MMSegmentation; the other formats '
+                        'run without it')
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
                         help='precisions; each format is written in those that it supports (default: fp32)')
     parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')

@@ -31,6 +31,7 @@ VERBS = {
     'predict': Verb('segment images with a trained or exported model'),
     'deploy': Verb('fuse a trained model, export it, and compare every file with the trained model'),
     'prune': Verb('remove channels of a trained segmentor, for fine-tuning'),
+    'push': Verb('push a deployed folder to the Hugging Face hub'),
     'serve': Verb('serve an exported model over HTTP, with a page to try it', needs=()),
     'classify-train': Verb('train a classifier, such as a backbone for segmentation', go_on=RESUME),
     'classify-test': Verb('evaluate a classifier'),

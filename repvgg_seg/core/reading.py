@@ -1,5 +1,6 @@
 """Reading checkpoints without running any code in them."""
 import hashlib
+import json
 import logging
 import re
 import struct
@@ -14,6 +15,7 @@ import torch
 
 from .errors import CheckpointError, some
 from .file_kinds import FileKind, file_kind
+from .hub import DEPLOYED, WEIGHTS, download, is_hub
 from .logs import print_log
 from .pickles import PLAIN, references, takes_any_memory, why_refused
 from .stand_ins import stand_ins, unchanged_statistics
@@ -22,6 +24,8 @@ from .stand_ins import stand_ins, unchanged_statistics
 DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError,
            ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile,
            zlib.error, UnpicklingError)
+
+METADATA = 'repvgg_seg'  # Key in the header of a safetensors file for the meta of a checkpoint, as JSON.
 
 _trusted = ContextVar('trusted', default=False)
 
@@ -41,18 +45,25 @@ def trusted() -> bool:
 
 
 def is_url(source: object) -> bool:
-    """Whether a checkpoint has to be downloaded."""
+    """Whether a checkpoint has an address of http or https."""
     return bool(re.match(r'https?://', str(source), re.IGNORECASE))
+
+
+def is_remote(source: object) -> bool:
+    """Whether a checkpoint has to be downloaded."""
+    return is_url(source) or is_hub(source)
 
 
 def read_checkpoint(source: str | Path) -> Mapping:
     """Read a checkpoint from a file or URL onto the CPU, with ``weights_only=True``.
 
     Args:
-        source: path, or an http(s) URL, which is downloaded once and stored in torch's hub cache.
+        source: path; http(s) URL, which is downloaded once and stored in torch's hub cache; or name on the Hugging Face hub,
+            see :func:`repvgg_seg.core.hub.download`.
 
     Returns:
-        The content of the file, a dict; for a safetensors file, its tensors.
+        The content of the file, a dict; for a safetensors file, its tensors, or for one that was deployed, its ``state_dict``
+        and ``meta``.
 
     Raises:
         CheckpointError: there is no such file or no network, the file is damaged or not a checkpoint, an archive would unpack
@@ -86,13 +97,15 @@ def outline(path: Path) -> Mapping:
 
 
 def local_file(source: str) -> Path:
-    """Find the file of a checkpoint; a URL is downloaded once and stored in torch's hub cache.
+    """Find the file of a checkpoint; what is elsewhere is downloaded once. Of a deployed folder on the hub, the fused weights.
 
     Raises:
         CheckpointError: there is no such file, or it cannot be downloaded.
     """
     if is_url(source):
         return _download(source)
+    if is_hub(source):
+        return _weights_in(download(source), source)
     try:
         path = Path(source).expanduser()
         if path.is_dir():
@@ -109,15 +122,25 @@ def local_file(source: str) -> Path:
     raise CheckpointError(f'checkpoint {source} does not exist')
 
 
+def _weights_in(path: Path, source: str) -> Path:
+    found = [each for each in path.iterdir() if each.suffix in WEIGHTS] if path.is_dir() else [path]
+    if not found:
+        raise CheckpointError(f'checkpoint {source} holds exported files only, see its {DEPLOYED}; expected weights, which '
+                              'are written by --formats pth or safetensors')
+    return min(found)
+
+
 def _read_safetensors(path: Path, source: str) -> Mapping:
     try:
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
     except ModuleNotFoundError:
         raise CheckpointError(f'checkpoint {source} is in the format safetensors, which needs a package that is not installed; '
                               'run: pip install safetensors') from None
     try:
-        return load_file(path)
+        with safe_open(path, 'pt') as file:
+            meta = (file.metadata() or {}).get(METADATA)
+        return load_file(path) if meta is None else dict(meta=json.loads(meta), state_dict=load_file(path))
     except (SafetensorError, *DAMAGED) as error:
         raise CheckpointError(_damaged(source, error)) from None
 

@@ -3,7 +3,7 @@ import io
 import json
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from .. import __version__
 from ..core.command_names import command
 from ..core.destinations import check_replaced
 from ..core.errors import UserError, some
-from ..core.reading import local_file
+from ..core.reading import METADATA, local_file
 from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.classes import check_same_classes, trained_classes
@@ -38,7 +38,7 @@ from .tasks import TASKS
 # The largest logit difference, relative to the largest logit, and the largest share of pixels (or images) that change class.
 FUSING_LIMITS = (1e-4, 1e-3)
 # Names of the files that the tool writes into a folder.
-WRITTEN = {REPORT, FUSED_CONFIG, FUSED_WEIGHTS, *(
+WRITTEN = {REPORT, FUSED_CONFIG, *FUSED_WEIGHTS.values(), *(
     part.name for entry in FORMATS.values() if entry.export for precision in PRECISIONS
     for part in parts_of(Path(f'model.{precision}{entry.suffix}')))}
 
@@ -165,11 +165,12 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
                       source_sha256=sha256_of(weights))
 
     with replacement(out) as temporary:
-        if 'pth' in request.formats:
+        if formats := [name for name in FUSED_WEIGHTS if name in request.formats]:
             dataset_meta = plan.metainfo or meta.get('dataset_meta', {})
-            write_fused(temporary, fused, fused_model_config(config), dict(info, fused=True, dataset_meta=dataset_meta))
-            report.bytes_after = os.path.getsize(temporary / FUSED_WEIGHTS)
-            info['files'] = {name: sha256_of(temporary / name) for name in (FUSED_CONFIG, FUSED_WEIGHTS)}
+            about = dict(info, fused=True, dataset_meta=dataset_meta)
+            written = write_fused(temporary, fused, fused_model_config(config), about, formats)
+            report.bytes_after = os.path.getsize(written[0])
+            info['files'] = {path.name: sha256_of(path) for path in (temporary / FUSED_CONFIG, *written)}
         info.update(plan.metainfo)
         if request.exports:
             report.artefacts, description = export(plan, trained.cpu(), fused.cpu(), temporary, evaluation)
@@ -202,20 +203,46 @@ def compare_fused(plan: DeployPlan, trained: BaseModel, fused: BaseModel, batche
     return difference, changed
 
 
-def write_fused(folder: Path, fused: BaseModel, config: Config, meta: dict) -> None:
+def write_fused(folder: Path, fused: BaseModel, config: Config, meta: dict, formats: Sequence[str]) -> list[Path]:
     """Write the weights and the config of a fused model, and check that reading them back gives the same model.
+
+    Args:
+        folder: folder for the files.
+        fused: fused model.
+        config: config of the fused model.
+        meta: what is known about the model.
+        formats: keys of ``FUSED_WEIGHTS``.
+
+    Returns:
+        Paths of the weights, by format.
 
     Raises:
         UserError: the weights differ after reading them back.
     """
     config.dump(folder / FUSED_CONFIG)
     state = {key: value.cpu() for key, value in fused.state_dict().items()}
-    buffer = io.BytesIO()  # torch.save() does not report a full disk; write_bytes() does.
+    paths = [folder / FUSED_WEIGHTS[name] for name in formats]
+    for path in paths:
+        path.write_bytes((as_safetensors if path.suffix == '.safetensors' else as_pickle)(state, meta))
+        reloaded = build_trained(config, str(path))[0].state_dict()
+        if list(reloaded) != list(state) or not all(torch.equal(value, reloaded[key]) for key, value in state.items()):
+            raise UserError('the written model differs from the fused one when it is read back; nothing was written')
+    return paths
+
+
+def as_pickle(state: Mapping[str, Tensor], meta: dict) -> memoryview:
+    """Content of a checkpoint in PyTorch's format; torch.save() to a file does not report a full disk."""
+    buffer = io.BytesIO()
     torch.save(dict(meta=meta, state_dict=state), buffer)
-    (folder / FUSED_WEIGHTS).write_bytes(buffer.getbuffer())
-    reloaded = build_trained(config, str(folder))[0].state_dict()
-    if list(reloaded) != list(state) or not all(torch.equal(value, reloaded[key]) for key, value in state.items()):
-        raise UserError('the written model differs from the fused one when it is read back; nothing was written')
+    return buffer.getbuffer()
+
+
+def as_safetensors(state: Mapping[str, Tensor], meta: dict) -> bytes:
+    """Content of a safetensors file; of the metainfo of the dataset, only the classes and their colors are kept."""
+    from safetensors.torch import save
+    dataset = {key: meta['dataset_meta'][key] for key in ('classes', 'palette') if key in meta['dataset_meta']}
+    metadata = {METADATA: json.dumps({**meta, 'dataset_meta': dataset})}
+    return save({name: value.contiguous() for name, value in state.items()}, metadata)
 
 
 def check_replaceable(out: Path) -> None:

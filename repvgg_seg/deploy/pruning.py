@@ -326,7 +326,7 @@ def prune(config: Config, checkpoint: str, out: Path, request: PruneRequest) -> 
         original.dump(temporary / TEACHER)
         buffer = io.BytesIO()  # torch.save() does not report a full disk; write_bytes() does.
         torch.save(dict(meta=dict(dataset_meta=meta.get('dataset_meta', {})), state_dict=model.state_dict()), buffer)
-        (temporary / FUSED_WEIGHTS).write_bytes(buffer.getbuffer())
+        (temporary / FUSED_WEIGHTS['pth']).write_bytes(buffer.getbuffer())
         info = dict(repvgg_seg_version=__version__, source=Path(checkpoint).name, **asdict(report))
         (temporary / REPORT).write_text(json.dumps(info, indent=2))
     return report
@@ -341,7 +341,7 @@ def add_fine_tuning(config: Config, out: Path, checkpoint: str) -> None:
         checkpoint: checkpoint of the original model.
     """
     teacher = Path(checkpoint)
-    config.load_from = str(out / FUSED_WEIGHTS)
+    config.load_from = str(out / FUSED_WEIGHTS['pth'])
     config.distill = dict(teacher=str(out / TEACHER), checkpoint=str(teacher.resolve()) if teacher.exists() else checkpoint)
     config.work_dir = str(Path('work_dirs', out.name))
     config.optim_wrapper.optimizer.lr *= FINE_TUNING_RATE

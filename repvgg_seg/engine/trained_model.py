@@ -19,7 +19,8 @@ from .model_check import check_model, preprocessor_of
 from .plain_config import check_words, read_plain_config
 from .safe_loading import load_safely
 
-FUSED_CONFIG, FUSED_WEIGHTS = 'config.py', 'model.pth'
+FUSED_CONFIG = 'config.py'
+FUSED_WEIGHTS = {'pth': 'model.pth', 'safetensors': 'model.safetensors'}  # Format -> file; the first in a folder is loaded.
 
 
 def resolve(config: Config, checkpoint: str) -> str:
@@ -42,8 +43,9 @@ def resolve(config: Config, checkpoint: str) -> str:
         folder = Path(checkpoint)
         if trained := checkpoint_in(folder):
             return resolve(config, str(trained))
-        if not (folder / FUSED_CONFIG).is_file() or not (folder / FUSED_WEIGHTS).is_file():
-            raise CheckpointError(f'folder {folder} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS}; expected a training '
+        weights_files = [folder / name for name in FUSED_WEIGHTS.values() if (folder / name).is_file()]
+        if not (folder / FUSED_CONFIG).is_file() or not weights_files:
+            raise CheckpointError(f'folder {folder} holds no {FUSED_CONFIG} and {FUSED_WEIGHTS["pth"]}; expected a training '
                                   f'checkpoint (.pth) or a folder that {command("deploy")} wrote')
         fused = read_plain_config(folder / FUSED_CONFIG).get('model')
         if not isinstance(fused, dict):
@@ -55,7 +57,7 @@ def resolve(config: Config, checkpoint: str) -> str:
         if not trusted():
             check_words(fused, config.model, folder)
             check_files(folder)
-        config.model, checkpoint = ConfigDict(fused), str(folder / FUSED_WEIGHTS)
+        config.model, checkpoint = ConfigDict(fused), str(weights_files[0])
     head = config.model.get('head')
     if head and head.get('num_classes', ...) is None:
         weights = state_dict_of(read_checkpoint(checkpoint), checkpoint)
@@ -79,8 +81,9 @@ def check_files(folder: Path) -> None:
     """
     if (folder / REPORT).is_file():
         hashes = read_report(folder).get('files', {})
-        for name in (FUSED_CONFIG, FUSED_WEIGHTS):
-            check_hash(folder / name, hashes.get(name))
+        for name in (FUSED_CONFIG, *FUSED_WEIGHTS.values()):
+            if (folder / name).is_file():
+                check_hash(folder / name, hashes.get(name))
 
 
 def build_trained(config: Config, checkpoint: str) -> tuple[nn.Module, dict]:

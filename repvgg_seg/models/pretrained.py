@@ -14,7 +14,7 @@ from ..core.config_types import type_name
 from ..core.errors import ArgumentTypeError, CheckpointError, some
 from ..core.files import write_atomically
 from ..core.logs import print_log
-from ..core.reading import is_url, read_checkpoint
+from ..core.reading import is_remote, read_checkpoint
 from ..core.run_checkpoints import find_checkpoint
 from .inflation import inflate_stem
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
@@ -213,7 +213,7 @@ def _first_available(sources: list[str | Path]) -> tuple[str, Mapping]:
         try:
             return path, read_checkpoint(path)
         except CheckpointError as error:
-            if not is_url(source):
+            if not is_remote(source):
                 raise
             reasons.append(str(error))
     raise CheckpointError(f'no pretrained weights: {"; ".join(reasons)}; give a file with --cfg-options '
@@ -222,7 +222,7 @@ def _first_available(sources: list[str | Path]) -> tuple[str, Mapping]:
 
 def _existing(source: str | Path) -> str | None:
     """Return a URL unchanged, or the path of an existing file; for a folder, the path of a checkpoint in it."""
-    if is_url(source):
+    if is_remote(source):
         return str(source)
     try:
         path = Path(source).expanduser()

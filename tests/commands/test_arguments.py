@@ -13,7 +13,7 @@ from repvgg_seg.commands import cli
 from repvgg_seg.commands.main import VERBS
 
 FUSED_ONLY = ('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; --logits and '
-              '--channels need --formats besides pth')
+              '--channels need --formats besides pth and safetensors')
 
 
 def commands(parser: argparse.ArgumentParser, names: set[str] = frozenset()) -> Iterator[tuple[set[str], dict]]:

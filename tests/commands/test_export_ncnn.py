@@ -115,7 +115,8 @@ def test_other_formats_on_demand(run_tool, config, random_checkpoint, random_seg
 @pytest.mark.parametrize(('options', 'message'), [
     (['--formats', 'ncnn'], 'ncnn takes images of one size; give --size H W'),
     (['--undilate', 'on'],
-     'fused weights are written as they were trained, with dilation; --undilate on needs --formats besides pth'),
+     'fused weights are written as they were trained, with dilation; --undilate on needs --formats besides pth and '
+     'safetensors'),
     (['--formats', 'ncnn', '--precision', 'int8', '--size', '48', '64'],
      'ncnn cannot be written in int8; --formats onnx or openvino can'),
 ])

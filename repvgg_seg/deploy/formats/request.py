@@ -6,6 +6,7 @@ import torch
 
 from ...core.errors import InstallationError, UserError
 from ...core.tasks import MODEL_KINDS, SEGMENTATION
+from ...engine.trained_model import FUSED_WEIGHTS
 from ...runtime.predictor import pair
 from .format import PRECISIONS
 from .table import FORMATS
@@ -18,7 +19,7 @@ class ExportRequest:
     """Files to write, and checks to run on them.
 
     Args:
-        formats: keys of ``FORMATS``; 'pth' writes the fused weights with their config.
+        formats: keys of ``FORMATS``; those in ``FUSED_WEIGHTS`` write the fused weights with their config.
         precisions: keys of ``PRECISIONS``. Each format is written in the precisions that it supports.
         size: height and width in pixels of the images that artifacts take; None for any size.
         channels: channel order of these images, 'RGB' or 'BGR'.
@@ -53,7 +54,7 @@ class ExportRequest:
     @property
     def exports(self) -> bool:
         """Whether the request includes formats other than the fused weights."""
-        return set(self.formats) != {'pth'}
+        return not set(self.formats) <= set(FUSED_WEIGHTS)
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -85,10 +86,10 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
         raise UserError('--calibration is for int8 only; add --precision int8, or leave it out')
     if request.undilate and not request.exports:
         raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
-                        'besides pth')
+                        'besides pth and safetensors')
     if not request.exports and (request.logits or request.channels != 'RGB'):
         raise UserError('fused weights are used by MMSegmentation, which gives logits and reads images as it is configured; '
-                        '--logits and --channels need --formats besides pth')
+                        '--logits and --channels need --formats besides pth and safetensors')
     if request.abstain is not None:
         check_abstention(request, task)
     for precision in request.precisions:

@@ -1,4 +1,5 @@
 """All formats, by the names that ``--formats`` takes."""
-from . import ncnn, onnx, openvino, pt2, pth
+from . import ncnn, onnx, openvino, pt2, pth, safetensors
 
-FORMATS = {'pth': pth.FORMAT, 'onnx': onnx.FORMAT, 'openvino': openvino.FORMAT, 'pt2': pt2.FORMAT, 'ncnn': ncnn.FORMAT}
+FORMATS = {'pth': pth.FORMAT, 'safetensors': safetensors.FORMAT, 'onnx': onnx.FORMAT, 'openvino': openvino.FORMAT,
+           'pt2': pt2.FORMAT, 'ncnn': ncnn.FORMAT}
