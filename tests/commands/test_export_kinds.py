@@ -162,6 +162,7 @@ def test_files_for_other_images(run_tool, config, tmp_path):
     assert str(raised.value) == 'an image must be a NumPy array, uint8 (height, width, 4); got uint8 (48, 64, 3)'
 
 
+@pytest.mark.whole
 def test_16_bits_and_four_channels_from_file_to_exported_files(run_tool, config, tmp_path):
     formats = list(HERE)
     changed = write_config('bands', config, tmp_path)

@@ -136,6 +136,7 @@ def test_realtime_head_trains_with_batches_of_one_image(run_tool, realtime, tmp_
     assert (tmp_path / 'epoch_1.pth').is_file()
 
 
+@pytest.mark.whole
 def test_realtime_head_for_any_size_and_in_8_bits(run_tool, realtime, tmp_path):
     skip_without('onnx', 'onnxscript', 'openvino', 'nncf')
     checkpoint = write_random(realtime)
