@@ -43,7 +43,11 @@ def show_trained_model() -> None:
 
 def train_and_deploy() -> None:
     """Run all steps, from training to deployment, on ToyStreets."""
-    call('train', '--amp', '--work-dir', WORK_DIR)
+    from mmengine.device import get_device
+
+    from ..engine.hardware import cpu_has_bfloat16
+    amp = ['--amp'] if get_device() != 'cpu' or cpu_has_bfloat16() else []
+    call('train', *amp, '--work-dir', WORK_DIR)
     checkpoint = find_checkpoint(WORK_DIR)
     if checkpoint is None:
         raise UserError(f'{WORK_DIR} has no checkpoint after the training; see the log in it')

@@ -92,18 +92,26 @@ def _as_float32(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
     return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU has instructions with which PyTorch computes in bfloat16; without them, it is slower than float32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def fit_amp(config: Config) -> list[str]:
     """On a CPU, replace MMEngine's ``AmpOptimWrapper``, which does not support CPUs, by ours.
 
     Returns:
-        Descriptions of the changes.
+        A description of the change, and advice if mixed precision is slow on this CPU.
     """
-    if type_name(config.optim_wrapper) != 'AmpOptimWrapper' or get_device() != 'cpu':
-        return []
-    for key in ('loss_scale', 'dtype', 'use_fsdp'):
-        config.optim_wrapper.pop(key, None)
-    config.optim_wrapper.type = 'repvgg_seg.BFloat16OptimWrapper'
-    return ['optim_wrapper.type is BFloat16OptimWrapper instead of AmpOptimWrapper, which needs a GPU']
+    notes = []
+    if get_device() == 'cpu' and type_name(config.optim_wrapper) == 'AmpOptimWrapper':
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            config.optim_wrapper.pop(key, None)
+        config.optim_wrapper.type = 'repvgg_seg.BFloat16OptimWrapper'
+        notes.append('optim_wrapper.type is BFloat16OptimWrapper instead of AmpOptimWrapper, which needs a GPU')
+    if get_device() == 'cpu' and type_name(config.optim_wrapper) == 'BFloat16OptimWrapper' and not cpu_has_bfloat16():
+        notes.append('this CPU has no bfloat16 instructions, so training takes longer than in float32; leave out --amp')
+    return notes
 
 
 def enable_amp(config: Config) -> None:

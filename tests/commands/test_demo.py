@@ -6,19 +6,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from repvgg_seg.commands import demo
 from repvgg_seg.deploy.quick_demo import quick_demo
 
 
-def test_demo_ends_with_what_it_measured(run_tool, config, streets, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('native', [True, False])  # Instructions for bfloat16.
+def test_demo_ends_with_what_it_measured(run_tool, config, streets, tmp_path, monkeypatch, capsys, native):
     for name, value in dict(CONFIG=str(config), IMAGES=streets / 'leftImg8bit/val', WORK_DIR=tmp_path,
                             FUSED=tmp_path / 'fused', PICTURES=tmp_path / 'pictures').items():
         monkeypatch.setattr(demo, name, value)
 
+    monkeypatch.setattr('repvgg_seg.engine.hardware.cpu_has_bfloat16', lambda: native)
+
     def run(command: list[str]) -> subprocess.CompletedProcess:
         assert command[:3] == [sys.executable, '-m', 'repvgg_seg']
+        assert ('--amp' in command) == (native and command[3] == 'train')
         result = run_tool(*command[3:])
         return subprocess.CompletedProcess(command, result.code)
 

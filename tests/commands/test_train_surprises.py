@@ -51,12 +51,16 @@ def test_save_best_whose_direction_is_not_known(run_tool, config, tmp_path):
                        now='bfloat16, and a line in the log')
 @pytest.mark.situation('Smaller', 'training without a validation that chooses', before='"the best checkpoint is" the last one',
                        now='"the last checkpoint is"')
-def test_amp_wrapper_on_a_cpu_and_the_last_checkpoint(run_tool, config, tmp_path):
+@pytest.mark.parametrize('native', [True, False])
+def test_amp_wrapper_on_a_cpu_and_the_last_checkpoint(run_tool, config, tmp_path, monkeypatch, native):
+    monkeypatch.setattr('repvgg_seg.engine.hardware.cpu_has_bfloat16', lambda: native)
     result = run_tool('train', config, '--work-dir', tmp_path, '--cfg-options', ONE_EPOCH, 'optim_wrapper.type=AmpOptimWrapper',
                       'optim_wrapper.loss_scale=dynamic', 'default_hooks.checkpoint.save_best=None')
     assert result.code == 0
     assert result.out.endswith(f'Trained; the last checkpoint is {tmp_path}/epoch_1.pth\n')
     assert 'optim_wrapper.type is BFloat16OptimWrapper instead of AmpOptimWrapper, which needs a GPU' in result.out + result.err
+    slow = 'this CPU has no bfloat16 instructions, so training takes longer than in float32; leave out --amp'
+    assert (slow in result.out + result.err) != native
 
 
 @pytest.mark.situation('Tracebacks', 'the system kills a worker of a data loader in training',

@@ -6,6 +6,7 @@ import torch
 
 from ...core.errors import InstallationError, UserError
 from ...core.tasks import MODEL_KINDS, SEGMENTATION
+from ...engine.hardware import cpu_has_bfloat16
 from ...engine.trained_model import FUSED_WEIGHTS
 from ...runtime.predictor import pair
 from .format import PRECISIONS
@@ -139,6 +140,6 @@ def native_precisions() -> list[str]:
     """Keys of ``PRECISIONS`` that this CPU computes in natively, without substituting another precision."""
     if not torch.backends.mkldnn.is_available():  # Without it, support for the other precisions cannot be queried.
         return ['fp32', 'int8']
-    lacking = {'bf16': not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    lacking = {'bf16': not cpu_has_bfloat16(),
                'fp16': not torch.ops.mkldnn._is_mkldnn_fp16_supported()}
     return [name for name in PRECISIONS if not lacking.get(name)]

@@ -15,6 +15,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from ..hardware import cpu_has_bfloat16
+
 ITERATIONS, LIMIT = 3, 4  # Number of timed iterations after an untimed one; no iteration starts after this number of seconds.
 PROBE = 2  # Images per step on a CPU, the minimum for batch norm.
 WORTHWHILE = 0.9  # Mixed precision is used if it takes at most this share of the time.
@@ -74,7 +76,7 @@ def measure_speed(config: Config, batch: int, crop: tuple[int, int], size: tuple
 
 def _training_seconds(model: nn.Module, batch: int, crop: tuple[int, int], classes: int, device: str) -> tuple[float, float]:
     """Seconds per step in single and in mixed precision; infinite if the device has no instructions for the latter."""
-    mixed = 'AVX512' in torch.backends.cpu.get_cpu_capability() if device == 'cpu' else torch.cuda.is_bf16_supported()
+    mixed = cpu_has_bfloat16() if device == 'cpu' else torch.cuda.is_bf16_supported()
     precisions = (False, True) if mixed else (False, )
     seconds = [_seconds(partial(_step, model, batch, crop, classes, device, amp), device) for amp in precisions]
     return seconds[0], seconds[1] if mixed else inf
