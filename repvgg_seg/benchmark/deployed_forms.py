@@ -10,8 +10,10 @@ import numpy as np
 from ..core.command_names import command
 from ..core.errors import UserError
 from ..core.tasks import SEGMENTATION
-from ..runtime.backends import backend_of, load_file
-from ..runtime.predictor import check_hash
+from ..runtime.backend import CPU
+from ..runtime.backends import backend_of
+from ..runtime.devices import placements
+from ..runtime.predictor import check_hash, load
 from ..runtime.report import REPORT, read_report
 from .rounds import Measurement, Subject
 from .tables import cell, timed
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 REFERENCE = 'PyTorch, training form, fp32'
+ON = ', on '  # Before the name of a device.
 TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not installed on machines that only run a deployed model.
 
 
-def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, int], threads: int) -> list[Subject]:
+def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, int], threads: int,
+             device: str = CPU) -> list[Subject]:
     """List the training form and the fused form in PyTorch (fp32 and bf16), and every artifact of a folder.
 
     Args:
@@ -32,9 +36,12 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
         folder: output folder of ``repvgg-seg deploy``.
         size: height and width of the image.
         threads: number of CPU threads of every form.
+        device: device of the artifacts that can run on it; the others are left out. PyTorch's forms run on the CPU, or on a GPU
+            if the device is one that CUDA controls.
 
     Raises:
         UserError: the folder has no artifacts, artifacts of a classifier, or an artifact that does not accept the size.
+        DeviceError: no artifact can run on the device.
     """
     # Imported here because they need PyTorch, and the processes of some forms import this module without it.
     from ..core.reading import trusted
@@ -46,7 +53,10 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
                         'pt2')
     if report.get('task', SEGMENTATION) != SEGMENTATION:
         raise UserError(f'{folder / REPORT} lists artifacts of a classifier; only those of a segmentor are compared here')
-    found = [Subject(name, partial(make_torch, copy.deepcopy(config).to_dict(), checkpoint, fused, dtype, size, threads))
+    places = dict(reversed(placements(list(entries), device)))  # Of several devices for a file, the first.
+    gpu = 'cuda' if {'cuda', 'tensorrt'} & set(places.values()) else CPU
+    settings = copy.deepcopy(config).to_dict()
+    found = [Subject(name + on(gpu), partial(make_torch, settings, checkpoint, fused, dtype, size, threads, gpu))
              for name, fused, dtype in ((REFERENCE, False, 'float32'), ('PyTorch, fused, fp32', True, 'float32'),
                                         ('PyTorch, fused, bf16', True, 'bfloat16'))]
     for file, entry in entries.items():
@@ -56,8 +66,10 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
         if entry['size'] and tuple(entry['size']) != size:
             raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
                             f'{entry["size"][1]}')
-        found.append(Subject(form_of(file, entry),
-                             partial(make_exported, folder / file, entry['precision'], size, channels, dtype, threads),
+        if file not in places:
+            continue
+        found.append(Subject(form_of(file, entry) + on(places[file]),
+                             partial(make_exported, folder / file, size, channels, dtype, threads, places[file]),
                              without=TRAINING_PACKAGES + (() if backend_of(Path(file)).module == 'torch' else ('torch', ))))
     return found
 
@@ -67,8 +79,13 @@ def form_of(file: str, entry: dict) -> str:
     return f'{backend_of(Path(file)).title}, {entry["precision"]}'
 
 
-def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: tuple[int, int],
-               threads: int) -> Callable[[], object]:
+def on(device: str) -> str:
+    """What the name of a form says about its device: nothing of the CPU."""
+    return '' if device == CPU else f'{ON}{device}'
+
+
+def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: tuple[int, int], threads: int,
+               device: str) -> Callable[[], object]:
     """Build a segmentor in PyTorch, to be timed."""
     import torch
     from mmengine.config import Config
@@ -85,15 +102,16 @@ def make_torch(settings: dict, checkpoint: str, fused: bool, dtype: str, size: t
     model = fuse_for_inference(model) if fused else model
     decision = Decision(threshold_of(model), 'uint8')
     graph = LabelGraph(SegmentorGraph(model, normalization_of(config), dtype=getattr(torch, dtype)), decision).eval()
-    images = torch.from_numpy(picture(size, channels_of(config.model)))
-    return lambda: torch.no_grad()(graph)(images)
+    graph, images = graph.to(device), torch.from_numpy(picture(size, channels_of(config.model)))
+    return lambda: torch.no_grad()(graph)(images.to(device)).cpu()
 
 
-def make_exported(path: Path, precision: str, size: tuple[int, int], channels: int, dtype: str,
-                  threads: int) -> Callable[[], object]:
-    """Load an exported file in its backend, to be timed."""
-    run, images = load_file(path, precision, threads), picture(size, channels, dtype)
-    return lambda: run(images)
+def make_exported(path: Path, size: tuple[int, int], channels: int, dtype: str, threads: int,
+                  device: str) -> Callable[[], object]:
+    """Load an exported file in its backend, to be timed; its hash was checked."""
+    predictor = load(path, threads if device == CPU else None, verify=False, device=device)
+    images = picture(size, channels, dtype)
+    return lambda: predictor.run(images)
 
 
 def picture(size: tuple[int, int], channels: int, dtype: str = 'uint8') -> np.ndarray:
@@ -108,7 +126,7 @@ def table(measurements: list[Measurement], report: dict) -> list[dict[str, objec
     checked['PyTorch, fused, fp32'] = dict(miou=report['miou_after'], changed=report['changed'], bytes=report['bytes_after'])
     rows: list[dict[str, object]] = []
     for measurement in measurements:
-        entry = checked.get(measurement.name, {})
+        entry = checked.get(measurement.name.partition(ON)[0], {})
         rows.append({
             'form': measurement.name, 'mIoU': cell(entry.get('miou'), '.2f'),
             'changed pixels': cell(entry.get('changed'), '.3%'), **timed(measurement, measurements[0]),

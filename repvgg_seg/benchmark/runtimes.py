@@ -14,6 +14,7 @@ from torch.onnx import ONNXProgram
 
 from ..deploy.graph import OPSET
 from ..deploy.ncnn_program import convert
+from ..runtime.backend import Setting
 from ..runtime.backends import load_file
 from ..runtime.ncnn import load_net
 
@@ -34,7 +35,7 @@ class LastMap(nn.Module):
 def in_onnxruntime(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
     """Prepare a run in ONNX Runtime."""
     with TemporaryDirectory() as folder:
-        run = load_file(_write_onnx(network, x, Path(folder)), 'fp32', threads)
+        run = load_file(_write_onnx(network, x, Path(folder)), 'fp32', Setting(threads))
     return partial(run, x.numpy())
 
 
@@ -44,7 +45,7 @@ def in_openvino(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.xml')
         openvino.save_model(openvino.convert_model(_write_onnx(network, x, path.parent)), path, compress_to_fp16=False)
-        run = load_file(path, 'fp32', threads)
+        run = load_file(path, 'fp32', Setting(threads))
     return partial(run, x.numpy())
 
 
@@ -55,7 +56,7 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndar
         path = Path(folder, 'network.ncnn.param')
         channels, height, width = x.shape[1:]
         convert(network, (channels, height, width)).save(path)
-        net = load_net(ncnn, path, 'fp32', threads)
+        net = load_net(ncnn, path, 'fp32', Setting(threads))
     images = x.numpy()
 
     def run() -> np.ndarray:

@@ -14,7 +14,7 @@ from ..deploy.evaluation import Evaluation
 from ..deploy.tasks import TASKS
 from ..engine.dataset_configs import dataset_metainfo
 from ..engine.exported import ExportedSegmentor, check_classes_of_export, load_exported
-from ..runtime.report import read_report
+from .sources import files_in
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -132,21 +132,6 @@ def measure(config: 'Config', sources: Sequence[str], splitting: Splitting, limi
                 result.outcomes.append(None if levels is None else outcome_of(labeled(counts, others), levels))
             results.append(result)
     return results
-
-
-def files_in(sources: Sequence[str]) -> list[Path]:
-    """The exported files of all sources, files or folders.
-
-    Raises:
-        UserError: a folder has no exported files.
-    """
-    files = []
-    for source in map(Path, sources):
-        found = [source / name for name in read_report(source)['artefacts']] if source.is_dir() else [source]
-        if not found:
-            raise UserError(f'{source} has no exported files; export some with --formats onnx openvino --logits')
-        files += found
-    return files
 
 
 def load_rated(path: Path, config: 'Config') -> ExportedSegmentor:

@@ -1,4 +1,4 @@
-"""Measure models: repvgg-seg benchmark {artefacts,complexity,speed,loader,unknown,serve,all} ..."""
+"""Measure models: repvgg-seg benchmark {artefacts,complexity,speed,loader,unknown,throughput,serve,all} ..."""
 import argparse
 import os
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ def parser() -> cli.Parser:
         help='compare the forms in which a segmentor can be deployed, in turns, each in its own process')
     artefacts.add_argument('folder', metavar='DIR', help=f'folder that {command("deploy")} wrote from the checkpoint')
     artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='image size')
+    cli.add_device(artefacts, 'cpu', 'default: cpu')
     artefacts.set_defaults(measure=measure_artefacts)
 
     complexity = commands.add_parser('complexity', parents=[output],
@@ -78,6 +79,16 @@ def parser() -> cli.Parser:
     unknown.add_argument('--block', type=cli.positive, default=10, metavar='N', help='consecutive images, by name, that stay '
                          'together; 1 if the images are no frames of videos (default: 10)')
     unknown.set_defaults(measure=measure_unknown)
+
+    throughput = commands.add_parser('throughput', parents=[output], help='images per second of exported files that several '
+                                     'threads use at once, or that get several images in one call')
+    cli.add_trust(throughput)
+    throughput.add_argument('exported', nargs='+', metavar='EXPORTED', help=f'folders that {command("deploy")} wrote, or files '
+                            'in them')
+    throughput.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='image size')
+    throughput.add_argument('--seconds', type=cli.positive, default=10, help='duration of each measurement (default: 10)')
+    throughput.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='CPU threads (default: all cores)')
+    throughput.set_defaults(measure=measure_throughput)
 
     serving = commands.add_parser('serve', parents=[output], help=f'{command("serve")} under load: throughput relative to the '
                                   'runtime alone, correctness of every answer, and memory')
@@ -142,9 +153,9 @@ def measure_artefacts(args: argparse.Namespace) -> None:
     config = cli.load_model_config(args, 'mmseg')
     folder = Path(args.folder)
     report = read_report(folder)
-    subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads)
+    subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads, args.device)
     measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
-    show(args, artefacts.table(measurements, report), measurements, device='cpu')
+    show(args, artefacts.table(measurements, report), measurements, device=args.device)
 
 
 def measure_complexity(args: argparse.Namespace) -> None:
@@ -185,6 +196,14 @@ def measure_unknown(args: argparse.Namespace) -> None:
     from ..benchmark.unknown import Splitting, measure
     results = measure(config, args.exported, Splitting(args.splits, args.block, args.calibrate), args.abstain, args.confidence)
     show(args, [result.row(args.abstain) for result in results], results)
+
+
+def measure_throughput(args: argparse.Namespace) -> None:
+    from ..benchmark.throughput import measure, table
+    from ..core.reading import trust_checkpoints
+    trust_checkpoints(args.trust_checkpoint)
+    rates = measure(args.exported, tuple(args.size), args.seconds, args.threads)
+    show(args, table(rates), rates)
 
 
 def measure_serving(args: argparse.Namespace) -> None:

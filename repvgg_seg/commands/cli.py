@@ -157,6 +157,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help='change settings of the config, e.g. train_dataloader.batch_size=4')
 
 
+def add_device(parser: argparse.ArgumentParser, default: str | None, where: str) -> None:
+    """Add the argument that chooses a device.
+
+    Args:
+        parser: parser of a command.
+        default: default device; None if it depends on the checkpoint.
+        where: the default in words.
+    """
+    from ..runtime.devices import known_devices
+    parser.add_argument('--device', choices=known_devices(), default=default,
+                        help=f'device; auto takes the first that is here and works ({where})')
+
+
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Add the argument that trusts checkpoints."""
     parser.add_argument('--trust-checkpoint', action='store_true',

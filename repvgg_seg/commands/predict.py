@@ -26,6 +26,7 @@ def parser() -> cli.Parser:
     parser.add_argument('--overlap', type=cli.positive, metavar='PIXELS', help='overlap of neighboring tiles (default: 64, but '
                         'at most half a tile)')
     parser.add_argument('--max-fps', type=rate, metavar='N', help='take at most N frames a second from a camera or stream')
+    cli.add_device(parser, None, 'by default the CPU for an exported file, else a GPU if there is one')
     parser.add_argument('--as-video', type=rate, metavar='FPS', help='treat image files as the frames of a video')
     return parser
 
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError('--overlap is for tiles; add --tile HEIGHT WIDTH, or leave it out')
     done = predict(config, args.checkpoint, args.source, args.out, Options(
         Style(args.alpha, args.side_by_side, args.labels_only, args.save_confidence), args.show, args.json, args.max_fps,
-        args.as_video, args.min_confidence, Tiling(tuple(args.tile), args.overlap) if args.tile else None))
+        args.as_video, args.min_confidence, Tiling(tuple(args.tile), args.overlap) if args.tile else None,
+        args.device))
     cli.say(done.rates)
     if done.written:
         cli.say(f'Wrote {len(done.written)} file(s), e.g. {done.written[-1]}')

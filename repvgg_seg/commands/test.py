@@ -14,6 +14,7 @@ def parser() -> cli.Parser:
     parser.add_argument('--report', metavar='DIR', help='write a page with metrics of each class, a confusion matrix, '
                         'calibration and pictures of the errors to DIR/index.html')
     parser.add_argument('--against', metavar='JSON', help='report.json of an earlier report to compare with')
+    cli.add_device(parser, None, 'by default the CPU for an exported file, else a GPU if there is one')
     return parser
 
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from ..engine.evaluating import in_words
     from ..engine.segmentation import test_segmentor
     metrics = test_segmentor(config, args.checkpoint, args.tta, args.out, args.submit, args.report,
-                             args.against)
+                             args.against, args.device)
     if args.submit:
         cli.say(f'Wrote label ids to {args.submit}')
     else:

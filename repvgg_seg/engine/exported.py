@@ -14,6 +14,7 @@ from ..core.errors import CheckpointError, UserError
 from ..core.reading import trusted
 from ..core.tasks import CLASSIFICATION, MODEL_KINDS, SEGMENTATION, task_of
 from ..registry import MODELS
+from ..runtime.backend import CPU
 from ..runtime.backends import BACKENDS
 from ..runtime.predictor import PROGRAM, Predictor, load
 from ..runtime.report import REPORT, read_report
@@ -31,15 +32,19 @@ def is_exported(checkpoint: str) -> bool:
     return path.is_dir() and (path / REPORT).is_file() and not (path / FUSED_CONFIG).is_file()
 
 
-def load_exported(checkpoint: str) -> Predictor:
+def load_exported(checkpoint: str, device: str = CPU) -> Predictor:
     """Load an exported file that was given as a checkpoint.
 
+    Args:
+        checkpoint: file or folder.
+        device: device that it runs on, see :func:`repvgg_seg.runtime.predictor.load`.
+
     Raises:
-        UserError: the file cannot be loaded, or was changed after it was exported.
+        UserError: the file cannot be loaded, was changed after it was exported, or does not run on the device.
         CheckpointError: the file is a program, and checkpoints are not trusted.
     """
     refuse_program(Path(checkpoint))
-    return load(checkpoint, verify=not trusted())
+    return load(checkpoint, verify=not trusted(), device=device)
 
 
 def classes_of_exported(checkpoint: str) -> list[str]:
@@ -69,7 +74,7 @@ def window_of(config: Config) -> tuple[tuple[int, int] | None, tuple[int, int] |
     return (test_cfg.crop_size, test_cfg.stride) if test_cfg.get('mode') == 'slide' else (None, None)
 
 
-def exported_config(config: Config, checkpoint: str) -> dict:
+def exported_config(config: Config, checkpoint: str, device: str = CPU) -> dict:
     """Return the model config of an exported file, which replaces the config's model.
 
     An exported segmentor splits images into windows as the config's segmentor does. ``Normalize`` steps are removed from the
@@ -77,9 +82,9 @@ def exported_config(config: Config, checkpoint: str) -> dict:
     """
     normalize_no_more(config)
     if task_of(config.model) == CLASSIFICATION:
-        return dict(type='repvgg_seg.ExportedClassifier', source=checkpoint)
+        return dict(type='repvgg_seg.ExportedClassifier', source=checkpoint, device=device)
     window, stride = window_of(config)
-    return dict(type='repvgg_seg.ExportedSegmentor', source=checkpoint, window=window, stride=stride)
+    return dict(type='repvgg_seg.ExportedSegmentor', source=checkpoint, window=window, stride=stride, device=device)
 
 
 def normalize_no_more(config: Config) -> None:
@@ -93,6 +98,7 @@ class ExportedModel(BaseModel):
 
     Args:
         source: exported file or its folder, or the predictor that :func:`repvgg_seg.runtime.predictor.load` returns for it.
+        device: device that the file is loaded on.
 
     Raises:
         UserError: the file was exported from a model for a different task.
@@ -100,9 +106,9 @@ class ExportedModel(BaseModel):
 
     task: str
 
-    def __init__(self, source: str | Predictor) -> None:
+    def __init__(self, source: str | Predictor, device: str = CPU) -> None:
         super().__init__()
-        self.predictor = source if isinstance(source, Predictor) else load_exported(source)
+        self.predictor = source if isinstance(source, Predictor) else load_exported(source, device)
         if self.predictor.task != self.task:
             raise UserError(f'{source} is an exported {MODEL_KINDS[self.predictor.task]}, the config is for a '
                             f'{MODEL_KINDS[self.task]}; give the config that it was trained with')
@@ -124,7 +130,7 @@ class ExportedSegmentor(ExportedModel):
     """Wrapper that allows an exported file to be tested like a segmentor.
 
     Args:
-        source: see :class:`ExportedModel`.
+        source, device: see :class:`ExportedModel`.
         window: height and width of the sliding window for larger images; None to process whole images.
         stride: vertical and horizontal stride of the sliding window.
     """
@@ -132,8 +138,8 @@ class ExportedSegmentor(ExportedModel):
     task = SEGMENTATION
 
     def __init__(self, source: str | Predictor, window: tuple[int, int] | None = None,
-                 stride: tuple[int, int] | None = None) -> None:
-        super().__init__(source)
+                 stride: tuple[int, int] | None = None, device: str = CPU) -> None:
+        super().__init__(source, device)
         self.window = window
         self.overlap = (window[0] - stride[0], window[1] - stride[1]) if window and stride else (0, 0)
         if window and self.predictor.size and tuple(window) != self.predictor.size:

@@ -3,6 +3,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import mmengine.device
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -14,6 +15,35 @@ from torch import distributed as dist
 from ..core.config_types import type_name
 from ..core.errors import UserError
 from ..registry import OPTIM_WRAPPERS
+from ..runtime.backend import AUTO, CPU
+
+
+@contextmanager
+def torch_device(device: str | None, launcher: str = 'none') -> Iterator[None]:
+    """Let MMEngine use a device for checkpoints within the block.
+
+    Args:
+        device: 'cpu' or 'cuda'; None or 'auto' for a GPU if there is one.
+        launcher: how the processes were started.
+
+    Raises:
+        UserError: PyTorch does not have the device, or several processes were started.
+    """
+    if device is not None and launcher != 'none':
+        raise UserError('--device is for one process; leave it or --launcher out')
+    if device in (None, AUTO):
+        yield
+        return
+    found = get_device()
+    if device not in (CPU, found):
+        here = dict.fromkeys((found, CPU))
+        raise UserError(f'device {device}: a checkpoint runs in PyTorch, which has {" and ".join(here)} here; leave --device '
+                        'out, or export the model for another runtime')
+    mmengine.device.utils.DEVICE = device
+    try:
+        yield
+    finally:
+        mmengine.device.utils.DEVICE = found
 
 
 def fit_to_hardware(config: Config) -> None:

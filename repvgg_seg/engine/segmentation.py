@@ -26,6 +26,7 @@ from ..core.images import image_files
 from ..core.labels import IGNORE, check_class_count
 from ..datasets.checking import check_sample
 from ..datasets.wrappers import files_of_dataset, images_of_dataset
+from ..runtime.backend import CPU
 from .batches import evaluate_by_size
 from .classes import check_same_classes, trained_classes
 from .dataset_configs import datasets_in
@@ -33,7 +34,7 @@ from .distillation import add_teacher
 from .dry_run import Expectation, dry_run
 from .evaluating import TEST_REPORT, evaluate
 from .exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
-from .hardware import fit_to_hardware
+from .hardware import fit_to_hardware, torch_device
 from .input_check import check_inputs
 from .label_writer import name_of_labels
 from .model_check import check_model
@@ -70,7 +71,7 @@ def dry_run_segmentor(config: Config) -> tuple[Config, Expectation]:
 
 def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str | None = None,
                    submit: str | None = None, report: str | None = None,
-                   against: str | None = None) -> dict[str, float | list]:
+                   against: str | None = None, device: str | None = None) -> dict[str, float | list]:
     """Evaluate a checkpoint on the config's test set.
 
     Args:
@@ -81,6 +82,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
         submit: folder for predictions as PNGs of original label ids; labels are not read and nothing is evaluated.
         report: folder for a report page with pictures and numbers.
         against: path of an earlier ``report.json``, which the report page compares with.
+        device: device, see :func:`repvgg_seg.runtime.predictor.load`; by default the CPU for an exported file, and otherwise a
+            GPU if there is one.
 
     Returns:
         The metrics of the config's evaluator, for example mIoU, mAcc (mean accuracy), and aAcc (pixel accuracy) in percent;
@@ -96,7 +99,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
             raise UserError('an exported file cannot be tested with --tta; give the training checkpoint or the fused weights')
         if config.get('launcher', 'none') != 'none':
             raise UserError('an exported file is tested by one process; leave --launcher out')
-        config.model, weights = ConfigDict(exported_config(config, checkpoint)), None
+        config.model, weights = ConfigDict(exported_config(config, checkpoint, device or CPU)), None
+        device = None
     else:
         weights = resolve(config, checkpoint)
         check_model(config)
@@ -140,7 +144,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
             made.finish(images, metainfo['classes'], metainfo['palette'])
         return dict(classes=class_values(images, metainfo['classes']))
 
-    return evaluate(config, weights, check, finish, checkpoint=str(checkpoint), tta=tta)
+    with torch_device(device, config.get('launcher', 'none')):
+        return evaluate(config, weights, check, finish, checkpoint=str(checkpoint), tta=tta)
 
 
 def leave_report(given: Config, checkpoint: Path | None) -> Path | None:

@@ -6,7 +6,31 @@ from types import ModuleType
 
 import numpy as np
 
+from ..core.errors import UserError
+
 Run = Callable[[np.ndarray], np.ndarray]
+CPU, AUTO = 'cpu', 'auto'
+
+
+class DeviceError(UserError):
+    """A device is not here, or does not do what was asked for."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a file is loaded.
+
+    Args:
+        threads: number of CPU threads; None to let the runtime decide.
+        device: device, one of the runtime's.
+        throughput: whether several threads will run the file at the same time, for which OpenVINO has a mode of its own.
+    """
+    threads: int | None = None
+    device: str = CPU
+    throughput: bool = False
+
+
+ON_CPU = Setting()
 
 
 @dataclass(frozen=True)
@@ -17,13 +41,18 @@ class Backend:
         title: its name in tables.
         module: its Python module, which is imported when a file is loaded.
         package: the package that pip installs it from.
-        load: function of the module, a path, a precision, and a number of CPU threads (None to let the runtime decide) that
-            returns a function of images, uint8 or uint16 (N, H, W, channels); see
-            :class:`repvgg_seg.runtime.predictor.Predictor`.
+        load: function of the module, a path, a precision, and a setting that returns a function of images, uint8 or uint16 (N,
+            H, W, channels); see :class:`repvgg_seg.runtime.predictor.Predictor`.
         weights_beside: whether the weights are in a second file of the same name that ends in ``.bin``.
+        devices: all devices that it can use.
+        present: function of the module that lists those that are here. ``'auto'`` tries those up to the CPU, in this order.
+        throughput: whether it has a mode for several threads at the same time.
     """
     title: str
     module: str
     package: str
-    load: Callable[[ModuleType, Path, str, int | None], Run]
+    load: Callable[[ModuleType, Path, str, Setting], Run]
     weights_beside: bool = False
+    devices: tuple[str, ...] = (CPU, )
+    present: Callable[[ModuleType], list[str]] = lambda module: [CPU]
+    throughput: bool = False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.errors import InstallationError, UserError
 from . import ncnn, onnxruntime, openvino, torch
-from .backend import Backend, Run
+from .backend import ON_CPU, Backend, DeviceError, Run, Setting
 
 # Exceptions that the backends raise for damaged files.
 UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
@@ -25,19 +25,20 @@ def parts_of(path: Path) -> list[Path]:
     return [path, path.with_suffix('.bin')] if path.name.endswith(with_weights) else [path]
 
 
-def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
+def load_file(path: Path, precision: str, setting: Setting = ON_CPU) -> Run:
     """Load one exported file into its backend.
 
     Args:
         path: file to load, whose name ends in a key of ``BACKENDS``.
         precision: precision of the export.
-        threads: number of CPU threads; by default the backend decides.
+        setting: how to load it.
 
     Returns:
         A function that maps images, uint8 or uint16 (N, H, W, channels), to the exported output, see :class:`Predictor`.
 
     Raises:
         UserError: the backend cannot read the file.
+        DeviceError: the backend does not run it on the device.
         InstallationError: the backend is not installed.
     """
     backend = backend_of(path)
@@ -47,7 +48,9 @@ def load_file(path: Path, precision: str, threads: int | None = None) -> Run:
         raise InstallationError(f'{path.name} needs {backend.module}, which is not installed; run: pip install '
                                 f'{backend.package}') from None
     try:
-        return backend.load(module, path, precision, threads)
+        return backend.load(module, path, precision, setting)
+    except DeviceError:
+        raise
     except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f'{path} cannot be loaded by {backend.module} ({reason}); copy or export it again') from None

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import UserError
-from .backend import Backend, Run
+from ..core.noise import without_native_messages
+from .backend import CPU, Backend, Run, Setting
+
+VULKAN = 'vulkan'
 
 
-def load_net(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Any:
+def load_net(ncnn: ModuleType, path: Path, precision: str, setting: Setting) -> Any:
     """Load the two files of an ncnn network into an ``ncnn.Net``.
 
     Raises:
@@ -20,16 +23,18 @@ def load_net(ncnn: ModuleType, path: Path, precision: str, threads: int | None) 
     # By default ncnn computes in 16 bits on every processor that supports it, even for models exported and checked in fp32.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = precision == 'bf16'
-    if threads:
-        net.opt.num_threads = threads
+    net.opt.use_vulkan_compute = setting.device == VULKAN
+    if setting.threads:
+        net.opt.num_threads = setting.threads
     for read, part in ((net.load_param, path), (net.load_model, path.with_suffix('.bin'))):
         if read(str(part)):
             raise OSError(f'{part.name} is damaged, or has layers that this version does not know')
     return net
 
 
-def load(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
-    net = load_net(ncnn, path, precision, threads)
+def load(ncnn: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
+    """Load a network; see :class:`repvgg_seg.runtime.backend.Backend`."""
+    net = load_net(ncnn, path, precision, setting)
     output, = net.output_names()
     process = os.getpid()
 
@@ -46,4 +51,11 @@ def load(ncnn: ModuleType, path: Path, precision: str, threads: int | None) -> R
     return lambda images: np.stack([segment(image) for image in images])
 
 
-BACKEND = Backend('ncnn', 'ncnn', 'ncnn', load, weights_beside=True)
+def present(ncnn: ModuleType) -> list[str]:
+    """Devices that ncnn finds. Without a GPU, a network for Vulkan would be computed on the CPU, and nothing would say so."""
+    with without_native_messages():  # Of the drivers that it looks for.
+        count = ncnn.get_gpu_count()
+    return [*([VULKAN] if count > 0 else []), CPU]
+
+
+BACKEND = Backend('ncnn', 'ncnn', 'ncnn', load, weights_beside=True, devices=(VULKAN, CPU), present=present)

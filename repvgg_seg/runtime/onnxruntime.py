@@ -1,21 +1,56 @@
 """ONNX files, in ONNX Runtime."""
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from .backend import Backend, Run
+import numpy as np
+
+from .backend import CPU, Backend, DeviceError, Run, Setting
+
+PROVIDERS = {'cuda': 'CUDAExecutionProvider', 'coreml': 'CoreMLExecutionProvider', CPU: 'CPUExecutionProvider',
+             'tensorrt': 'TensorrtExecutionProvider'}
+FULL_FLOAT32 = {'use_tf32': '0'}  # Otherwise a GPU rounds the factors of products to 10 bits.
 
 
-def load(onnxruntime: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+def load(onnxruntime: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
+    """Load a file; see :class:`repvgg_seg.runtime.backend.Backend`.
+
+    Raises:
+        DeviceError: ONNX Runtime would compute on the CPU instead of the device.
+    """
     options = onnxruntime.SessionOptions()
-    if threads:
-        options.intra_op_num_threads = threads
+    if setting.threads:
+        options.intra_op_num_threads = setting.threads
+    provider = PROVIDERS[setting.device]
+    providers: list[Any] = [provider]
+    if setting.device in ('cuda', 'tensorrt'):  # What TensorRT does not know is computed in CUDA.
+        providers = [*([provider] if setting.device == 'tensorrt' else []), (PROVIDERS['cuda'], FULL_FLOAT32)]
     raised = onnxruntime.capi.onnxruntime_pybind11_state
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
     except (raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf, raised.NotImplemented) as error:
         raise ValueError(error) from None  # ONNX Runtime's exceptions have no common base class.
-    name = session.get_inputs()[0].name
-    return lambda images: session.run(None, {name: images})[0]
+    if (used := session.get_providers())[0] != provider:  # Only a log message says so.
+        raise DeviceError(f'{path} on the device {setting.device}: ONNX Runtime cannot start {provider} and would use '
+                          f'{used[0]}; install what it needs, or use another device')
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+    if setting.device == CPU:
+        return lambda images: session.run(None, {name: images})[0]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        binding = session.io_binding()
+        binding.bind_cpu_input(name, np.ascontiguousarray(images))
+        binding.bind_output(output)
+        session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0]
+
+    return run
 
 
-BACKEND = Backend('ONNX Runtime', 'onnxruntime', 'onnxruntime', load)
+def present(onnxruntime: ModuleType) -> list[str]:
+    """Devices that this build of ONNX Runtime supports; TensorRT, which takes minutes to load a file, on demand only."""
+    available = onnxruntime.get_available_providers()
+    return [device for device, provider in PROVIDERS.items() if provider in available]
+
+
+BACKEND = Backend('ONNX Runtime', 'onnxruntime', 'onnxruntime', load, devices=tuple(PROVIDERS), present=present)

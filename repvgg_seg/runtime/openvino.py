@@ -8,18 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Backend, Run
+from .backend import CPU, Backend, DeviceError, Run, Setting
 
 # Precision in OpenVINO's terms; for int8, that of the layers that are not quantized. A CPU without bf16 computes in f32.
 PRECISIONS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
+DEVICES = {'openvino:GPU': 'GPU', CPU: 'CPU', 'openvino:NPU': 'NPU'}
 
 
-def load(openvino: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
+def load(openvino: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
+    """Load a file; see :class:`repvgg_seg.runtime.backend.Backend`.
+
+    Raises:
+        DeviceError: OpenVINO would compute on another device.
+    """
+    device = DEVICES[setting.device]
     # Otherwise OpenVINO uses bf16 on every CPU that supports it, even for models exported and checked in fp32.
-    settings: dict[str, str | int] = {'INFERENCE_PRECISION_HINT': PRECISIONS[precision], 'PERFORMANCE_HINT': 'LATENCY'}
-    if threads:
-        settings['INFERENCE_NUM_THREADS'] = threads
-    model = _core(openvino, os.getpid()).compile_model(path, 'CPU', settings)
+    hint = 'f16' if precision == 'int8' and setting.device != CPU else PRECISIONS[precision]
+    settings: dict[str, str | int] = {'INFERENCE_PRECISION_HINT': hint,
+                                      'PERFORMANCE_HINT': 'THROUGHPUT' if setting.throughput else 'LATENCY'}
+    if setting.threads:
+        settings['INFERENCE_NUM_THREADS'] = setting.threads
+    model = _core(openvino, os.getpid()).compile_model(path, device, settings)
+    if other := [used for used in model.get_property('EXECUTION_DEVICES') if used.partition('.')[0] != device]:
+        raise DeviceError(f'{path} on the device {setting.device}: OpenVINO would use {other[0]}; use another device')
     requests = threading.local()  # A request holds the tensors of one inference, so threads must not share it.
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -28,6 +39,12 @@ def load(openvino: ModuleType, path: Path, precision: str, threads: int | None) 
         return requests.own.infer([images])[0]
 
     return run
+
+
+def present(openvino: ModuleType) -> list[str]:
+    """Devices that OpenVINO finds; a neural processor on demand only."""
+    found = {name.partition('.')[0] for name in _core(openvino, os.getpid()).available_devices}
+    return [device for device, name in DEVICES.items() if name in found]
 
 
 @cache
@@ -41,4 +58,5 @@ def _core(openvino: ModuleType, process: int) -> Any:
     return openvino.Core()
 
 
-BACKEND = Backend('OpenVINO', 'openvino', 'openvino', load, weights_beside=True)
+BACKEND = Backend('OpenVINO', 'openvino', 'openvino', load, weights_beside=True, devices=tuple(DEVICES), present=present,
+                  throughput=True)

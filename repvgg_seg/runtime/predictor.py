@@ -17,8 +17,9 @@ from ..core.command_names import command
 from ..core.errors import UserError, some
 from ..core.labels import check_class_count
 from ..core.tasks import CLASSIFICATION, SEGMENTATION
-from .backend import Run
+from .backend import AUTO, CPU, DeviceError, Run, Setting
 from .backends import BACKENDS, backend_of, load_file, parts_of
+from .devices import SIDE, check_device, placements
 from .report import PIXELS, REPORT, read_report
 
 PROGRAM = '.pt2'
@@ -33,6 +34,7 @@ class Predictor:
             and int64 (N,) for a classifier; or logits, float32 (N, C, H, W) or (N, C).
         info: content of the folder's ``deploy.json``.
         artifact: entry of the artifact's file in ``deploy.json``.
+        device: device that ``run`` computes on.
 
     Attributes:
         task: task of the model, 'segmentation' or 'classification'.
@@ -44,10 +46,11 @@ class Predictor:
         align_corners: whether the segmentor aligns the corner pixels of images when it resizes logits.
         threshold: probability above which a segmentor with a single logit per pixel means class 1.
         size: required height and width of the images; None for any size.
+        device: device that computes.
     """
 
-    def __init__(self, run: Run, info: dict, artifact: dict) -> None:
-        self.run, self.artifact = run, artifact
+    def __init__(self, run: Run, info: dict, artifact: dict, device: str = CPU) -> None:
+        self.run, self.artifact, self.device = run, artifact, device
         self.task = info.get('task', SEGMENTATION)  # Earlier versions wrote segmentors only.
         self.classes, self.palette = tuple(info['classes']), info.get('palette') or []
         if self.task == SEGMENTATION and artifact.get('output') != 'logits':
@@ -214,7 +217,8 @@ def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
         yield Window(start, start + length, first, end)
 
 
-def load(source: str | Path, threads: int | None = None, verify: bool = True) -> Predictor:
+def load(source: str | Path, threads: int | None = None, verify: bool = True, device: str = CPU,
+         throughput: bool = False) -> Predictor:
     """Load an artifact that ``repvgg-seg deploy`` exported. The predictor can be shared between threads.
 
     Args:
@@ -223,9 +227,15 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
             program, so it is loaded only if ``source`` names it.
         threads: number of CPU threads; by default the backend decides.
         verify: whether to compare the files with the SHA-256 recorded at export.
+        device: 'cpu'; or a device of one of the backends: 'cuda' (ONNX Runtime, PyTorch), 'tensorrt', 'coreml' (ONNX Runtime),
+            'openvino:GPU', 'openvino:NPU', 'vulkan' (ncnn); or 'auto' for the first of them that is here and works, else the
+            CPU. Before a predictor for another device is returned, its classes are compared with those of the CPU.
+        throughput: whether several threads will use the predictor at the same time, for which OpenVINO has a mode of its own.
 
     Raises:
-        UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or differs from the exported one.
+        UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or differs from the exported one; or
+            an argument has no effect.
+        DeviceError: the device is not here, cannot run the file, or gives other classes than the CPU.
         InstallationError: the backend is not installed.
     """
     if threads is not None:
@@ -248,11 +258,32 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True) ->
     wanted = [name for name in wanted if not source.is_dir() or not name.endswith(PROGRAM)]
     preference = list(BACKENDS.values())
     wanted.sort(key=lambda name: (artifacts[name]['precision'] != 'fp32', preference.index(backend_of(Path(name)))))
-    able = [name for name in wanted if importlib.util.find_spec(backend_of(Path(name)).module) is not None]
-    name = (able or wanted)[0]
-    if verify:
-        check_hash(folder / name, artifacts[name].get('sha256'))
-    return Predictor(load_file(folder / name, artifacts[name]['precision'], threads), info, artifacts[name])
+    able = [name for name in wanted if importlib.util.find_spec(backend_of(Path(name)).module) is not None] or wanted
+    chosen = placements(able[:1] if device == CPU else able, device)
+    if threads is not None and device not in (CPU, AUTO):
+        raise UserError(f'threads is for the CPU, but the device is {device}; leave it out')
+    for name, place in chosen if device == AUTO else chosen[:1]:
+        if throughput and not backend_of(Path(name)).throughput:
+            raise UserError(f'{name} runs in {backend_of(Path(name)).title}, which has no mode for throughput; leave it out')
+        if verify:
+            check_hash(folder / name, artifacts[name].get('sha256'))
+        try:
+            return _placed(folder / name, info, artifacts[name], Setting(threads if place == CPU else None, place, throughput))
+        except DeviceError:
+            if device != AUTO or place == CPU:
+                raise
+    raise DeviceError(f'{source} runs on no device here')
+
+
+def _placed(path: Path, info: dict, artifact: dict, setting: Setting) -> Predictor:
+    """Load a file; on another device than the CPU, only if it gives the classes of the CPU."""
+    precision = artifact['precision']
+    predictor = Predictor(load_file(path, precision, setting), info, artifact, setting.device)
+    if setting.device != CPU:
+        height, width = predictor.size or (max(SIDE, predictor.min_size), ) * 2
+        check_device(path, setting.device, predictor.run, load_file(path, precision), precision,
+                     (height, width, predictor.in_channels), predictor.dtype)
+    return predictor
 
 
 def sha256_of(path: Path) -> str:

@@ -2,16 +2,23 @@
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from .backend import Backend, Run
+from .backend import CPU, Backend, Run, Setting
+
+CUDA = 'cuda'
 
 
-def load(torch: ModuleType, path: Path, precision: str, threads: int | None) -> Run:
-    if threads:
-        torch.set_num_threads(threads)
-    module = torch.no_grad()(torch.export.load(path).module())
+def load(torch: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
+    """Load a program; see :class:`repvgg_seg.runtime.backend.Backend`."""
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    program = torch.export.load(path)
+    if setting.device == CUDA:
+        return _on_gpu(torch, program)
+    module = torch.no_grad()(program.module())
     process = os.getpid()
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -22,4 +29,21 @@ def load(torch: ModuleType, path: Path, precision: str, threads: int | None) -> 
     return run
 
 
-BACKEND = Backend('exported program (pt2)', 'torch', 'torch', load)
+def _on_gpu(torch: ModuleType, program: Any) -> Run:
+    from torch.export.passes import move_to_device_pass
+    module = torch.no_grad()(move_to_device_pass(program, CUDA).module())
+
+    def run(images: np.ndarray) -> np.ndarray:
+        # Otherwise convolutions round the factors of products to 10 bits (TF32).
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            return module(torch.from_numpy(images).to(CUDA)).cpu().numpy()
+
+    return run
+
+
+def present(torch: ModuleType) -> list[str]:
+    """Devices that PyTorch finds."""
+    return [*([CUDA] if torch.cuda.is_available() else []), CPU]
+
+
+BACKEND = Backend('exported program (pt2)', 'torch', 'torch', load, devices=(CUDA, CPU), present=present)

@@ -66,4 +66,5 @@ def test_a_folder_without_exports(run_tool, exported):
     config, folder, info = exported
     (folder / 'deploy.json').write_text(json.dumps(dict(info, artefacts={})))
     assert_error_line(run_tool('benchmark', 'unknown', config, folder),
-                      f'error: {folder} has no exported files; export some with --formats onnx openvino --logits')
+                      f'error: {folder} has no exported files; export some with tools/deploy.py --formats onnx '
+                      'openvino')

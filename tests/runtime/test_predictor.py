@@ -173,6 +173,6 @@ def test_which_of_a_folder(present, missing, expected, tmp_path, monkeypatch):
     for module in missing:
         monkeypatch.setitem(sys.modules, module, None)
     loaded = []
-    monkeypatch.setattr(runtime, 'load_file', lambda path, precision, threads: loaded.append((path.name, precision)))
+    monkeypatch.setattr(runtime, 'load_file', lambda path, precision, setting: loaded.append((path.name, precision)))
     load(tmp_path)
     assert loaded == [(expected, expected.split('.')[1])]

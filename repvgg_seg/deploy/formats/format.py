@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 
 from ...core.tasks import CLASSIFICATION, SEGMENTATION
+from ...runtime.devices import CHANGED_LIMITS
 from ..programs import Exporter, Program
 from ..quantization import Quantize
 
@@ -25,10 +26,10 @@ class Precision:
 
 
 PRECISIONS = {
-    'fp32': Precision(torch.float32, 1e-3, 1e-3),
-    'fp16': Precision(torch.float16, 0.02, 0.01),
-    'bf16': Precision(torch.bfloat16, 0.1, 0.05),
-    'int8': Precision(torch.int8, 0.5, 0.05),
+    'fp32': Precision(torch.float32, 1e-3, CHANGED_LIMITS['fp32']),
+    'fp16': Precision(torch.float16, 0.02, CHANGED_LIMITS['fp16']),
+    'bf16': Precision(torch.bfloat16, 0.1, CHANGED_LIMITS['bf16']),
+    'int8': Precision(torch.int8, 0.5, CHANGED_LIMITS['int8']),
 }
 
 

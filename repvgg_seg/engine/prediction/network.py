@@ -21,10 +21,12 @@ from ...core.errors import DataError, UserError
 from ...core.labels import IGNORE
 from ...core.visualization import viewable
 from ...datasets.loading import image_pipeline
+from ...runtime.backend import CPU
 from ...runtime.predictor import OVERLAP, Window, windows
 from ..classes import check_same_classes, trained_classes
 from ..dataset_configs import dataset_metainfo, test_pipeline
 from ..exported import ExportedSegmentor, check_classes_of_export, exported_config, is_exported
+from ..hardware import torch_device
 from ..model_check import channels_of
 from ..trained_model import build_trained
 from .sources import Frame
@@ -114,12 +116,14 @@ class Segmenter:
         self.seconds = 0.0
 
     @classmethod
-    def of(cls, config: Config, checkpoint: str, **settings: Any) -> 'Segmenter':
+    def of(cls, config: Config, checkpoint: str, device: str | None = None, **settings: Any) -> 'Segmenter':
         """Build the model of a config.
 
         Args:
             config: full config.
             checkpoint: training checkpoint, folder of a fused model, or exported file.
+            device: device, see :func:`repvgg_seg.runtime.predictor.load`; by default the CPU for an exported file, and
+                otherwise a GPU if there is one.
             settings: arguments of the class from ``tiling`` on.
 
         Raises:
@@ -128,13 +132,15 @@ class Segmenter:
         classes = dataset_metainfo(config)['classes']
         if is_exported(checkpoint):
             init_default_scope(config.get('default_scope', 'mmseg'))
-            model = MODELS.build(exported_config(config, checkpoint))
+            model = MODELS.build(exported_config(config, checkpoint, device or CPU))
             check_classes_of_export(model, classes)
             channels = model.predictor.in_channels
         else:
             model, meta = build_trained(config, checkpoint)
             check_same_classes(f'checkpoint {checkpoint}', trained_classes(meta), 'the test set', classes)
-            model, channels = model.to(get_device()), channels_of(config.model)
+            with torch_device(device):
+                model = model.to(get_device())
+            channels = channels_of(config.model)
         return cls(model, test_pipeline(config), channels, len(classes), **settings)
 
     def read(self, frame: Frame) -> Picture:

@@ -36,6 +36,7 @@ class Options:
         fps: frames per second of a video that image files are the frames of; None to treat them as separate images.
         min_confidence: smallest probability of the predicted class with which a pixel gets it; None for any.
         tiling: how to split images into tiles; None to process whole images.
+        device: device of the network, see :meth:`Segmenter.of`.
     """
     style: Style = Style()
     show: bool = False
@@ -44,6 +45,7 @@ class Options:
     fps: float | None = None
     min_confidence: float | None = None
     tiling: Tiling | None = None
+    device: str | None = None
 
 
 class Predicted(NamedTuple):
@@ -94,8 +96,8 @@ def predict(config: Config, checkpoint: str, given: str, out: Path | None, optio
         read = (path for source in sources for path in source.files)
         check_outputs(planned, [*read, *files_of(checkpoint), *files_of_config(config)])
         metainfo = dataset_metainfo(config)
-        segmenter = Segmenter.of(config, checkpoint, tiling=options.tiling, min_confidence=options.min_confidence,
-                                 confident=options.style.confidence)
+        segmenter = Segmenter.of(config, checkpoint, options.device, tiling=options.tiling, confident=options.style.confidence,
+                                 min_confidence=options.min_confidence)
         run = Run(segmenter, out, options, **metainfo)
         run.show = stack.enter_context(window()) if options.show else None
         if out:
