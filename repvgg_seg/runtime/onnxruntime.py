@@ -9,6 +9,7 @@ from .backend import CPU, Backend, DeviceError, Run, Setting
 
 PROVIDERS = {'cuda': 'CUDAExecutionProvider', 'coreml': 'CoreMLExecutionProvider', CPU: 'CPUExecutionProvider',
              'tensorrt': 'TensorrtExecutionProvider'}
+RECORD = 'session.record_ep_graph_assignment_info'  # Whether a session remembers which provider computes a node.
 FULL_FLOAT32 = {'use_tf32': '0'}  # Otherwise a GPU rounds the factors of products to 10 bits.
 
 
@@ -25,6 +26,8 @@ def load(onnxruntime: ModuleType, path: Path, precision: str, setting: Setting) 
     providers: list[Any] = [provider]
     if setting.device in ('cuda', 'tensorrt'):  # What TensorRT does not know is computed in CUDA.
         providers = [*([provider] if setting.device == 'tensorrt' else []), (PROVIDERS['cuda'], FULL_FLOAT32)]
+    if setting.device != CPU:
+        options.add_session_config_entry(RECORD, '1')
     raised = onnxruntime.capi.onnxruntime_pybind11_state
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
@@ -36,6 +39,7 @@ def load(onnxruntime: ModuleType, path: Path, precision: str, setting: Setting) 
     name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     if setting.device == CPU:
         return lambda images: session.run(None, {name: images})[0]
+    check_convolutions(session, path, setting.device)
 
     def run(images: np.ndarray) -> np.ndarray:
         binding = session.io_binding()
@@ -45,6 +49,22 @@ def load(onnxruntime: ModuleType, path: Path, precision: str, setting: Setting) 
         return binding.copy_outputs_to_cpu()[0]
 
     return run
+
+
+def check_convolutions(session: Any, path: Path, device: str) -> None:
+    """Check that a device computes all convolutions; the rest, such as shapes, may be computed on the CPU.
+
+    Raises:
+        DeviceError: the CPU computes some, or ONNX Runtime is too old to say so.
+    """
+    if not hasattr(session, 'get_provider_graph_assignment_info'):
+        raise DeviceError(f'{path} on the device {device}: this version of ONNX Runtime cannot say what it computes on the '
+                          'CPU; upgrade it')
+    places = [part.ep_name for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
+              if 'Conv' in node.op_type]
+    if on_cpu := places.count(PROVIDERS[CPU]):
+        raise DeviceError(f'{path} on the device {device}: ONNX Runtime would compute {on_cpu} of {len(places)} convolutions '
+                          'on the CPU; use another device')
 
 
 def present(onnxruntime: ModuleType) -> list[str]:

@@ -30,13 +30,15 @@ def load(torch: ModuleType, path: Path, precision: str, setting: Setting) -> Run
 
 
 def _on_gpu(torch: ModuleType, program: Any) -> Run:
+    """Load a program onto the GPU, where the process from then on computes in full float32: PyTorch has no other setting."""
     from torch.export.passes import move_to_device_pass
+
+    # Otherwise convolutions round the factors of products to 10 bits (TF32).
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     module = torch.no_grad()(move_to_device_pass(program, CUDA).module())
 
     def run(images: np.ndarray) -> np.ndarray:
-        # Otherwise convolutions round the factors of products to 10 bits (TF32).
-        with torch.backends.cudnn.flags(allow_tf32=False):
-            return module(torch.from_numpy(images).to(CUDA)).cpu().numpy()
+        return module(torch.from_numpy(images).to(CUDA)).cpu().numpy()
 
     return run
 

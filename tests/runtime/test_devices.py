@@ -2,7 +2,6 @@
 import json
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -36,13 +35,27 @@ class Record(dict):
     """What the last file was loaded with, by the device that runs it."""
 
 
-def onnxruntime(found: list[str], fallback: bool, of: Labels, record: Record) -> dict:
-    """ONNX Runtime with these providers, which perhaps do not start."""
+def onnxruntime(found: list[str], fallback: bool | str, of: Labels, record: Record) -> dict:
+    """ONNX Runtime with these providers, which perhaps do not start, or leave a convolution to the CPU, or do not say so."""
+    class Options:
+        def add_session_config_entry(self, name, value):
+            record[name] = value
+
     class Session:
         def __init__(self, path, options, providers):
             names = [each if isinstance(each, str) else each[0] for each in providers]
-            self.names = ['CPUExecutionProvider'] if fallback else [*names, 'CPUExecutionProvider']
+            self.names = ['CPUExecutionProvider'] if fallback is True else [*names, 'CPUExecutionProvider']
             record[names[0]] = dict(providers=providers, threads=getattr(options, 'intra_op_num_threads', None))
+
+            if fallback != 'old':
+                self.get_provider_graph_assignment_info = self.assigned
+
+        def assigned(self):
+            assert record['session.record_ep_graph_assignment_info'] == '1'
+            places = [self.names[0], self.names[-1] if fallback == 'in part' else self.names[0]]
+            nodes = (places[0], 'Conv'), (places[1], 'FusedConv'), ('CPUExecutionProvider', 'Shape')
+            return [SimpleNamespace(ep_name=place, get_nodes=lambda kind=kind: [SimpleNamespace(op_type=kind)])
+                    for place, kind in nodes]
 
         def get_providers(self):
             return self.names
@@ -67,7 +80,7 @@ def onnxruntime(found: list[str], fallback: bool, of: Labels, record: Record) ->
     errors = ('Fail', 'InvalidArgument', 'InvalidGraph', 'InvalidProtobuf', 'NotImplemented')
     state = SimpleNamespace(**{name: type(name, (Exception, ), {}) for name in errors})
     return dict(get_available_providers=lambda: [*found, 'CPUExecutionProvider'], InferenceSession=Session,
-                SessionOptions=SimpleNamespace, capi=SimpleNamespace(onnxruntime_pybind11_state=state))
+                SessionOptions=Options, capi=SimpleNamespace(onnxruntime_pybind11_state=state))
 
 
 def openvino(found: list[str], fallback: bool, of: Labels, record: Record) -> dict:
@@ -111,7 +124,8 @@ def torch(found: list[str], fallback: bool, of: Labels, record: Record) -> dict:
         return program
 
     passes = SimpleNamespace(move_to_device_pass=move)
-    backends = SimpleNamespace(cudnn=SimpleNamespace(flags=lambda allow_tf32: record.update(tf32=allow_tf32) or nullcontext()))
+    backends = SimpleNamespace(cudnn=SimpleNamespace(allow_tf32=True), cuda=SimpleNamespace(matmul=SimpleNamespace()))
+    record['backends'] = backends
     return dict(cuda=SimpleNamespace(is_available=lambda: bool(found)), no_grad=lambda: lambda function: function,
                 from_numpy=Images, backends=backends, export=SimpleNamespace(load=lambda path: Program(), passes=passes),
                 set_num_threads=lambda threads: None)
@@ -155,7 +169,7 @@ EVERY = [(device, *each) for device, runtimes in DEVICES.items() for each in run
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """Put stand-ins in the place of runtimes; a function that returns the folder of their files, and what was loaded."""
-    def made(fallback: bool = False, of: Labels = labels, **found: list[str]) -> tuple[Path, Record]:
+    def made(fallback: bool | str = False, of: Labels = labels, **found: list[str]) -> tuple[Path, Record]:
         record = Record()
         for name, devices in found.items():
             module = ModuleType(name)
@@ -188,7 +202,8 @@ def test_a_device_that_is_here(machine, device, runtime, found):
         cuda = ('CUDAExecutionProvider', {'use_tf32': '0'})
         assert record[found]['providers'] == ([found, cuda] if device == 'tensorrt' else [cuda])
     if runtime == 'torch':
-        assert record['tf32'] is False
+        backends = record['backends']
+        assert backends.cudnn.allow_tf32 is backends.cuda.matmul.allow_tf32 is False
 
 
 @pytest.mark.parametrize(('device', 'runtime', 'found'), EVERY)
@@ -223,6 +238,17 @@ def test_silent_fallback_is_an_error(machine, device, runtime, found, message):
     with pytest.raises(DeviceError) as error:
         load(folder, device=device)
     assert str(error.value) == f'{folder / SUFFIXES[runtime]} on the device {device}: {message}'
+    assert load(folder, device='auto').device == 'cpu'
+
+
+@pytest.mark.parametrize(('fallback', 'message'), [
+    ('in part', 'ONNX Runtime would compute 1 of 2 convolutions on the CPU; use another device'),
+    ('old', 'this version of ONNX Runtime cannot say what it computes on the CPU; upgrade it')])
+def test_fallback_in_part_is_an_error(machine, fallback, message):
+    folder, _ = machine(fallback=fallback, onnxruntime=['CoreMLExecutionProvider'])
+    with pytest.raises(DeviceError) as error:
+        load(folder, device='coreml')
+    assert str(error.value) == f'{folder / SUFFIXES["onnxruntime"]} on the device coreml: {message}'
     assert load(folder, device='auto').device == 'cpu'
 
 
