@@ -66,6 +66,9 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
         if entry['size'] and tuple(entry['size']) != size:
             raise UserError(f'{file} takes {entry["size"][0]}x{entry["size"][1]} only; give --size {entry["size"][0]} '
                             f'{entry["size"][1]}')
+        if entry.get('batch') not in (1, None):
+            raise UserError(f'{file} takes {entry["batch"]} images at once, but single images are timed here; export it '
+                            'without --batch')
         if file not in places:
             continue
         found.append(Subject(form_of(file, entry) + on(places[file]),

@@ -27,12 +27,19 @@ def parser() -> cli.Parser:
     parser.add_argument('--confidence', type=float, help='probability with which --abstain keeps its promise (default: 0.9)')
     parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
                         help='fixed image size of the exported files, in pixels (default: any size)')
+    parser.add_argument('--batch', type=batch, default=1, metavar='N', help='number of images that files of a fixed size take '
+                        'at once, or "any" (default: 1)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB',
                         help='order of the channels in images (default: RGB)')
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
     parser.add_argument('--undilate', choices=list(UNDILATE), default='auto', help='write RepVGG without dilated convolutions, '
                         'with equal results (default: only for ncnn, where this is faster)')
     return parser
+
+
+def batch(text: str) -> int | None:
+    """Parse a positive integer, or 'any', for argparse."""
+    return None if text == 'any' else cli.positive(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from ..deploy.formats import ExportRequest
     request = ExportRequest(
         formats=tuple(args.formats), precisions=tuple(args.precision), size=args.size and tuple(args.size),
-        channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate], images=args.images,
+        batch=args.batch, channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate], images=args.images,
         calibration=args.calibration, evaluate=args.eval, abstain=args.abstain,
         **({} if args.confidence is None else dict(confidence=args.confidence)))
     report = deploy(config, args.checkpoint, out, request)

@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..models.repvgg import RepVGG
 from ..runtime.backend import Run
 from ..runtime.backends import load_file, parts_of
-from ..runtime.predictor import Predictor, sha256_of
+from ..runtime.predictor import Predictor, in_batches, sha256_of
 from .abstention import Certificate, certify
 from .artifacts import Artifact
 from .comparison import as_batch, compare, logits_of
@@ -150,22 +150,26 @@ class Checker:
         with TemporaryDirectory(dir=path.parent) as temporary:
             logits_path = path if request.logits else Path(temporary, path.name)
             program.save(logits_path)
-            run = logits_run = load_file(logits_path, precision)
+            run = logits_run = self.load(logits_path, precision)
             logits = self.outputs(logits_run)
             difference, changed = compare(zip(self.expected, logits), self.decision.threshold)
         certificate = self.certify(logits_run, path.name)
         if certificate is not None:
             program.with_labels(self.decision._replace(confidences=certificate.thresholds)).save(path)
-            changed = max(changed, self.disagreement(load_file(path, precision), logits, certificate))
+            changed = max(changed, self.disagreement(self.load(path, precision), logits, certificate))
         elif not request.logits:
             program.with_labels(self.decision).save(path)
-            run = load_file(path, precision)
+            run = self.load(path, precision)
             changed = self.disagreement(run, self.expected)
         return Artifact(
             format_name, precision, request.size, 'logits' if request.logits else 'labels', difference, changed,
             undilated=False, higher_precision=[], bytes=sum(part.stat().st_size for part in parts_of(path)),
-            sha256=sha256_of(path), abstention=certificate,
+            sha256=sha256_of(path), abstention=certificate, batch=request.fixed_batch,
             **{'miou': None, self.plan.task.metric.key: self.evaluate(run, path.name, run is logits_run)})
+
+    def load(self, path: Path, precision: str) -> Run:
+        """Load a file, to be run on any number of images."""
+        return in_batches(load_file(path, precision), self.plan.request.fixed_batch)
 
     def outputs(self, run: Run) -> list[Tensor]:
         """Run a file on the images of the comparison."""

@@ -61,7 +61,7 @@ class Graph(nn.Module):
         Returns:
             Logits in float32: (N, C, H, W) from a segmentor, (N, C) from a classifier.
         """
-        return self.logits(images.permute(0, 3, 1, 2).float())
+        return self.logits(images.float().permute(0, 3, 1, 2))  # First, because TensorRT only casts integers of 8 bits.
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Compute logits, as :meth:`forward` does, from pixels: float32 (N, channels, H, W) in the range 0 to 255."""

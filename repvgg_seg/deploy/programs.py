@@ -19,8 +19,10 @@ from torch.onnx import ONNXProgram
 from ..core.files import telling_full_disk
 from ..core.labels import IGNORE
 from .comparison import Decision
+from .constants import fold_constants
 from .graph import OPSET, FloatPixels, Graph, check_open, fixed_size_error, resize_without_warning
 from .ncnn_program import NcnnProgram, convert
+from .onnx_tidying import tidy
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from mmengine.model import BaseModel
 
     from .plan import DeployPlan
+
+
+AXES = ('batch', 'height', 'width')  # Names of the open axes of images in ONNX.
 
 
 class Program(Protocol):
@@ -75,7 +80,8 @@ class TorchProgram:
                 sure = call(aten.ge.Tensor, call(aten.amax.default, call(aten.softmax.int, logits, 1), [1]),
                             call(aten.take.default, limits, labels))
                 labels = call(aten.where.ScalarOther, sure, labels, IGNORE)
-            labels = call(aten.to.dtype, labels, getattr(torch, decision.dtype))
+            for dtype in _casts(decision.dtype):
+                labels = call(aten.to.dtype, labels, getattr(torch, dtype))
         end.args = ((labels, ), )
         program.graph_signature.replace_all_uses(logits.name, labels.name)
         program.graph_module.recompile()
@@ -105,7 +111,7 @@ class OnnxProgram:
         model.CopyFrom(self.model)
         graph = model.graph
         logits = graph.output[0]
-        dtype = dict(uint8=TensorProto.UINT8, int64=TensorProto.INT64)[decision.dtype]
+        dtypes = dict(uint8=TensorProto.UINT8, int64=TensorProto.INT64, float32=TensorProto.FLOAT)
         if decision.threshold is None:
             nodes = [helper.make_node('ArgMax', [logits.name], ['class_indices'], 'decide', axis=1, keepdims=0)]
         else:
@@ -126,9 +132,13 @@ class OnnxProgram:
                       helper.make_node('GreaterOrEqual', ['confidence', 'limits'], ['sure'], 'doubt'),
                       helper.make_node('Where', ['sure', indices, 'decision_unknown'], ['known_indices'], 'abstain')]
             indices = 'known_indices'
-        graph.node.extend([*nodes, helper.make_node('Cast', [indices], ['labels'], 'cast', to=dtype)])
+        *before, last = _casts(decision.dtype)
+        for dtype in before:
+            nodes.append(helper.make_node('Cast', [indices], [f'{dtype}_indices'], f'cast_to_{dtype}', to=dtypes[dtype]))
+            indices = f'{dtype}_indices'
+        graph.node.extend([*nodes, helper.make_node('Cast', [indices], ['labels'], 'cast', to=dtypes[last])])
         sizes = [size.dim_param or size.dim_value for size in logits.type.tensor_type.shape.dim]
-        labels = helper.make_tensor_value_info('labels', dtype, [sizes[0], *sizes[2:]])
+        labels = helper.make_tensor_value_info('labels', dtypes[last], [sizes[0], *sizes[2:]])
         del graph.output[:]
         graph.output.append(labels)
         return OnnxProgram(model)
@@ -136,6 +146,11 @@ class OnnxProgram:
     def save(self, path: Path) -> None:
         """See :class:`Program`."""
         path.write_bytes(self.model.SerializeToString())
+
+
+def _casts(dtype: str) -> list[str]:
+    """Dtypes through which class indices are converted. TensorRT converts only floating point to 8 bits."""
+    return ['float32', dtype] if dtype == 'uint8' else [dtype]
 
 
 class OpenVinoProgram:
@@ -183,7 +198,7 @@ class OpenVinoProgram:
 
 
 class Exporter:
-    """Exports a model that takes images (N, H, W, channels) with any N and returns logits. Each form is exported once.
+    """Exports a model that takes images (N, H, W, channels) and returns logits. Each form is exported once.
 
     Args:
         plan: deployment plan.
@@ -207,21 +222,33 @@ class Exporter:
             UserError: the plan leaves the size open, but the model treats the size of the example as a constant.
         """
         if dtype not in self.programs:
-            dynamic, graph = self.plan.request.size is None, self.graph(dtype)
-            # torch.export would treat a batch size of 1 as a constant.
-            example = torch.zeros(2, *self.size, self.plan.normalization.channels, dtype=getattr(torch, self.plan.dtype))
-            shape = dict.fromkeys(range(3) if dynamic else [0], Dim.DYNAMIC)
+            request, graph = self.plan.request, self.graph(dtype)
+            # torch.export would treat an open batch size of 1 as a constant.
+            example = torch.zeros(request.fixed_batch or 2, *self.size, self.plan.normalization.channels,
+                                  dtype=getattr(torch, self.plan.dtype))
             with torch.no_grad(), resize_without_warning():
-                self.programs[dtype] = export_program(graph, example, shape)
-                if dynamic:
-                    check_open(self.programs[dtype], example, type(graph.head).__name__)
+                program = export_program(graph, example, dict.fromkeys(self.open_axes, Dim.DYNAMIC))
+                fold_constants(program)
+                if request.size is None:
+                    check_open(program, example, type(graph.head).__name__)
+            self.programs[dtype] = program
         return self.programs[dtype]
+
+    @property
+    def open_axes(self) -> dict[int, str]:
+        """Axes of the images whose size is open, and their names."""
+        request = self.plan.request
+        fixed = (request.fixed_batch, request.size, request.size)
+        return {axis: AXES[axis] for axis, size in enumerate(fixed) if size is None}
 
     @cached_property
     def onnx(self) -> ONNXProgram:
         """The graph as an ONNX program in float32."""
-        return cast(ONNXProgram, torch.onnx.export(self.program(), dynamo=True, opset_version=OPSET, verbose=False,
-                                                   input_names=['images'], output_names=['logits']))
+        program = cast(ONNXProgram, torch.onnx.export(
+            self.program(), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'], output_names=['logits'],
+            dynamic_shapes=(self.open_axes, )))
+        tidy(program.model)
+        return program
 
     def openvino(self, folder: Path, half: bool) -> OpenVinoProgram:
         """Convert the graph to OpenVINO.

@@ -153,7 +153,8 @@ class Quantizer:
             raise RuntimeError(f'the exported graph has {len(convolutions)} convolutions, the model {len(self.layers)}')
         with TemporaryDirectory(dir=folder) as temporary:
             program.save(source := Path(temporary, 'source.onnx'))
-            return quantize(source, self.images, [convolutions[index] for index in self.order[:excluded]])
+            images = [np.repeat(image[None], self.exporter.plan.request.fixed_batch or 1, axis=0) for image in self.images]
+            return quantize(source, images, [convolutions[index] for index in self.order[:excluded]])
 
 
 def quantize_openvino(source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> OpenVinoProgram:
@@ -161,7 +162,7 @@ def quantize_openvino(source: Path, images: Sequence[np.ndarray], excluded: Sequ
 
     Args:
         source: path of the ONNX file.
-        images: calibration images, uint8 (H, W, channels).
+        images: batches of calibration images, uint8 (N, H, W, channels), with an N that the file takes.
         excluded: convolutions of the ONNX file that are not quantized.
 
     Raises:
@@ -179,7 +180,7 @@ def quantize_openvino(source: Path, images: Sequence[np.ndarray], excluded: Sequ
     ignored = nncf.IgnoredScope(names=[openvino_convolution(model, node).get_friendly_name() for node in excluded],
                                 types=sorted(operations & {'MatMul', 'Add', 'Multiply'}))
     nncf.set_log_level('ERROR')
-    quantized = nncf.quantize(model, nncf.Dataset(images, lambda image: image[None]), subset_size=len(images),
+    quantized = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images),
                               preset=nncf.QuantizationPreset.MIXED, ignored_scope=ignored)
     return OpenVinoProgram(quantized, half=True)
 
@@ -218,7 +219,7 @@ def quantize_onnx(source: Path, images: Sequence[np.ndarray], excluded: Sequence
 
     class Images(CalibrationDataReader):
         def __init__(self) -> None:
-            self.batches = iter([dict(images=image[None]) for image in images])
+            self.batches = iter([dict(images=batch) for batch in images])
 
         def get_next(self) -> dict | None:
             return next(self.batches, None)

@@ -8,6 +8,7 @@ between layers, the seams and any cells that a smaller sub-grid leaves empty are
 import copy
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -169,7 +170,13 @@ class Mosaic(NamedTuple):
 
     def pixels(self, x: Tensor) -> Tensor:
         """Mask (1, 1, ...) of a mosaic, in the dtype and on the device of ``x``: 1 at pixels, 0 in seams and empty cells."""
-        return self.lay(x.new_ones(1, 1, self.height, self.width))
+        rows, columns = (self._inside(size, cells, x) for size, cells in zip((self.height, self.width), self.cells))
+        return rows.reshape(1, 1, -1, 1) * columns
+
+    def _inside(self, size: int, cells: int, like: Tensor) -> Tensor:
+        """Mask of an axis of a mosaic: whether the feature map, which has ``size`` pixels, continues there."""
+        places = torch.arange(cells * self.dilation, dtype=torch.float32, device=like.device)
+        return (places.reshape(cells, self.dilation).t().reshape(-1) < size).to(like.dtype)
 
 
 class Step(NamedTuple):

@@ -38,8 +38,9 @@ def bilinear_weights(scale: int, size: int, align_corners: bool, like: Tensor) -
 
 def _pooling_weights(scale: int, size: int, like: Tensor) -> Tensor:
     """Weights (size, scale): cell i averages the pixels from floor(i * size / scale) to ceil((i + 1) * size / scale)."""
-    cells = torch.arange(scale, device=like.device)
-    pixels = torch.arange(size, device=like.device)[:, None]
-    first, end = cells * size // scale, ((cells + 1) * size + scale - 1) // scale
-    inside = (pixels >= first) & (pixels < end)
-    return inside.to(like.dtype) / (end - first).to(like.dtype)
+    dtype = torch.promote_types(like.dtype, torch.float32)  # Holds the products below exactly.
+    cells = torch.arange(scale, dtype=dtype, device=like.device) * size
+    pixels = torch.arange(size, dtype=dtype, device=like.device)[:, None] * scale
+    # Multiplied by scale, the limits need no rounding. A product, because some runtimes have no boolean operators.
+    inside = (pixels + scale > cells).to(dtype) * (pixels < cells + size).to(dtype)
+    return inside.to(like.dtype) / inside.sum(0).to(like.dtype)

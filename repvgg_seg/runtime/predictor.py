@@ -30,8 +30,8 @@ class Predictor:
     """A loaded artifact.
 
     Args:
-        run: function of images of ``dtype`` (N, H, W, in_channels) that returns class indices, uint8 (N, H, W) for a segmentor
-            and int64 (N,) for a classifier; or logits, float32 (N, C, H, W) or (N, C).
+        run: function of images of ``dtype`` (N, H, W, in_channels), with the artifact's N, that returns class indices, uint8
+            (N, H, W) for a segmentor and int64 (N,) for a classifier; or logits, float32 (N, C, H, W) or (N, C).
         info: content of the folder's ``deploy.json``.
         artifact: entry of the artifact's file in ``deploy.json``.
         device: device that ``run`` computes on.
@@ -50,7 +50,7 @@ class Predictor:
     """
 
     def __init__(self, run: Run, info: dict, artifact: dict, device: str = CPU) -> None:
-        self.run, self.artifact, self.device = run, artifact, device
+        self.run, self.artifact, self.device = in_batches(run, artifact.get('batch')), artifact, device
         self.task = info.get('task', SEGMENTATION)  # Earlier versions wrote segmentors only.
         self.classes, self.palette = tuple(info['classes']), info.get('palette') or []
         if self.task == SEGMENTATION and artifact.get('output') != 'logits':
@@ -179,6 +179,25 @@ class Predictor:
                             f'{smallest[0]}x{smallest[1]} or more; enlarge the image')
 
 
+def in_batches(run: Run, batch: int | None) -> Run:
+    """Let a function of ``batch`` images take any number of images; the last batch is filled with its last image.
+
+    Args:
+        run: function of images (N, ...); see :class:`Predictor`.
+        batch: the only N that it takes; None if it takes any.
+    """
+    if batch is None:
+        return run
+
+    def run_all(images: np.ndarray) -> np.ndarray:
+        missing = -len(images) % batch
+        filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+        outputs = [run(filled[first:first + batch]) for first in range(0, len(filled), batch)]
+        return outputs[0] if len(images) == batch else np.concatenate(outputs)[:len(images)]
+
+    return run_all
+
+
 def pair(value: object, expected: str) -> tuple[int, int]:
     """Convert two integers of NumPy or Python to Python integers.
 
@@ -281,8 +300,9 @@ def _placed(path: Path, info: dict, artifact: dict, setting: Setting) -> Predict
     predictor = Predictor(load_file(path, precision, setting), info, artifact, setting.device)
     if setting.device != CPU:
         height, width = predictor.size or (max(SIDE, predictor.min_size), ) * 2
-        check_device(path, setting.device, predictor.run, load_file(path, precision), precision,
-                     (height, width, predictor.in_channels), predictor.dtype)
+        reference = in_batches(load_file(path, precision), artifact.get('batch'))
+        check_device(path, setting.device, predictor.run, reference, precision, (height, width, predictor.in_channels),
+                     predictor.dtype)
     return predictor
 
 

@@ -55,6 +55,8 @@ def problem_of(info: object) -> str | None:
         size = entry.get('size')
         if size is not None and not (isinstance(size, list) and len(size) == 2 and all(map(_is_positive, size))):
             return f'the size of {name} is {size!r}, neither null nor height and width'
+        if (batch := entry.get('batch')) is not None and not _is_positive(batch):
+            return f'the batch of {name} is {batch!r}, neither null nor a number of images'
         if not isinstance(entry.get('sha256', ''), str):
             return f'the sha256 of {name} is {_kind(entry["sha256"])}, not text'
     return _problem_of_model(info) if artefacts else None

@@ -30,12 +30,19 @@ from repvgg_seg.deploy.exporting import export
 from repvgg_seg.deploy.formats import FORMATS, PRECISIONS, ExportRequest
 from repvgg_seg.deploy.fusing import fuse_for_inference
 from repvgg_seg.deploy.plan import DeployPlan
-from repvgg_seg.runtime.predictor import load, sha256_of, windows
+from repvgg_seg.deploy.programs import Exporter, OnnxProgram
+from repvgg_seg.deploy.undilation import undilate_backbones
+from repvgg_seg.runtime.backends import load_file
+from repvgg_seg.runtime.predictor import in_batches, load, sha256_of, windows
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 skip_without('onnxscript', 'onnxruntime', 'openvino')
 DEPLOY = Path(__file__).parents[2] / 'repvgg_seg/deploy'
 ARTEFACTS = ('model.fp32.onnx', *(f'model.{precision}.{suffix}' for suffix in ('xml', 'pt2') for precision in FLOATS))
+OPERATORS = {'Add', 'ArgMax', 'Cast', 'Concat', 'Conv', 'Div', 'MatMul', 'ReduceMean', 'Relu', 'Reshape', 'Resize', 'Sub',
+             'Transpose'}
+SIZE_OPERATORS = {'Abs', 'Gather', 'Greater', 'Less', 'Max', 'Mul', 'Pad', 'Range', 'Reciprocal', 'ReduceSum', 'Shape', 'Slice',
+                  'Squeeze', 'Unsqueeze'}  # With which files for any size compute the weights of their pyramid.
 SIZES = ((48, 64), (65, 97), (100, 67), (113, 113))
 
 
@@ -137,11 +144,53 @@ def test_one_convolution_a_block_and_no_branches(artefacts, random_segmentor):
     assert operators['Conv'] == blocks + scales + 1 + 1
     assert operators['Relu'] == blocks + scales + 1
     assert not {'BatchNormalization', 'Dropout'} & set(operators)
+    assert set(operators) == OPERATORS | SIZE_OPERATORS
     # A sum of branches adds two results of convolutions; the pyramid is added to one.
     graph = onnx.load(artefacts / 'model.fp32.onnx').graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}
     sums = [node for node in graph.node if node.op_type == 'Add' and 'Conv' in [made_by.get(name) for name in node.input]]
     assert len(sums) == 1
+
+
+@pytest.fixture(scope='module')
+def fixed(config, random_segmentor, tmp_path_factory) -> Path:
+    """An ONNX file without dilation, for two images of 48x64 at once."""
+    plan = DeployPlan.of(Config.fromfile(config), ExportRequest(('onnx', ), size=(48, 64), batch=2))
+    fused = undilate_backbones(fuse_for_inference(random_segmentor))
+    program = OnnxProgram(Exporter(plan, fused, (48, 64)).onnx.model_proto)
+    path = tmp_path_factory.mktemp('export') / 'fixed.onnx'
+    program.with_labels(plan.task.decision(fused)).save(path)
+    return path
+
+
+def test_a_fixed_size_leaves_nothing_to_compute_but_the_network(fixed, random_segmentor):
+    assert {node.op_type for node in onnx.load(fixed).graph.node} == OPERATORS | {'Pad', 'Mul', 'Slice'}  # The mosaics.
+    run = in_batches(load_file(fixed, 'fp32'), 2)
+    images = np.stack([picture(48, 64, seed) for seed in range(3)])
+    expected = np.stack([expected_labels(random_segmentor, image) for image in images])
+    for count in (1, 2, 3):
+        np.testing.assert_array_equal(run(images[:count]), expected[:count])
+
+
+@pytest.mark.parametrize(('name', 'sizes'), [('fixed', [2, 48, 64]), ('model.fp32.onnx', ['batch', 'height', 'width'])])
+def test_what_strict_readers_expect(artefacts, fixed, name, sizes):
+    path = fixed if name == 'fixed' else artefacts / name
+    onnx.checker.check_model(path, full_check=True)
+    model = onnx.load(path)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    given, labels = ([size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+                     for value in (*model.graph.input, *model.graph.output))
+    assert (given, labels) == ([*sizes, 3], sizes)
+    symbols = {size.dim_param for value in model.graph.value_info for size in value.type.tensor_type.shape.dim}
+    assert symbols <= {''}, 'formulas of sizes'
+    # TensorRT converts 8 bits to floating point and back, and does nothing else with them.
+    readers = [node for node in model.graph.node if 'images' in node.input]
+    casts = [node for node in model.graph.node if node.output[0] in [*model.graph.node[-1].input, 'labels']]
+    assert readers == [model.graph.node[0]] and readers[0].op_type == 'Cast'
+    assert [node.op_type for node in casts] == ['Cast', 'Cast']
+    assert [onnx.helper.get_node_attr_value(node, 'to') for node in (*readers, *casts)] == [
+        onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8]
+    assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), 'where the source files are'
 
 
 WITHOUT = """

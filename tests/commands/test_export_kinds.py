@@ -54,7 +54,7 @@ KINDS = {  # Number of channels, what is changed in the model, and the steps of 
                             'std=[50., 60., 70.], to_rgb=False)'),
     'one_mean_for_all': (3, 'data_preprocessor=dict(mean=[100.], std=[50.])', "dict(type='LoadImageFromFile')"),
 }
-REQUEST = ExportRequest(('pt2', ), size=(48, 64))
+REQUEST = ExportRequest(('pt2', ), size=(48, 64), batch=None)
 MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
 FORMATS = {'onnx': 'model.fp32.onnx', 'openvino': 'model.fp32.xml', 'pt2': 'model.fp32.pt2', 'ncnn': 'model.fp32.ncnn.param'}
 PACKAGES = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino', 'onnxscript'), 'pt2': (), 'ncnn': ('ncnn', 'pnnx')}

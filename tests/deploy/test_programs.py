@@ -104,4 +104,4 @@ def test_labels_are_the_argmax_of_the_logits(tmp_path, suffix, channels, pooled,
 def test_labels_in_8_bits(tmp_path, quantize, suffix, channels, decision):
     skip_without(*PACKAGES[suffix], *(('nncf', ) if suffix == '.xml' else ()))
     in_onnx(channels, False).save(tmp_path / 'source.onnx')
-    check(quantize(tmp_path / 'source.onnx', list(IMAGES), []), decision, suffix, IMAGES, tmp_path)
+    check(quantize(tmp_path / 'source.onnx', list(IMAGES[:, None]), []), decision, suffix, IMAGES, tmp_path)

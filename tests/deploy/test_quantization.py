@@ -90,6 +90,11 @@ def pictures(count: int) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 256, (count, 20, 24, 3), np.uint8))
 
 
+def batches(count: int) -> list[np.ndarray]:
+    """The same, as batches of one image."""
+    return [image[None] for image in pictures(count)]
+
+
 def test_a_large_diagonal_costs_the_other_weights_their_steps():
     model = Chain()
     plain = layer_errors(model, pictures(2))
@@ -152,7 +157,7 @@ def export(original, tmp_path) -> Export:
 @pytest.mark.parametrize('excluded', [[], [0, 2], [1, 3]], ids=str)
 def test_exactly_what_is_excluded_stays_out_of_8_bits_in_openvino(export, tmp_path, excluded):
     import openvino
-    program = quantize_openvino(export.path, pictures(4), [export.convolutions[index] for index in excluded])
+    program = quantize_openvino(export.path, batches(4), [export.convolutions[index] for index in excluded])
     program.save(tmp_path / 'int8.xml')
     model = openvino.Core().read_model(tmp_path / 'int8.xml')
     convolutions = [operation for operation in model.get_ordered_ops() if 'Convolution' in operation.get_type_name()]
@@ -165,7 +170,7 @@ def test_exactly_what_is_excluded_stays_out_of_8_bits_in_openvino(export, tmp_pa
 
 @pytest.mark.parametrize('excluded', [[], [0, 2], [1, 3]], ids=str)
 def test_exactly_what_is_excluded_stays_out_of_8_bits_in_onnx_runtime(export, excluded):
-    graph = quantize_onnx(export.path, pictures(4), [export.convolutions[index] for index in excluded]).model.graph
+    graph = quantize_onnx(export.path, batches(4), [export.convolutions[index] for index in excluded]).model.graph
     dequantized = {output for node in graph.node if node.op_type == 'DequantizeLinear' for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == 'Conv']
     assert len(convolutions) == 4
@@ -180,7 +185,7 @@ def test_exactly_what_is_excluded_stays_out_of_8_bits_in_onnx_runtime(export, ex
 def test_a_layer_that_is_not_found_is_not_quantized_in_silence(export, quantize, message):
     node = SimpleNamespace(name='node_other', outputs=[SimpleNamespace(name='other')])
     with pytest.raises(RuntimeError) as raised:
-        quantize(export.path, pictures(4), [node])
+        quantize(export.path, batches(4), [node])
     assert str(raised.value) == message
 
 

@@ -24,7 +24,22 @@ def test_other_sizes(size):
     assert str(raised.value) == f'size must be height and width, or None, got {size}'
 
 
+@pytest.mark.parametrize('batch', [0, -1, 1.5, 'any'], ids=repr)
+def test_other_batches(batch):
+    with pytest.raises(UserError) as raised:
+        ExportRequest(size=(48, 64), batch=batch)
+    assert str(raised.value) == f'batch must be 1 or more, or None for any number of images, got {batch!r}'
+
+
+def test_files_for_any_size_take_any_number_of_images():
+    assert [ExportRequest(size=size, batch=batch).fixed_batch for size in (None, (48, 64)) for batch in (1, 4, None)] == [
+        None, None, None, 1, 4, None]
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
+    (dict(formats=('pt2', ), batch=2), '--batch is for files of a fixed size, and files for any size take any number of '
+     'images; give --size H W, or leave --batch out'),
+    (dict(formats=('ncnn', ), batch=None, size=(48, 64)), 'ncnn takes one image at a time; leave --batch out'),
     (dict(formats='onnx'), f"formats must be among {', '.join(FORMATS)}, got 'onnx'"),
     (dict(formats=('onxx', )), f"formats must be among {', '.join(FORMATS)}, got ('onxx',)"),
     (dict(precisions=()), f"precisions must be among {', '.join(PRECISIONS)}, got ()"),

@@ -12,7 +12,7 @@ from torch import nn
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import fuse, undilate
 from repvgg_seg.deploy.fusing import fuse_for_inference
-from repvgg_seg.deploy.undilation import undilate_backbones
+from repvgg_seg.deploy.undilation import Mosaic, undilate_backbones
 from repvgg_seg.models import RepVGG
 from repvgg_seg.models.archs import ARCHS
 from repvgg_seg.models.variants import ResidualRepVGG
@@ -56,6 +56,14 @@ def test_as_in_the_paper_at_a_quarter_of_the_width(arch, dilation, size):
 @pytest.mark.parametrize('arch', [dict(TINY_ARCH, num_blocks=(1, 2, 5, 1)), TINY_SE_ARCH], ids=['groups', 'se'])
 def test_the_general_form(arch, strides, dilations, size):
     assert_equal_without_dilation(RepVGG(arch, None, (0, 1, 2, 3), strides=strides, dilations=dilations), size)
+
+
+@pytest.mark.parametrize('dilation', [2, 3, 5])
+@pytest.mark.parametrize('size', SIZES, ids=str)
+def test_the_mask_of_a_mosaic(size, dilation):
+    mosaic = Mosaic(*size, dilation)
+    pixels = mosaic.pixels(torch.zeros(1, 3, 1, 1, dtype=torch.bfloat16))
+    torch.testing.assert_close(pixels, mosaic.lay(torch.ones(1, 1, *size, dtype=torch.bfloat16)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])

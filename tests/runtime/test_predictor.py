@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from repvgg_seg.core.errors import InstallationError, UserError
 from repvgg_seg.runtime import predictor as runtime
-from repvgg_seg.runtime.predictor import Predictor, load, windows
+from repvgg_seg.runtime.predictor import Predictor, in_batches, load, windows
 
 INFO = dict(classes=['a', 'b'], palette=[[0, 0, 0], [255, 255, 255]], channels='RGB', min_size=41)
 
@@ -75,6 +75,23 @@ def test_batches_are_as_large_as_asked_for():
     image = np.zeros((64, 64 * 3, 3), np.uint8)
     predictor(lambda images: sizes.append(images.shape) or pixelwise(images))(image, tile=(64, 64), overlap=0, batch_size=2)
     assert sizes == [(2, 64, 64, 3), (1, 64, 64, 3)]
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 4, 7])
+def test_files_that_take_a_number_of_images_take_any(count):
+    sizes = []
+    run = in_batches(lambda images: sizes.append(len(images)) or pixelwise(images), 3)
+    images = np.random.default_rng(0).integers(0, 256, (count, 5, 6, 3), np.uint8)
+    np.testing.assert_array_equal(run(images), images[..., 0] // 2)
+    assert sizes == [3] * -(-count // 3)
+
+
+def test_the_number_of_images_is_that_of_the_artifact():
+    sizes = []
+    image = np.zeros((64, 64 * 3, 3), np.uint8)
+    artifact = dict(size=[64, 64], precision='fp32', batch=2)
+    Predictor(lambda images: sizes.append(images.shape) or pixelwise(images), INFO, artifact)(image, overlap=0)
+    assert sizes == [(2, 64, 64, 3)] * 3
 
 
 def test_a_list_of_images_of_any_sizes():

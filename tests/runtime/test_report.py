@@ -26,6 +26,8 @@ def write(folder, artefacts, **changes) -> None:
     ('[' * 100000, None),
     ('{"artefacts": []}', 'is broken: artefacts is of type list, not an object'),
     ('{"artefacts": {"m.onnx": 3}}', 'is broken: the entry of m.onnx is of type int, not an object'),
+    ('{"artefacts": {"m.onnx": {"precision": "fp32", "output": "labels", "batch": 0}}}',
+     'is broken: the batch of m.onnx is 0, neither null nor a number of images'),
     ('{"artefacts": {"m.onnx": {}}}', "is broken: the precision of m.onnx is None, none of fp32, fp16, bf16, int8"),
 ])
 def test_broken_reports_are_one_line(text, problem, tmp_path):

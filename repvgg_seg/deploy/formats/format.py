@@ -53,6 +53,7 @@ class Format:
         quantize: function that exports in int8, see :class:`repvgg_seg.deploy.quantization.Quantizer`.
         quantize_packages: packages that ``quantize`` needs in addition.
         any_size: whether the format supports images of any height and width.
+        batches: whether files of the format can take several images at once.
         undilate: whether models in the format run faster without dilated convolutions.
         tasks: tasks whose models can be written in the format.
         abstains: whether files of the format can contain the thresholds of ``abstain``.
@@ -65,6 +66,7 @@ class Format:
     quantize: Quantize | None = None
     quantize_packages: tuple[str, ...] = ()
     any_size: bool = True
+    batches: bool = True
     undilate: bool = False
     tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
     abstains: bool = False

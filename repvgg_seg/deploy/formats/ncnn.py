@@ -11,5 +11,5 @@ def export(exporter: Exporter, precision: str, folder: Path) -> Program:
     return exporter.ncnn
 
 
-FORMAT = Format('.ncnn.param', ('fp32', 'bf16'), export, ('ncnn', 'pnnx'), 'ncnn', any_size=False, undilate=True,
-                tasks=(SEGMENTATION, ))
+FORMAT = Format('.ncnn.param', ('fp32', 'bf16'), export, ('ncnn', 'pnnx'), 'ncnn', any_size=False, batches=False,
+                undilate=True, tasks=(SEGMENTATION, ))

@@ -23,6 +23,8 @@ class ExportRequest:
         formats: keys of ``FORMATS``; those in ``FUSED_WEIGHTS`` write the fused weights with their config.
         precisions: keys of ``PRECISIONS``. Each format is written in the precisions that it supports.
         size: height and width in pixels of the images that artifacts take; None for any size.
+        batch: number of images that artifacts of a fixed size take at once; None for any number. Artifacts for any size take
+            any number.
         channels: channel order of these images, 'RGB' or 'BGR'.
         logits: whether artifacts return logits in float32, (N, C, H, W) from a segmentor and (N, C) from a classifier, instead
             of class indices.
@@ -38,11 +40,12 @@ class ExportRequest:
         confidence: probability with which that share is not exceeded.
 
     Raises:
-        UserError: ``size`` is neither a pair of integers nor None.
+        UserError: ``size`` is neither a pair of integers nor None, or ``batch`` neither a positive integer nor None.
     """
     formats: tuple[str, ...] = ('pth', )
     precisions: tuple[str, ...] = ('fp32', )
     size: tuple[int, int] | None = None
+    batch: int | None = 1
     channels: str = 'RGB'
     logits: bool = False
     undilate: bool | None = None
@@ -57,7 +60,14 @@ class ExportRequest:
         """Whether the request includes formats other than the fused weights."""
         return not set(self.formats) <= set(FUSED_WEIGHTS)
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """Number of images that artifacts take at once; None for any number."""
+        return self.batch if self.size else None
+
     def __post_init__(self) -> None:
+        if self.batch is not None and (not isinstance(self.batch, int) or self.batch < 1):
+            raise UserError(f'batch must be 1 or more, or None for any number of images, got {self.batch!r}')
         if self.size is not None:
             object.__setattr__(self, 'size', pair(self.size, 'size must be height and width, or None'))
 
@@ -71,9 +81,10 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
 
     Raises:
         UserError: a format, precision, or channel order does not exist; no requested format supports a requested precision or
-            can be written without dilation; a format supports none of the precisions, needs a size, or does not support this
-            kind of model; calibration images are given without int8; the CPU cannot compute in a precision, so the file could
-            not be checked; or this version of PyTorch cannot export.
+            can be written without dilation; a format supports none of the precisions, needs a size, takes single images only,
+            or does not support this kind of model; a batch size is given without a size; calibration images are given without
+            int8; the CPU cannot compute in a precision, so the file could not be checked; or this version of PyTorch cannot
+            export.
         InstallationError: a required package is not installed.
     """
     for name, given, known in (('formats', request.formats, FORMATS), ('precisions', request.precisions, PRECISIONS),
@@ -93,6 +104,9 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
                         '--logits and --channels need --formats besides pth and safetensors')
     if request.abstain is not None:
         check_abstention(request, task)
+    if request.batch != 1 and request.size is None:
+        raise UserError('--batch is for files of a fixed size, and files for any size take any number of images; give --size H '
+                        'W, or leave --batch out')
     for precision in request.precisions:
         if not any(precision in FORMATS[name].precisions for name in request.formats):
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]
@@ -111,6 +125,8 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
                             f'{" or ".join(request.precisions)}')
         if request.size is None and not entry.any_size:
             raise UserError(f'{name} takes images of one size; give --size H W')
+        if request.batch != 1 and not entry.batches:
+            raise UserError(f'{name} takes one image at a time; leave --batch out')
         packages = entry.packages + (entry.quantize_packages if 'int8' in request.precisions else ())
         if missing := [package for package in packages if find_spec(package) is None]:
             raise InstallationError(f"{name} needs {', '.join(missing)}; run: pip install 'repvgg_seg[{entry.extra}]'")
