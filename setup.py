@@ -37,6 +37,8 @@ setup(
     extras_require={
         'mm': MM_PACKAGES,
         **FORMATS,
+        'litert': ['litert-torch', 'ai-edge-litert'],
+        'executorch': ['executorch'],
         'export': sorted({package for packages in FORMATS.values() for package in packages}),
         'hub': ['huggingface_hub>=1', 'safetensors'],
         'labels': ['pycocotools'],

@@ -73,7 +73,7 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
             continue
         found.append(Subject(form_of(file, entry) + on(places[file]),
                              partial(make_exported, folder / file, size, channels, dtype, threads, places[file]),
-                             without=TRAINING_PACKAGES + (() if backend_of(Path(file)).module == 'torch' else ('torch', ))))
+                             without=TRAINING_PACKAGES + (() if backend_of(Path(file)).needs_torch else ('torch', ))))
     return found
 
 

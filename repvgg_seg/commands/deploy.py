@@ -14,7 +14,7 @@ def parser() -> cli.Parser:
     parser.add_argument('--images', help='image, folder or quoted glob pattern for the comparison (default: the test set if '
                         'available, otherwise a random image)')
     parser.add_argument('--formats', nargs='+', default=['pth'],
-                        choices=['pth', 'safetensors', 'onnx', 'openvino', 'pt2', 'ncnn'],
+                        choices=['pth', 'safetensors', 'onnx', 'openvino', 'pt2', 'ncnn', 'opencv', 'litert', 'executorch'],
                         help='pth (default) and safetensors: fused weights and config for MMSegmentation; the other formats '
                         'run without it')
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
@@ -33,7 +33,7 @@ def parser() -> cli.Parser:
                         help='order of the channels in images (default: RGB)')
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
     parser.add_argument('--undilate', choices=list(UNDILATE), default='auto', help='write RepVGG without dilated convolutions, '
-                        'with equal results (default: only for ncnn, where this is faster)')
+                        'with equal results (default: only for ncnn and opencv, where this is faster)')
     return parser
 
 

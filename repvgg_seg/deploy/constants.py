@@ -39,7 +39,7 @@ def fold_constants(program: ExportedProgram) -> None:
         target = FOLDED.format(index)
         with graph.inserting_before(inputs):
             constant = graph.placeholder(f'b_{target}')
-        constant.meta['val'] = node.meta['val'].fake_mode.from_tensor(value)
+        constant.meta['val'] = node.meta['val'].fake_mode.from_tensor(value, static_shapes=True)
         node.replace_all_uses_with(constant, lambda user: user not in foldable)
         signature.input_specs.insert(_position(signature.input_specs), InputSpec(
             InputKind.BUFFER, TensorArgument(constant.name), target, persistent=True))

@@ -50,6 +50,8 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
     """
     request, task, normalization = plan.request, plan.task, plan.normalization
     check_exportable(task, fused)
+    if others := [name for name in request.formats if plan.dtype not in FORMATS[name].dtypes]:
+        raise UserError(f'{others[0]} takes pixels of 8 bits, the test pipeline reads {plan.dtype}; leave {others[0]} out')
     if request.size is None:
         task.check_any_size(fused, normalization.channels, plan.pictures)
     smallest = task.min_size(fused, normalization.channels, any_size=request.size is None)

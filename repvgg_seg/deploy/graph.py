@@ -65,7 +65,8 @@ class Graph(nn.Module):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Compute logits, as :meth:`forward` does, from pixels: float32 (N, channels, H, W) in the range 0 to 255."""
-        x = pixels.flip(1) if self.flips else pixels
+        # Not flip(), because OpenCV misreads the negative step that it has in ONNX.
+        x = torch.cat(pixels.split(1, dim=1)[::-1], dim=1) if self.flips else pixels
         x = ((x - self.mean) / self.std).to(self.dtype)
         return self.head(self.neck(self.backbone(x))).float()
 

@@ -85,7 +85,7 @@ class TorchProgram:
         end.args = ((labels, ), )
         program.graph_signature.replace_all_uses(logits.name, labels.name)
         program.graph_module.recompile()
-        return TorchProgram(program)
+        return type(self)(program)
 
     def save(self, path: Path) -> None:
         """See :class:`Program`."""

@@ -43,6 +43,7 @@ class Backend:
         package: the package that pip installs it from.
         load: function of the module, a path, a precision, and a setting that returns a function of images, uint8 or uint16 (N,
             H, W, channels); see :class:`repvgg_seg.runtime.predictor.Predictor`.
+        needs_torch: whether its Python module needs PyTorch.
         weights_beside: whether the weights are in a second file of the same name that ends in ``.bin``.
         devices: all devices that it can use.
         present: function of the module that lists those that are here. ``'auto'`` tries those up to the CPU, in this order.
@@ -52,6 +53,7 @@ class Backend:
     module: str
     package: str
     load: Callable[[ModuleType, Path, str, Setting], Run]
+    needs_torch: bool = False
     weights_beside: bool = False
     devices: tuple[str, ...] = (CPU, )
     present: Callable[[ModuleType], list[str]] = lambda module: [CPU]

@@ -4,14 +4,15 @@ import zipfile
 from pathlib import Path
 
 from ..core.errors import InstallationError, UserError
-from . import ncnn, onnxruntime, openvino, torch
+from . import executorch, litert, ncnn, onnxruntime, opencv, openvino, torch
 from .backend import ON_CPU, Backend, DeviceError, Run, Setting
 
 # Exceptions that the backends raise for damaged files.
 UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
 
 # Suffix of a file's name -> its runtime, in order of preference.
-BACKENDS = {'.xml': openvino.BACKEND, '.onnx': onnxruntime.BACKEND, '.pt2': torch.BACKEND, '.param': ncnn.BACKEND}
+BACKENDS = {'.xml': openvino.BACKEND, '.onnx': onnxruntime.BACKEND, '.pt2': torch.BACKEND, '.param': ncnn.BACKEND,
+            '.opencv.onnx': opencv.BACKEND, '.tflite': litert.BACKEND, '.pte': executorch.BACKEND}
 
 
 def backend_of(path: Path) -> Backend:

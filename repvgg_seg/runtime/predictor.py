@@ -1,4 +1,4 @@
-"""Running an exported model with NumPy and one backend (ONNX Runtime, OpenVINO, PyTorch or ncnn), without OpenMMLab packages.
+"""Running an exported model with NumPy and one backend (see ``BACKENDS``), without OpenMMLab packages.
 
 >>> from repvgg_seg.deploy.runtime import load            # doctest: +SKIP
 >>> predictor = load('exported')                          # a folder that repvgg-seg deploy wrote, or one file in it

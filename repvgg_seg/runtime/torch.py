@@ -48,4 +48,4 @@ def present(torch: ModuleType) -> list[str]:
     return [*([CUDA] if torch.cuda.is_available() else []), CPU]
 
 
-BACKEND = Backend('exported program (pt2)', 'torch', 'torch', load, devices=(CUDA, CPU), present=present)
+BACKEND = Backend('exported program (pt2)', 'torch', 'torch', load, needs_torch=True, devices=(CUDA, CPU), present=present)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy.comparison import Decision, compare, logits_of
+from repvgg_seg.deploy.formats import FORMATS as FORMAT_TABLE
 from repvgg_seg.deploy.formats import ExportRequest
 from repvgg_seg.deploy.fusing import fuse_for_inference
 from repvgg_seg.deploy.graph import LabelGraph, SegmentorGraph
@@ -56,8 +57,10 @@ KINDS = {  # Number of channels, what is changed in the model, and the steps of 
 }
 REQUEST = ExportRequest(('pt2', ), size=(48, 64), batch=None)
 MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
-FORMATS = {'onnx': 'model.fp32.onnx', 'openvino': 'model.fp32.xml', 'pt2': 'model.fp32.pt2', 'ncnn': 'model.fp32.ncnn.param'}
-PACKAGES = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino', 'onnxscript'), 'pt2': (), 'ncnn': ('ncnn', 'pnnx')}
+FORMATS = {'onnx': 'model.fp32.onnx', 'openvino': 'model.fp32.xml', 'pt2': 'model.fp32.pt2', 'ncnn': 'model.fp32.ncnn.param',
+           'opencv': 'model.fp32.opencv.onnx', 'litert': 'model.fp32.tflite', 'executorch': 'model.fp32.pte'}
+PACKAGES = {'onnx': ('onnxscript', 'onnxruntime'), 'openvino': ('openvino', 'onnxscript'), 'pt2': (), 'ncnn': ('ncnn', 'pnnx'),
+            'opencv': ('onnxscript', 'cv2'), 'litert': ('litert_torch', 'ai_edge_litert'), 'executorch': ('executorch', )}
 HERE = tuple(name for name, packages in PACKAGES.items() if all(map(find_spec, packages)))
 
 
@@ -164,7 +167,7 @@ def test_files_for_other_images(run_tool, config, tmp_path):
 
 @pytest.mark.whole
 def test_16_bits_and_four_channels_from_file_to_exported_files(run_tool, config, tmp_path):
-    formats = list(HERE)
+    formats = [name for name in HERE if 'uint16' in FORMAT_TABLE[name].dtypes]
     changed = write_config('bands', config, tmp_path)
     checkpoint, images = write_weights(changed), write_images(tmp_path / 'images', 4, bits=16)
     result = run_tool('deploy', changed, checkpoint, '--out', tmp_path / 'out', '--images', tmp_path / 'images', '--size', '48',

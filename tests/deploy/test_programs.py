@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from repvgg_seg.deploy.comparison import Decision
+from repvgg_seg.deploy.formats.executorch import ExecuTorchProgram
+from repvgg_seg.deploy.formats.litert import LiteRtProgram
 from repvgg_seg.deploy.graph import FloatPixels
 from repvgg_seg.deploy.ncnn_program import convert
 from repvgg_seg.deploy.programs import OnnxProgram, OpenVinoProgram, Program, TorchProgram
@@ -21,7 +23,10 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 10, 12, 3), np.uint8)
 # Two of them would be equal in 16 bits; one class is never answered.
 CONFIDENCES = tuple(round(value * 2**24) / 2**24 for value in (0.5, 0.9999, 0.99995, 2, 0.8))
 PACKAGES = {'.pt2': (), '.onnx': ('onnx', 'onnxscript', 'onnxruntime'), '.xml': ('onnxscript', 'openvino'),
-            '.ncnn.param': ('ncnn', 'pnnx')}
+            '.ncnn.param': ('ncnn', 'pnnx'), '.opencv.onnx': ('onnx', 'onnxscript', 'cv2'),
+            '.tflite': ('litert_torch', 'ai_edge_litert'), '.pte': ('executorch', )}
+SLOW = ('.tflite', '.pte')
+ONE_SIZE = ('.ncnn.param', '.opencv.onnx', '.tflite', '.pte')  # Files for single images of the size of IMAGES.
 
 
 class Logits(nn.Module):
@@ -50,10 +55,16 @@ def exported(channels: int, pooled: bool) -> torch.export.ExportedProgram:
                                                                                        2: Dim.DYNAMIC}, ))
 
 
+def for_one_size(channels: int, pooled: bool) -> torch.export.ExportedProgram:
+    """A program for single images of one size."""
+    return torch.export.export(Logits(channels, pooled).eval(), (torch.from_numpy(IMAGES[:1]), ))
+
+
 @cache
-def in_onnx(channels: int, pooled: bool) -> torch.onnx.ONNXProgram:
-    """The same in ONNX."""
-    return torch.onnx.export(exported(channels, pooled), dynamo=True, opset_version=18, verbose=False, input_names=['images'],
+def in_onnx(channels: int, pooled: bool, fixed: bool = False) -> torch.onnx.ONNXProgram:
+    """The same in ONNX, or a program for single images of one size."""
+    program = for_one_size(channels, pooled) if fixed else exported(channels, pooled)
+    return torch.onnx.export(program, dynamo=True, opset_version=18, verbose=False, input_names=['images'],
                              output_names=['logits'])
 
 
@@ -67,6 +78,9 @@ PROGRAMS: dict[str, Callable[[int, bool, Path], Program]] = {
     '.pt2': lambda channels, pooled, folder: TorchProgram(exported(channels, pooled)),
     '.onnx': lambda channels, pooled, folder: OnnxProgram(in_onnx(channels, pooled).model_proto),
     '.xml': openvino_program,
+    '.opencv.onnx': lambda channels, pooled, folder: OnnxProgram(in_onnx(channels, pooled, fixed=True).model_proto),
+    '.tflite': lambda channels, pooled, folder: LiteRtProgram(for_one_size(channels, pooled)),
+    '.pte': lambda channels, pooled, folder: ExecuTorchProgram(for_one_size(channels, pooled)),
     '.ncnn.param': lambda channels, pooled, folder: convert(FloatPixels(Logits(channels, pooled)), (3, *IMAGES.shape[1:3])),
 }
 
@@ -89,12 +103,15 @@ def check(program: Program, decision: Decision, suffix: str, images: np.ndarray,
     (5, False, Decision(None, 'uint8')), (5, False, Decision(None, 'uint8', CONFIDENCES)),
     (1, False, Decision(0.4, 'uint8')), (300, True, Decision(None, 'int64'))],
     ids=['segmentor', 'unknown pixels', 'one channel', 'classifier'])
-@pytest.mark.parametrize('suffix', PROGRAMS)
+@pytest.mark.parametrize('suffix', [*(suffix for suffix in PROGRAMS if suffix not in SLOW), *(
+    pytest.param(suffix, marks=pytest.mark.whole) for suffix in SLOW)])
 def test_labels_are_the_argmax_of_the_logits(tmp_path, suffix, channels, pooled, decision):
     skip_without(*PACKAGES[suffix])
+    if suffix == '.tflite' and pooled:
+        pytest.skip('LiteRT is for segmentors')
     if suffix == '.ncnn.param' and (pooled or decision.confidences):
         pytest.skip('ncnn is for segmentors that answer every pixel')
-    images = np.random.default_rng(1).integers(0, 256, (3, 11, 9, 3), np.uint8) if suffix != '.ncnn.param' else IMAGES
+    images = np.random.default_rng(1).integers(0, 256, (3, 11, 9, 3), np.uint8) if suffix not in ONE_SIZE else IMAGES
     check(PROGRAMS[suffix](channels, pooled, tmp_path), decision, suffix, images, tmp_path)
 
 

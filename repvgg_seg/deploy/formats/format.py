@@ -7,6 +7,7 @@ import torch
 
 from ...core.tasks import CLASSIFICATION, SEGMENTATION
 from ...runtime.devices import CHANGED_LIMITS
+from ...runtime.report import PIXELS
 from ..programs import Exporter, Program
 from ..quantization import Quantize
 
@@ -55,6 +56,7 @@ class Format:
         any_size: whether the format supports images of any height and width.
         batches: whether files of the format can take several images at once.
         undilate: whether models in the format run faster without dilated convolutions.
+        dtypes: dtypes of pixels that files of the format can take.
         tasks: tasks whose models can be written in the format.
         abstains: whether files of the format can contain the thresholds of ``abstain``.
     """
@@ -68,5 +70,6 @@ class Format:
     any_size: bool = True
     batches: bool = True
     undilate: bool = False
+    dtypes: tuple[str, ...] = PIXELS
     tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
     abstains: bool = False
