@@ -14,7 +14,7 @@ from ..runtime.backend import CPU
 from ..runtime.backends import backend_of
 from ..runtime.devices import placements
 from ..runtime.predictor import check_hash, load
-from ..runtime.report import REPORT, read_report
+from ..runtime.report import REPORT, read_record
 from .rounds import Measurement, Subject
 from .tables import cell, timed
 
@@ -26,14 +26,14 @@ ON = ', on '  # Before the name of a device.
 TRAINING_PACKAGES = ('mmengine', 'mmcv', 'mmseg')  # Not installed on machines that only run a deployed model.
 
 
-def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, int], threads: int,
+def subjects(config: 'Config', checkpoint: str, source: Path, size: tuple[int, int], threads: int,
              device: str = CPU) -> list[Subject]:
     """List the training form and the fused form in PyTorch (fp32 and bf16), and every artifact of a folder.
 
     Args:
         config: config of the trained model.
         checkpoint: training checkpoint of the model.
-        folder: output folder of ``repvgg-seg deploy``.
+        source: output folder of ``repvgg-seg deploy``, or an exported file.
         size: height and width of the image.
         threads: number of CPU threads of every form.
         device: device of the artifacts that can run on it; the others are left out. PyTorch's forms run on the CPU, or on a GPU
@@ -46,13 +46,14 @@ def subjects(config: 'Config', checkpoint: str, folder: Path, size: tuple[int, i
     # Imported here because they need PyTorch, and the processes of some forms import this module without it.
     from ..core.reading import trusted
     from ..engine.exported import refuse_program
-    report = read_report(folder)
+    report, folder = read_record(source), source if source.is_dir() else source.parent
     entries, channels, dtype = report['artefacts'], report.get('in_channels', 3), report.get('dtype', 'uint8')
     if not entries:
         raise UserError(f'{folder / REPORT} lists no artifacts; export some with {command("deploy")} --formats onnx openvino '
                         'pt2')
     if report.get('task', SEGMENTATION) != SEGMENTATION:
-        raise UserError(f'{folder / REPORT} lists artifacts of a classifier; only those of a segmentor are compared here')
+        described = folder / REPORT if (folder / REPORT).is_file() else source
+        raise UserError(f'{described} lists artifacts of a classifier; only those of a segmentor are compared here')
     places = dict(reversed(placements(list(entries), device)))  # Of several devices for a file, the first.
     gpu = 'cuda' if {'cuda', 'tensorrt'} & set(places.values()) else CPU
     settings = copy.deepcopy(config).to_dict()
@@ -125,8 +126,9 @@ def picture(size: tuple[int, int], channels: int, dtype: str = 'uint8') -> np.nd
 def table(measurements: list[Measurement], report: dict) -> list[dict[str, object]]:
     """Table rows: accuracy from the report, measured speed and memory, and speed relative to the training form."""
     checked = {form_of(file, entry): entry for file, entry in report['artefacts'].items()}
-    checked[REFERENCE] = dict(miou=report['miou_before'], changed=0, bytes=report['bytes_before'])
-    checked['PyTorch, fused, fp32'] = dict(miou=report['miou_after'], changed=report['changed'], bytes=report['bytes_after'])
+    checked[REFERENCE] = dict(miou=report['miou_before'], changed=0, bytes=report.get('bytes_before'))
+    checked['PyTorch, fused, fp32'] = dict(miou=report['miou_after'], changed=report.get('changed'),
+                                           bytes=report.get('bytes_after'))  # A file alone does not know them.
     rows: list[dict[str, object]] = []
     for measurement in measurements:
         entry = checked.get(measurement.name.partition(ON)[0], {})

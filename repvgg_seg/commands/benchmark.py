@@ -28,7 +28,8 @@ def parser() -> cli.Parser:
     artefacts = commands.add_parser(
         'artefacts', parents=[cli.model_parser('benchmark', ''), timing, output], add_help=False,
         help='compare the forms in which a segmentor can be deployed, in turns, each in its own process')
-    artefacts.add_argument('folder', metavar='DIR', help=f'folder that {command("deploy")} wrote from the checkpoint')
+    artefacts.add_argument('folder', metavar='DIR', help=f'folder that {command("deploy")} wrote from the '
+                           'checkpoint, or a file in it')
     artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='image size')
     cli.add_device(artefacts, 'cpu', 'default: cpu')
     artefacts.set_defaults(measure=measure_artefacts)
@@ -149,11 +150,11 @@ def timing_parser(rounds: int, warm_up: int) -> cli.Parser:
 def measure_artefacts(args: argparse.Namespace) -> None:
     from ..benchmark import deployed_forms as artefacts
     from ..benchmark import rounds
-    from ..runtime.report import read_report
+    from ..runtime.report import read_record
     config = cli.load_model_config(args, 'mmseg')
-    folder = Path(args.folder)
-    report = read_report(folder)
-    subjects = artefacts.subjects(config, args.checkpoint, folder, tuple(args.size), args.threads, args.device)
+    source = Path(args.folder)
+    report = read_record(source)
+    subjects = artefacts.subjects(config, args.checkpoint, source, tuple(args.size), args.threads, args.device)
     measurements = rounds.measure(subjects, args.rounds, args.warm_up, args.threads)
     show(args, artefacts.table(measurements, report), measurements, device=args.device)
 

@@ -23,7 +23,7 @@ from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
 from ..engine.classes import check_same_classes, trained_classes
 from ..engine.trained_model import FUSED_CONFIG, FUSED_WEIGHTS, build_trained, checkpoint_in
-from ..runtime.backends import parts_of
+from ..runtime.backends import companions_of
 from ..runtime.predictor import sha256_of
 from ..runtime.report import REPORT
 from .artifacts import Artifact
@@ -33,6 +33,7 @@ from .exporting import export
 from .formats import FORMATS, PRECISIONS, ExportRequest, check_request
 from .fusing import fuse_for_inference, fused_model_config
 from .plan import DeployPlan, inputs_of
+from .sealing import seal
 from .tasks import TASKS
 
 # The largest logit difference, relative to the largest logit, and the largest share of pixels (or images) that change class.
@@ -40,7 +41,7 @@ FUSING_LIMITS = (1e-4, 1e-3)
 # Names of the files that the tool writes into a folder.
 WRITTEN = {REPORT, FUSED_CONFIG, *FUSED_WEIGHTS.values(), *(
     part.name for entry in FORMATS.values() if entry.export for precision in PRECISIONS
-    for part in parts_of(Path(f'model.{precision}{entry.suffix}')))}
+    for part in companions_of(Path(f'model.{precision}{entry.suffix}')))}
 
 
 @dataclass
@@ -175,6 +176,8 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
         if request.exports:
             report.artefacts, description = export(plan, trained.cpu(), fused.cpu(), temporary, evaluation)
             info.update(description)
+            record = {**info, **asdict(report)}
+            report.artefacts = {name: seal(temporary / name, artifact, record) for name, artifact in report.artefacts.items()}
         (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
     return report
 

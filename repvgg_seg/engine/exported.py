@@ -17,7 +17,7 @@ from ..registry import MODELS
 from ..runtime.backend import CPU
 from ..runtime.backends import BACKENDS
 from ..runtime.predictor import PROGRAM, Predictor, load
-from ..runtime.report import REPORT, read_report
+from ..runtime.report import REPORT, read_record
 from .classes import check_same_classes
 from .dataset_configs import datasets_in
 from .pipelines import without_normalize
@@ -51,10 +51,9 @@ def classes_of_exported(checkpoint: str) -> list[str]:
     """Names of the classes of an exported file that was given as a checkpoint.
 
     Raises:
-        UserError: the ``deploy.json`` in its folder is missing or invalid.
+        UserError: it is described neither by a ``deploy.json`` nor by itself, or the description is invalid.
     """
-    path = Path(checkpoint)
-    return read_report(path if path.is_dir() else path.parent).get('classes') or []
+    return read_record(Path(checkpoint)).get('classes') or []
 
 
 def refuse_program(path: Path) -> None:

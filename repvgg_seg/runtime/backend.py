@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from ..core.errors import UserError
+from .description import read_sidecar, write_sidecar
 
 Run = Callable[[np.ndarray], np.ndarray]
 CPU, AUTO = 'cpu', 'auto'
@@ -48,6 +49,10 @@ class Backend:
         devices: all devices that it can use.
         present: function of the module that lists those that are here. ``'auto'`` tries those up to the CPU, in this order.
         throughput: whether it has a mode for several threads at the same time.
+        describe: function that writes the description of a file into it, or beside it; see
+            :mod:`repvgg_seg.runtime.description`.
+        description: function that reads it; None if there is none. It fails with an OSError, a ValueError or a BadZipFile if
+            the file is damaged.
     """
     title: str
     module: str
@@ -58,3 +63,5 @@ class Backend:
     devices: tuple[str, ...] = (CPU, )
     present: Callable[[ModuleType], list[str]] = lambda module: [CPU]
     throughput: bool = False
+    describe: Callable[[Path, str], None] = write_sidecar
+    description: Callable[[Path], str | None] = read_sidecar

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..core.errors import InstallationError, UserError
 from . import executorch, litert, ncnn, onnxruntime, opencv, openvino, torch
 from .backend import ON_CPU, Backend, DeviceError, Run, Setting
+from .description import sidecar_of, write_sidecar
 
 # Exceptions that the backends raise for damaged files.
 UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, IndexError, zipfile.BadZipFile)
@@ -24,6 +25,11 @@ def parts_of(path: Path) -> list[Path]:
     """All files that a file consists of: itself and, if it is an exported file with its weights in a second file, that one."""
     with_weights = tuple(suffix for suffix, backend in BACKENDS.items() if backend.weights_beside)
     return [path, path.with_suffix('.bin')] if path.name.endswith(with_weights) else [path]
+
+
+def companions_of(path: Path) -> list[Path]:
+    """The parts of a file and, if its format has no place for a description, the file that describes it."""
+    return [*parts_of(path), *([sidecar_of(path)] if backend_of(path).describe is write_sidecar else [])]
 
 
 def load_file(path: Path, precision: str, setting: Setting = ON_CPU) -> Run:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from . import onnx_metadata
 from .backend import CPU, Backend, DeviceError, Run, Setting
 
 PROVIDERS = {'cuda': 'CUDAExecutionProvider', 'coreml': 'CoreMLExecutionProvider', CPU: 'CPUExecutionProvider',
@@ -73,4 +74,5 @@ def present(onnxruntime: ModuleType) -> list[str]:
     return [device for device, provider in PROVIDERS.items() if provider in available]
 
 
-BACKEND = Backend('ONNX Runtime', 'onnxruntime', 'onnxruntime', load, devices=tuple(PROVIDERS), present=present)
+BACKEND = Backend('ONNX Runtime', 'onnxruntime', 'onnxruntime', load, devices=tuple(PROVIDERS), present=present,
+                  describe=onnx_metadata.write, description=onnx_metadata.read)

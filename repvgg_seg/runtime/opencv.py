@@ -6,6 +6,7 @@ from types import ModuleType
 import numpy as np
 
 from ..core.errors import InstallationError
+from . import onnx_metadata
 from .backend import Backend, Run, Setting
 
 
@@ -34,4 +35,4 @@ def load(cv2: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
     return lambda images: np.stack([segment(image) for image in images])
 
 
-BACKEND = Backend('OpenCV', 'cv2', 'opencv-python', load)
+BACKEND = Backend('OpenCV', 'cv2', 'opencv-python', load, describe=onnx_metadata.write, description=onnx_metadata.read)

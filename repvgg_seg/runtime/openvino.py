@@ -5,10 +5,13 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from .backend import CPU, Backend, DeviceError, Run, Setting
+from .description import KEY
 
 # Precision in OpenVINO's terms; for int8, that of the layers that are not quantized. A CPU without bf16 computes in f32.
 PRECISIONS = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16', 'int8': 'bf16'}
@@ -58,5 +61,30 @@ def _core(openvino: ModuleType, process: int) -> Any:
     return openvino.Core()
 
 
+def describe(path: Path, description: str) -> None:
+    """Write a description into the ``rt_info`` of a file, which OpenVINO has in every file that it saves.
+
+    Raises:
+        ValueError: the file has none.
+    """
+    before, found, after = path.read_text(encoding='utf-8').rpartition('</rt_info>')
+    if not found:
+        raise ValueError(f'{path} has no rt_info')
+    path.write_text(f'{before}<{KEY} value={quoteattr(description)} />{found}{after}', encoding='utf-8')
+
+
+def description(path: Path) -> str | None:
+    """Read the description of a file; None if there is none.
+
+    Raises:
+        ValueError: the file is not XML.
+    """
+    try:
+        found = ElementTree.parse(path).getroot().find(f'rt_info/{KEY}')
+    except ElementTree.ParseError as error:
+        raise ValueError(f'it is not XML: {error}') from None
+    return None if found is None else found.get('value')
+
+
 BACKEND = Backend('OpenVINO', 'openvino', 'openvino', load, weights_beside=True, devices=tuple(DEVICES), present=present,
-                  throughput=True)
+                  throughput=True, describe=describe, description=description)

@@ -20,7 +20,7 @@ from ..core.tasks import CLASSIFICATION, SEGMENTATION
 from .backend import AUTO, CPU, DeviceError, Run, Setting
 from .backends import BACKENDS, backend_of, load_file, parts_of
 from .devices import SIDE, check_device, placements
-from .report import PIXELS, REPORT, read_report
+from .report import PIXELS, REPORT, read_record
 
 PROGRAM = '.pt2'
 OVERLAP = 64  # Default overlap of neighboring windows, in pixels.
@@ -263,7 +263,7 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True, de
         threads = int(threads)
     source = Path(source)
     folder = source if source.is_dir() else source.parent
-    info = read_report(folder)
+    info = read_record(source)
     artifacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).is_file()}
     wanted = [name for name in artifacts if source.is_dir() or name == source.name]
     if not wanted:

@@ -1,12 +1,13 @@
 """Reading ``deploy.json``, which describes the files of a deployed folder. Its content is always validated, never trusted."""
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.command_names import command
 from ..core.errors import UserError
 from ..core.tasks import MODEL_KINDS, SEGMENTATION
-from .backends import BACKENDS
+from .backends import BACKENDS, backend_of
 
 REPORT = 'deploy.json'
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
@@ -32,6 +33,56 @@ def read_report(folder: Path) -> dict:
     if problem := problem_of(info):
         raise UserError(f'{path} is broken: {problem}; expected what {command("deploy")} writes: export again')
     return {**info, 'artefacts': info.get('artefacts') or {}}
+
+
+def read_record(source: Path) -> dict:
+    """Read what is known about the files of a folder, or about one file: from the ``deploy.json`` of the folder or, if there is
+    none or it does not list the file, from the description in the file.
+
+    Args:
+        source: folder, or file.
+
+    Returns:
+        Content of a ``deploy.json``, as :func:`read_report` returns it. For a file it lists only that file, unless there is no
+        such exported file.
+
+    Raises:
+        UserError: there is neither a ``deploy.json`` nor a description, or it is broken.
+    """
+    if source.is_dir() or not (source.exists() or source.name.endswith(tuple(BACKENDS))):
+        return read_report(source)
+    report = read_report(source.parent) if (source.parent / REPORT).is_file() or not source.is_file() else None
+    if report is not None and source.name in report['artefacts']:
+        return {**report, 'artefacts': {source.name: report['artefacts'][source.name]}}
+    if source.is_file() and source.name.endswith(tuple(BACKENDS)):
+        return read_description(source)
+    return report or read_report(source.parent)
+
+
+def read_description(path: Path) -> dict:
+    """Read the description that an exported file carries.
+
+    Returns:
+        Content of a ``deploy.json`` that lists only this file.
+
+    Raises:
+        UserError: the file has no description, or it is broken.
+    """
+    expected = f'expected a file that {command("deploy")} wrote: export it again, or copy its {REPORT} beside it'
+    try:
+        text = backend_of(path).description(path)
+        info = None if text is None else json.loads(text)
+    except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{path} has no description that can be read ({reason}); {expected}') from None
+    if text is None:
+        raise UserError(f'{path} has no description; {expected}')
+    if not isinstance(info, Mapping) or not isinstance(info.get('artefact'), Mapping):
+        raise UserError(f'{path} has a broken description: artefact is missing; {expected}')
+    record = {**info, 'artefacts': {path.name: info['artefact']}, 'files': {}}
+    if problem := problem_of(record):
+        raise UserError(f'{path} has a broken description: {problem}; {expected}')
+    return record
 
 
 def problem_of(info: object) -> str | None:

@@ -1,5 +1,6 @@
 """Exported programs (.pt2), in PyTorch."""
 import os
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from .backend import CPU, Backend, Run, Setting
+from .description import KEY
 
 CUDA = 'cuda'
+EXTRA = f'extra/{KEY}.json'  # Name in an archive, below the archive's own.
 
 
 def load(torch: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
@@ -48,4 +51,22 @@ def present(torch: ModuleType) -> list[str]:
     return [*([CUDA] if torch.cuda.is_available() else []), CPU]
 
 
-BACKEND = Backend('exported program (pt2)', 'torch', 'torch', load, needs_torch=True, devices=(CUDA, CPU), present=present)
+def describe(path: Path, description: str) -> None:
+    """Write a description into a file as one of the extra files of ``torch.export.save``, ``repvgg_seg.json``."""
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.writestr(f'{archive.namelist()[0].partition("/")[0]}/{EXTRA}', description)
+
+
+def description(path: Path) -> str | None:
+    """Read the description of a file; None if there is none.
+
+    Raises:
+        zipfile.BadZipFile: the file is not an archive, or is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.partition('/')[2] == EXTRA]
+        return archive.read(names[-1]).decode() if names else None
+
+
+BACKEND = Backend('exported program (pt2)', 'torch', 'torch', load, needs_torch=True, devices=(CUDA, CPU), present=present,
+                  describe=describe, description=description)

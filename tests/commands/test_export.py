@@ -24,6 +24,7 @@ from mistakes import assert_error_line
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from repvgg_seg.benchmark.deployed_forms import subjects
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy.comparison import as_batch, logits_of
 from repvgg_seg.deploy.exporting import export
@@ -32,8 +33,10 @@ from repvgg_seg.deploy.fusing import fuse_for_inference
 from repvgg_seg.deploy.plan import DeployPlan
 from repvgg_seg.deploy.programs import Exporter, OnnxProgram
 from repvgg_seg.deploy.undilation import undilate_backbones
-from repvgg_seg.runtime.backends import load_file
+from repvgg_seg.runtime.backends import load_file, parts_of
+from repvgg_seg.runtime.description import FIELDS
 from repvgg_seg.runtime.predictor import in_batches, load, sha256_of, windows
+from repvgg_seg.serving.running import load_segmentor
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 skip_without('onnxscript', 'onnxruntime', 'openvino')
@@ -193,6 +196,23 @@ def test_what_strict_readers_expect(artefacts, fixed, name, sizes):
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), 'where the source files are'
 
 
+def test_a_file_alone(artefacts, config, random_checkpoint, run_tool, tmp_path):
+    alone = tmp_path / 'renamed.onnx'
+    shutil.copy(artefacts / 'model.fp32.onnx', alone)
+    info = json.loads((artefacts / 'deploy.json').read_text())
+    description = json.loads({each.key: each.value for each in onnx.load(alone).metadata_props}['repvgg_seg'])
+    entry = {key: value for key, value in info['artefacts']['model.fp32.onnx'].items() if key not in ('bytes', 'sha256')}
+    assert description == {**{field: info[field] for field in FIELDS}, 'artefact': entry}
+    assert description['source_sha256'] == sha256_of(random_checkpoint) and description['classes'][0]
+    image = picture(65, 97)
+    np.testing.assert_array_equal(load(alone)(image), load(artefacts / 'model.fp32.onnx')(image))
+    assert load_segmentor(alone, threads=1, trust=False).classes == tuple(info['classes'])
+    forms = [subject.name for subject in subjects(Config.fromfile(config), str(random_checkpoint), alone, (48, 64), 1)]
+    assert len(forms) == 4 and forms[-1] == 'ONNX Runtime, fp32'
+    result = run_tool('test', config, alone, '--work-dir', tmp_path / 'work')
+    assert result.code == 0, result.err
+
+
 WITHOUT = """
 import sys
 for name in {blocked}:
@@ -213,7 +233,9 @@ def test_runs_without_what_it_was_trained_with(artefacts, random_segmentor, name
     needed = backends.pop(name.rpartition('.')[2])
     blocked = ['mmengine', 'mmseg', 'mmcv', 'mmpretrain', 'cv2', 'PIL', 'rich', *backends.values()]
     assert needed not in blocked
-    code = WITHOUT.format(blocked=blocked, path=str(artefacts / name), out=str(tmp_path / 'labels.npy'))
+    for part in parts_of(artefacts / name):  # The file alone, without deploy.json.
+        shutil.copy(part, tmp_path)
+    code = WITHOUT.format(blocked=blocked, path=str(tmp_path / name), out=str(tmp_path / 'labels.npy'))
     subprocess.run([sys.executable, '-c', code], check=True, timeout=600)
     np.testing.assert_array_equal(np.load(tmp_path / 'labels.npy'), expected_labels(random_segmentor, picture(65, 97)))
 

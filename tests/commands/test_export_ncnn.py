@@ -41,7 +41,7 @@ def dilations_in(layers: str) -> list[int]:
 def test_folder_and_sidecar(exported):
     names = [f'model.{precision}.ncnn.param' for precision in FLOATS]
     assert {path.name for path in exported.iterdir()} == {
-        *names, *(f'model.{precision}.ncnn.bin' for precision in FLOATS), 'deploy.json'}
+        *names, *(f'model.{precision}.ncnn.bin' for precision in FLOATS), *(f'{name}.json' for name in names), 'deploy.json'}
     info = json.loads((exported / 'deploy.json').read_text())
     assert set(info['artefacts']) == set(names) and len(info['classes']) == 12
     for name in names:
