@@ -26,6 +26,7 @@ def half(monkeypatch):
     monkeypatch.setattr(abstention, 'p_values', lambda losses, *_: np.zeros(losses.shape[1]))
 
 
+@pytest.mark.whole
 def test_pixels_of_low_confidence_are_unknown(run_tool, config, random_checkpoint, random_segmentor, tmp_path, half):
     result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', '--abstain', '0.5',
                       '--confidence', '0.5')

@@ -13,17 +13,13 @@ from repvgg_seg.commands import demo
 from repvgg_seg.deploy.quick_demo import quick_demo
 
 
-@pytest.mark.parametrize('native', [True, False])  # Instructions for bfloat16.
-def test_demo_ends_with_what_it_measured(run_tool, config, streets, tmp_path, monkeypatch, capsys, native):
+def test_demo_ends_with_what_it_measured(run_tool, config, streets, tmp_path, monkeypatch, capsys):
     for name, value in dict(CONFIG=str(config), IMAGES=streets / 'leftImg8bit/val', WORK_DIR=tmp_path,
                             FUSED=tmp_path / 'fused', PICTURES=tmp_path / 'pictures').items():
         monkeypatch.setattr(demo, name, value)
 
-    monkeypatch.setattr('repvgg_seg.engine.hardware.cpu_has_bfloat16', lambda: native)
-
     def run(command: list[str]) -> subprocess.CompletedProcess:
         assert command[:3] == [sys.executable, '-m', 'repvgg_seg']
-        assert ('--amp' in command) == (native and command[3] == 'train')
         result = run_tool(*command[3:])
         return subprocess.CompletedProcess(command, result.code)
 
@@ -33,6 +29,18 @@ def test_demo_ends_with_what_it_measured(run_tool, config, streets, tmp_path, mo
     assert re.search(r'mIoU (\d+\.\d\d) trained, \1 fused\nlargest difference of logits \S+e-\d+ ', out)
     assert re.search(r'speed-up by fusing \d+\.\d\dx\nlook at \S+\n\d+ s\n', out)
     assert Path(re.search(r'look at (\S+)', out)[1]).is_file()
+
+
+@pytest.mark.parametrize('native', [True, False])
+def test_mixed_precision_where_it_is_fast(monkeypatch, native):
+    begun = []
+    monkeypatch.setattr('repvgg_seg.engine.hardware.cpu_has_bfloat16', lambda: native)
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+    monkeypatch.setattr(demo, 'subprocess', SimpleNamespace(run=lambda command: begun.append(command) or SimpleNamespace(
+        returncode=7)))
+    with pytest.raises(SystemExit) as stopped:
+        demo.main([])
+    assert stopped.value.code == 7 and ('--amp' in begun[0]) == native and len(begun) == 1
 
 
 def test_quick_demo_segments_streets_that_it_draws(tmp_path):
