@@ -3,6 +3,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,11 @@ UPSTREAM = {
     '_dynamo': lambda: issubclass(import_module('torch._dynamo.exc').UserError, Exception),
     '_is_mkldnn_bf16_supported': lambda: isinstance(torch.ops.mkldnn._is_mkldnn_bf16_supported(), bool),
     '_is_mkldnn_fp16_supported': lambda: isinstance(torch.ops.mkldnn._is_mkldnn_fp16_supported(), bool),
+    '_ops': lambda: isinstance(torch.ops.aten.add.Tensor, torch._ops.OpOverload),
+    '_schema': lambda: torch.ops.aten.add_.Tensor._schema.is_mutable and not torch.ops.aten.add.Tensor._schema.is_mutable,
+    # ExecuTorch, where it is installed.
+    '_unsafe_reset_threadpool': lambda: not find_spec('executorch') or hasattr(
+        import_module('executorch.extension.pybindings.portable_lib'), '_unsafe_reset_threadpool'),
 }
 
 
