@@ -75,6 +75,29 @@ def test_folder_and_sidecar(artefacts):
         assert entry['size'] is None and entry['output'] == 'labels'
 
 
+def row_of(name: str) -> str:
+    """Row of the table of tensors in docs/deployment.md."""
+    table = (DEPLOY.parents[1] / 'docs/deployment.md').read_text(encoding='utf-8').partition('### Tensors')[2]
+    return next(line for line in table.splitlines() if f'`{name}`' in line.partition(' | ')[0])
+
+
+def test_tensors_are_those_of_the_table(artefacts):
+    import openvino
+    model = onnx.load(artefacts / 'model.fp32.onnx')
+    opset, = (entry.version for entry in model.opset_import if not entry.domain)
+    assert row_of('onnx').endswith(f'| opset {opset}, IR {model.ir_version} |')
+    tensors = [(value.name, onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+                len(value.type.tensor_type.shape.dim)) for value in (*model.graph.input, *model.graph.output)]
+    assert tensors == [('images', 'uint8', 4), ('labels', 'uint8', 3)]
+    read = openvino.Core().read_model(artefacts / 'model.fp32.xml')
+    ports = [(port.any_name, port.element_type.to_string(), len(port.partial_shape)) for port in (*read.inputs, *read.outputs)]
+    assert ports == [('images', 'u8', 4), ('labels', 'u8', 3)]
+    version = re.search(r'<net [^>]*version="(\d+)"', (artefacts / 'model.fp32.xml').read_text())[1]
+    assert f'| IR {version}; ' in row_of('openvino')
+    for name in ('onnx', 'openvino'):
+        assert '`images`: uint8 (N, H, W, C) | `labels`: uint8 (N, H, W)' in row_of(name)
+
+
 @pytest.mark.situation('Silently wrong', 'threads share a predictor, as in every web server',
                        before='with OpenVINO 435 of 480 answers were those of other images', now='the answers of one thread')
 @pytest.mark.parametrize('name', ['model.fp32.onnx', 'model.fp32.xml', 'model.fp32.pt2'])

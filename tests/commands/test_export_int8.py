@@ -71,6 +71,20 @@ def test_all_convolutions_but_those_named_are_in_8_bits(exported, info):
     assert convolutions == 13 and inputs['DequantizeLinear'] == 2 * (convolutions - kept)
 
 
+def test_weights_are_symmetric_with_a_scale_for_each_channel(exported):
+    """As docs/deployment.md says; inputs have one scale for all."""
+    graph = onnx.load(exported / 'model.int8.onnx').graph
+    values = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    for conv in (node for node in graph.node if node.op_type == 'Conv'):
+        pixels, weights = (made_by.get(name) for name in conv.input[:2])
+        if weights is None:  # In higher precision.
+            continue
+        kernel, scale, zero = (values[name] for name in weights.input)
+        assert kernel.dtype == zero.dtype == np.int8 and scale.shape == kernel.shape[:1] and not zero.any()
+        assert values[pixels.input[1]].shape == () and values[pixels.input[2]].dtype == np.uint8
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_runs_at_another_size_and_in_a_batch(exported, name):
     images = np.random.default_rng(0).integers(0, 256, (3, 65, 97, 3), np.uint8)
