@@ -219,7 +219,7 @@ def test_what_strict_readers_expect(artefacts, fixed, name, sizes):
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), 'where the source files are'
 
 
-def test_a_file_alone(artefacts, config, random_checkpoint, run_tool, tmp_path):
+def test_a_file_alone(artefacts, config, random_checkpoint, streets, run_tool, tmp_path):
     alone = tmp_path / 'renamed.onnx'
     shutil.copy(artefacts / 'model.fp32.onnx', alone)
     info = json.loads((artefacts / 'deploy.json').read_text())
@@ -232,8 +232,11 @@ def test_a_file_alone(artefacts, config, random_checkpoint, run_tool, tmp_path):
     assert load_segmentor(alone, threads=1, trust=False).classes == tuple(info['classes'])
     forms = [subject.name for subject in subjects(Config.fromfile(config), str(random_checkpoint), alone, (48, 64), 1)]
     assert len(forms) == 4 and forms[-1] == 'ONNX Runtime, fp32'
-    result = run_tool('test', config, alone, '--work-dir', tmp_path / 'work')
-    assert result.code == 0, result.err
+    for arguments in (['test', config, alone, '--work-dir', tmp_path / 'work'],
+                      ['predict', config, alone, streets / 'leftImg8bit/val', '--out', tmp_path / 'pictures', '--labels-only']):
+        result = run_tool(*arguments)
+        assert result.code == 0, result.err
+    assert len([*(tmp_path / 'pictures').iterdir()]) == 3
 
 
 WITHOUT = """
