@@ -36,7 +36,7 @@ def download(source: str) -> Path:
     """
     match = SOURCE.fullmatch(source)
     if not match:
-        raise CheckpointError(f'checkpoint {source} is no name on the hub; expected hf://OWNER/NAME or hf://OWNER/NAME/FILE')
+        raise CheckpointError(f'checkpoint {source} is not a name on the hub; expected hf://OWNER/NAME or hf://OWNER/NAME/FILE')
     repository = dict(repo_id=match['repo'], revision=match['revision'])
     hub, failures = hub_and_failures()
     try:

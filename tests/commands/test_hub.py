@@ -111,7 +111,7 @@ def test_pretrained_weights_of_a_backbone(hub, tmp_path):
 
 
 @pytest.mark.parametrize(('source', 'message'), [
-    ('hf://timm', 'checkpoint hf://timm is no name on the hub; expected hf://OWNER/NAME or hf://OWNER/NAME/FILE'),
+    ('hf://timm', 'checkpoint hf://timm is not a name on the hub; expected hf://OWNER/NAME or hf://OWNER/NAME/FILE'),
     ('hf://me/empty', 'checkpoint hf://me/empty has no weights; expected deploy.json, or one file that ends in .safetensors or '
      '.pth: name it as in hf://me/empty/FILE'),
     ('hf://me/two', 'checkpoint hf://me/two has a.pth, b.safetensors; expected deploy.json, or one file that ends in '

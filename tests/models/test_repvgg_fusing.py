@@ -47,8 +47,8 @@ def fill_conv(conv):
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize(('arch', 'dtype'), [*((arch, torch.float64) for arch in ARCHS),
-                                             *((arch, torch.float32) for arch in ('A0', 'B1g2', 'D2se'))], ids=str)
+@pytest.mark.parametrize('dtype', TOLERANCES, ids=str)
+@pytest.mark.parametrize('arch', ARCHS)
 def test_fused_equals_unfused_at_full_width(arch, dtype, monkeypatch):
     monkeypatch.setattr(torch.nn.Conv2d, 'reset_parameters', fill_conv)
     default = torch.get_default_dtype()
