@@ -22,7 +22,7 @@ def load(cv2: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
     if setting.threads:
         cv2.setNumThreads(setting.threads)
     try:
-        net = cv2.dnn.readNetFromONNX(str(path), cv2.dnn.ENGINE_CLASSIC)  # Faster here than the default, ENGINE_NEW.
+        net = cv2.dnn.readNetFromONNX(str(path), cv2.dnn.ENGINE_CLASSIC)  # In which exports were checked.
     except cv2.error as error:
         raise ValueError(error) from None
     lock = threading.Lock()  # A network holds the tensors of one inference.

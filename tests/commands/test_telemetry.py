@@ -30,7 +30,12 @@ def guard(original):
 
 socket.socket.connect = guard(socket.socket.connect)
 socket.socket.connect_ex = guard(socket.socket.connect_ex)
-socket.getaddrinfo = socket.gethostbyname = refuse
+lookup = socket.getaddrinfo
+
+def resolve(host, *arguments, **options):  # A server looks up the address that it binds, for which it asks nobody.
+    return lookup(host, *arguments, **options) if host == '127.0.0.1' else refuse(host)
+
+socket.getaddrinfo, socket.gethostbyname = resolve, refuse
 """
 # Cache files that say nothing about the user: of fonts, of compiled code and of the formatter of configs.
 CACHES = {'matplotlib', 'YAPF', 'pip', 'torch', 'torch_extensions'}
