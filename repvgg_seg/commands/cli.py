@@ -253,13 +253,21 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
 
 def load_model_config(args: argparse.Namespace, *scopes: str) -> 'Config':
     """Like :func:`load_config`, for the arguments of :func:`model_parser`, including ``--trust-checkpoint``; a checkpoint on
-    the hub is downloaded."""
+    the hub is downloaded.
+
+    Raises:
+        UserError: as :func:`load_config`; or an option is for the config's model, which the checkpoint's own replaces.
+    """
     from ..core.hub import download, is_hub
     from ..core.reading import trust_checkpoints
     trust_checkpoints(args.trust_checkpoint)
     config = load_config(args, *scopes)
-    if is_hub(getattr(args, 'checkpoint', '')):
-        args.checkpoint = str(download(args.checkpoint))
+    checkpoint = getattr(args, 'checkpoint', '')
+    if is_hub(checkpoint):
+        checkpoint = args.checkpoint = str(download(checkpoint))
+    if checkpoint and args.cfg_options:
+        from .options import check_model_options
+        check_model_options(checkpoint, args.cfg_options)
     return config
 
 

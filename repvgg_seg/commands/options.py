@@ -1,8 +1,9 @@
 """Check ``--cfg-options``, and suggest the key that was most likely meant."""
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
+from pathlib import Path
 from typing import Any
 
 from mmengine import registry
@@ -11,6 +12,8 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..core.errors import UserError
+from ..engine.exported import is_exported
+from ..engine.trained_model import FUSED_CONFIG
 
 REGISTRIES = ('MODELS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
               'PARAM_SCHEDULERS', 'VISUALIZERS', 'VISBACKENDS', 'LOG_PROCESSORS')
@@ -48,6 +51,25 @@ def check_options(config: Config, options: Mapping[str, object]) -> None:
         _check_is_read(config, key)
         _check_key(config, key, options)
         _check_value(config, key, value)
+
+
+def check_model_options(checkpoint: str, options: Iterable[str]) -> None:
+    """Check that no option changes the config's model where the checkpoint brings its own.
+
+    Args:
+        checkpoint: training checkpoint, folder of a fused model, or exported file.
+        options: dotted keys of ``--cfg-options``.
+
+    Raises:
+        UserError: an option would have no effect.
+    """
+    exported = is_exported(checkpoint)
+    if not exported and not (Path(checkpoint) / FUSED_CONFIG).is_file():
+        return
+    for key in options:
+        if key.split('.')[0] == 'model' and not (exported and key.startswith('model.test_cfg.')):  # The sliding window.
+            raise UserError(f'--cfg-options {key} has no effect, because {checkpoint} brings its own model; leave it out, or '
+                            'give the training checkpoint')
 
 
 def _check_is_read(config: Config, key: str) -> None:

@@ -4,7 +4,7 @@ from mistakes import assert_error_line
 from mmengine.config import Config, DictAction
 from tiny import ROOT
 
-from repvgg_seg.commands.options import check_options
+from repvgg_seg.commands.options import check_model_options, check_options
 from repvgg_seg.core.errors import UserError
 
 
@@ -60,6 +60,37 @@ def test_refused(option, message):
 ], ids=' '.join)
 def test_allowed(options):
     check(*options)
+
+
+@pytest.mark.situation('Silently wrong', '`--cfg-options model...` beside an exported file or a fused folder',
+                       before='no effect', now='refused')
+@pytest.mark.parametrize(('checkpoint', 'refused'), [
+    ('epoch_1.pth', ''), ('work_dir', ''), ('fused', 'model.backbone.arch'), ('fused', 'model.test_cfg.mode'),
+    ('exported', 'model.decode_head.channels'), ('exported', 'model'), ('model.fp32.onnx', 'model.data_preprocessor.size'),
+    ('model.fp32.onnx', '')])
+def test_options_of_a_model_that_is_replaced(tmp_path, checkpoint, refused):
+    for file in ('work_dir/epoch_1.pth', 'fused/config.py', 'fused/deploy.json', 'exported/deploy.json'):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    checkpoint = str(tmp_path / checkpoint)
+    options = ['test_dataloader.batch_size', refused or 'model.test_cfg.mode']
+    if not refused:
+        check_model_options(checkpoint, options)
+        return
+    with pytest.raises(UserError) as error:
+        check_model_options(checkpoint, options)
+    assert str(error.value) == (f'--cfg-options {refused} has no effect, because {checkpoint} brings its own model; leave it '
+                                'out, or give the training checkpoint')
+
+
+@pytest.mark.parametrize('verb', ['test', 'classify_test', 'deploy'])
+def test_every_command_checks_them(run_tool, tmp_path, verb):
+    config = 'repvgg_a0_cifar10' if verb == 'classify_test' else 'pspnet_repvgg_tiny_toystreets'
+    (tmp_path / 'config.py').touch()
+    out = ['--out', tmp_path / 'out'] if verb == 'deploy' else []
+    assert_error_line(run_tool(verb, config, tmp_path, *out, '--cfg-options', 'model.backbone.arch=A1'),
+                      f'error: --cfg-options model.backbone.arch has no effect, because {tmp_path} brings its own model; leave '
+                      'it out, or give the training checkpoint')
 
 
 @pytest.mark.parametrize('option', ['batch_size', '=4', 'model.=4', 'a..b=4', 'param_scheduler=[1,(2]'])
