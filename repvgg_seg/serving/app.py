@@ -10,20 +10,21 @@ import jinja2
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from .. import __version__
 from ..core.labels import IGNORE
+from ..core.segmentation_page import PAGE, page_html
 from ..runtime.predictor import Predictor
 from .batching import Answer, Batcher
 from .limits import DEFAULT_LIMITS, Limits, RequestError
 from .metrics import CONTENT_TYPE, Metrics
 from .pictures import TYPES, describe, entries, label_png, overlay_png, read_picture
 
-PAGE = Path(__file__).parent / 'page'
+OWN = Path(__file__).parent / 'page'  # What the server adds to the page.
 # The page loads nothing from other hosts, whatever a picture or the name of a class contains.
 POLICY = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'"
 GONE = 499  # As nginx counts a client that went away before its answer.
@@ -194,16 +195,18 @@ def create_app(predictor: Predictor, limits: Limits = DEFAULT_LIMITS, batch: int
 
     @app.get('/docs', include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
-        environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True,
+        environment = jinja2.Environment(loader=jinja2.FileSystemLoader(OWN), autoescape=True,
                                          undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         return HTMLResponse(environment.get_template('docs.html').render(schema=app.openapi(), root=request.base_url),
                             headers={'Content-Security-Policy': POLICY})
 
     @app.get('/', include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / 'page.html', headers={'Content-Security-Policy': POLICY})
+    async def page() -> HTMLResponse:
+        html = page_html('page/', ['own/server.js'], {'docs': 'Interface for programs'}, 'They are sent to this server only.')
+        return HTMLResponse(html, headers={'Content-Security-Policy': POLICY})
 
-    app.mount('/page', StaticFiles(directory=PAGE))
+    for name, folder in (('page', PAGE), ('own', OWN)):
+        app.mount(f'/{name}', StaticFiles(directory=folder))
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: RequestError) -> JSONResponse:

@@ -1,7 +1,9 @@
+// The page around a source of label maps, which is a script before this one with two functions. readModel() describes the model and
+// its limits. segment({canvas, scale, file}) returns the labels of a picture (class indices, row by row), a function png that makes
+// a file of them, and milliseconds by name; file is missing for a frame of the webcam. Both return promises.
 'use strict';
 const find = id => document.getElementById(id);
 const pictureCanvas = find('picture'), labelCanvas = find('labels');
-const SENT = ['image/png', 'image/jpeg'];
 let model, shown = null, stream = null;
 const hidden = new Set();  // Indices of the classes that the user has hidden.
 
@@ -14,14 +16,14 @@ function element(tag, attributes = {}, ...children) {
 
 function canvasOf(source, width, height) {
   const canvas = element('canvas', {width, height});
-  canvas.getContext('2d').drawImage(source, 0, 0, width, height);
+  canvas.getContext('2d', {willReadFrequently: true}).drawImage(source, 0, 0, width, height);
   return canvas;
 }
 
+const pixelsOf = canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
 const blobOf = (canvas, type, quality) => new Promise(done => canvas.toBlob(done, type, quality));
-const bytesOf = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
 
-// A canvas of something, made smaller if the server takes no more pixels.
+// A canvas of something, made smaller if the source takes no more pixels.
 function fitting(source, width, height) {
   const scale = Math.min(1, Math.sqrt(model.limits.pixels / (width * height)));
   return {scale, canvas: canvasOf(source, Math.floor(width * scale), Math.floor(height * scale))};
@@ -32,39 +34,20 @@ function complain(text) {
   find('message').hidden = !text;
 }
 
-// What is sent of a file: the file itself where the server takes it, else what the browser sees of it.
-async function prepare(file) {
-  let bitmap;
+// The pixels of a file as they are stored: what a color profile would make of them is not what networks are trained on.
+async function decode(file) {
   try {
-    bitmap = await createImageBitmap(file);
+    return await createImageBitmap(file, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
   } catch {
     throw new Error(`${file.name} is no picture that this browser can read; choose a PNG or JPEG file`);
   }
-  const {canvas, scale} = fitting(bitmap, bitmap.width, bitmap.height);
-  const asIs = scale === 1 && SENT.includes(file.type) && file.size <= model.limits.bytes;
-  return {canvas, scale, body: asIs ? file : await blobOf(canvas, 'image/jpeg', 0.95)};
-}
-
-// Segment a picture; the labels come as a gray PNG whose values are class indices.
-async function segment(canvas, body) {
-  const start = performance.now();
-  const response = await fetch('segment', {method: 'POST', headers: {'Content-Type': body.type}, body});
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.detail);
-  const png = new Blob([bytesOf(answer.labels)], {type: 'image/png'});
-  const bitmap = await createImageBitmap(png, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
-  const context = canvasOf(bitmap, bitmap.width, bitmap.height).getContext('2d', {willReadFrequently: true});
-  const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-  const labels = new Uint8Array(pixels.length / 4);
-  for (let index = 0; index < labels.length; index++) labels[index] = pixels[4 * index];
-  return {canvas, answer, labels, png, elapsed: performance.now() - start};
 }
 
 function show(result) {
   shown = result;
-  const {width, height} = result.answer;
+  const {width, height} = result.canvas;
   for (const canvas of [pictureCanvas, labelCanvas]) Object.assign(canvas, {width, height});
-  pictureCanvas.getContext('2d').drawImage(result.canvas, 0, 0, width, height);
+  pictureCanvas.getContext('2d').drawImage(result.canvas, 0, 0);
   find('empty').hidden = true;
   find('view').hidden = find('panel').hidden = false;
   document.querySelector('main').classList.add('shows');
@@ -74,28 +57,29 @@ function show(result) {
 }
 
 function paint() {
-  const {labels, answer} = shown;
+  const {labels, canvas} = shown;
   const table = new Uint32Array(256), bytes = new Uint8Array(table.buffer);
   for (const {index, color} of model.classes) if (!hidden.has(index)) bytes.set([...color, 255], 4 * index);
   const colored = new Uint32Array(labels.length);
   for (let index = 0; index < labels.length; index++) colored[index] = table[labels[index]];
-  const data = new ImageData(new Uint8ClampedArray(colored.buffer), answer.width, answer.height);
+  const data = new ImageData(new Uint8ClampedArray(colored.buffer), canvas.width, canvas.height);
   labelCanvas.getContext('2d').putImageData(data, 0, 0);
 }
 
 function writeFacts() {
-  const {answer, elapsed, scale} = shown, {waited, computed} = answer.milliseconds;
-  const facts = {
-    'Size': `${answer.width} × ${answer.height}${scale < 1 ? ', made smaller' : ''}`,
-    'Network': `${computed.toFixed(1)} ms`, 'Waiting': `${waited.toFixed(1)} ms`, 'In all': `${elapsed.toFixed(1)} ms`,
-  };
+  const {canvas, elapsed, scale, milliseconds} = shown;
+  const times = Object.entries({...milliseconds, 'In all': elapsed}).map(([name, value]) => [name, `${value.toFixed(1)} ms`]);
+  const facts = {'Size': `${canvas.width} × ${canvas.height}${scale < 1 ? ', made smaller' : ''}`, ...Object.fromEntries(times)};
   if (stream) facts['Frames'] = `${(1000 / elapsed).toFixed(1)} a second`;
   find('facts').replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element('dt', {}, name), element('dd', {}, value)]));
 }
 
 function writeLegend() {
-  const classes = [...shown.answer.classes].sort((one, other) => other.share - one.share);
-  find('legend').replaceChildren(...classes.map(({index, name, color, share}) => {
+  const pixels = new Uint32Array(256);
+  for (const label of shown.labels) pixels[label]++;
+  const classes = model.classes.filter(({index}) => pixels[index]).sort((one, other) => pixels[other.index] - pixels[one.index]);
+  find('legend').replaceChildren(...classes.map(({index, name, color}) => {
+    const share = pixels[index] / shown.labels.length;
     const swatch = element('span', {class: 'swatch'});
     swatch.style.background = `rgb(${color})`;
     const button = element('button', {type: 'button', 'aria-pressed': !hidden.has(index), 'data-class': index, title: name}, swatch,
@@ -109,15 +93,21 @@ function writeLegend() {
   }));
 }
 
+async function segmentTimed(picture) {
+  const start = performance.now(), answer = await segment(picture);
+  return {...picture, ...answer, elapsed: performance.now() - start};
+}
+
 async function take(files) {
+  if (!model) return;
   stopWebcam();
   complain('');
   find('busy').hidden = false;
   for (const file of files) {
     try {
-      const {canvas, scale, body} = await prepare(file);
-      const result = {...await segment(canvas, body), scale};
-      const thumbnail = canvasOf(canvas, Math.max(1, Math.round(60 * canvas.width / canvas.height)), 60);
+      const bitmap = await decode(file);
+      const result = await segmentTimed({...fitting(bitmap, bitmap.width, bitmap.height), file});
+      const {canvas} = result, thumbnail = canvasOf(canvas, Math.max(1, Math.round(60 * canvas.width / canvas.height)), 60);
       const button = element('button', {type: 'button', title: file.name, 'aria-label': file.name}, thumbnail);
       button.addEventListener('click', () => { stopWebcam(); show(result); });
       find('strip').append(button);
@@ -146,10 +136,9 @@ async function startWebcam() {
   video.srcObject = own;
   await video.play();
   while (stream === own) {
-    const {canvas, scale} = fitting(video, video.videoWidth, video.videoHeight);
     try {
-      const result = await segment(canvas, await blobOf(canvas, 'image/jpeg', 0.9));
-      if (stream === own) show({...result, scale});
+      const result = await segmentTimed(fitting(video, video.videoWidth, video.videoHeight));
+      if (stream === own) show(result);
     } catch (error) {
       complain(error.message);
       stopWebcam();
@@ -172,7 +161,7 @@ function setOpacity() {
 
 // Where a pixel of the picture is shown: the canvas keeps its shape within its box.
 function pixelAt(event) {
-  const box = pictureCanvas.getBoundingClientRect(), {width, height} = shown.answer;
+  const box = pictureCanvas.getBoundingClientRect(), {width, height} = shown.canvas;
   const zoom = Math.min(box.width / width, box.height / height);
   const x = Math.floor((event.clientX - box.left - (box.width - width * zoom) / 2) / zoom);
   const y = Math.floor((event.clientY - box.top - (box.height - height * zoom) / 2) / zoom);
@@ -198,7 +187,7 @@ find('files').addEventListener('change', event => { take([...event.target.files]
 find('webcam').addEventListener('click', () => stream ? stopWebcam() : startWebcam());
 find('opacity').addEventListener('input', setOpacity);
 find('save-labels').href = find('save-overlay').href = '#';
-find('save-labels').addEventListener('click', event => save(event, () => shown.png, event.currentTarget));
+find('save-labels').addEventListener('click', event => save(event, () => shown.png(), event.currentTarget));
 find('save-overlay').addEventListener('click', event => save(event, overlay, event.currentTarget));
 find('view').addEventListener('pointermove', event => {
   const pixel = pixelAt(event), entry = pixel === null ? null : model.classes.find(({index}) => index === shown.labels[pixel]);
@@ -215,10 +204,10 @@ for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) {
   });
 }
 
-fetch('model').then(response => response.json()).then(found => {
+readModel().then(found => {
   model = found;
   const sizes = model.size ? `windows of ${model.size[1]} × ${model.size[0]}` : `pictures of ${model.min_size} × ${model.min_size} pixels or more`;
   find('model').textContent = `${model.classes.length - 1} classes, ${model.format} in ${model.precision}, ${sizes}`;
   setOpacity();
-  document.body.dataset.ready = 'true';
-});
+  find('choose').disabled = find('webcam').disabled = false;
+}).catch(error => complain(error.message)).finally(() => { document.body.dataset.ready = 'true'; });
