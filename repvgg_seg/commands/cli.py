@@ -1,6 +1,7 @@
 """Shared parts of the commands: arguments, loading of configs, and handling of user mistakes."""
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -17,6 +18,7 @@ from ..core.files import FULL, write_atomically
 from ..core.images import allow_large_images
 from ..core.noise import import_quietly, mute_warnings
 from ..core.output import outlive_readers
+from ..core.signals import number_of, stopping_on_signals
 from ..core.telemetry import switch_off
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ AMP_HELP = 'use mixed precision: bfloat16 on CPUs and newer GPUs, otherwise floa
 def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), go_on: str = 'give the command again') -> None:
     """Run a command. A user's mistake, a failed download or a full disk ends it with one line on stderr and exit code 2.
 
-    Training that was stopped by a signal also ends with one line, and with the exit code of that signal. If a reader of the
-    output, such as ``head``, closes the pipe, the command continues. No package sends usage data.
+    A command that was stopped by Ctrl-C, SIGTERM or SIGHUP also ends with one line, and with the exit code of that signal. If a
+    reader of the output, such as ``head``, closes the pipe, the command continues. No package sends usage data.
 
     Args:
         main: function of the command.
@@ -50,7 +52,12 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), g
     try:
         require_mm(*needs)
         allow_large_images()
-        copy_context().run(main)  # Context variables that it sets, such as trust in checkpoints, are discarded afterwards.
+        with stopping_on_signals():
+            copy_context().run(main)  # Context variables that it sets, such as trust in checkpoints, are discarded afterwards.
+    except KeyboardInterrupt as interrupt:
+        number = number_of(interrupt)
+        write(f'stopped by {signal.Signals(number).name}; {go_on}')
+        sys.exit(128 + number)
     except Interruption as interruption:
         say(f'{interruption}; {go_on}' if interruption.resumable else str(interruption))
         sys.exit(128 + interruption.signal)  # The exit code that a shell reports for a process ended by the signal.

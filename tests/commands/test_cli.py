@@ -1,5 +1,6 @@
 """How the tools treat what goes wrong outside the package."""
 import errno
+import multiprocessing
 import os
 import re
 import runpy
@@ -19,6 +20,7 @@ from torch import OutOfMemoryError
 from repvgg_seg.commands import cli
 from repvgg_seg.commands.main import VERBS, run
 from repvgg_seg.core.errors import DataError, Interruption, UserError
+from repvgg_seg.core.replacing import replacement
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +66,51 @@ def test_how_to_go_on(capsys, monkeypatch, verb, go_on):
         with pytest.raises(SystemExit):
             run(verb)
         assert ''.join(capsys.readouterr()).endswith(told)
+
+
+@pytest.mark.situation('Data loss', 'SIGTERM or SIGHUP in any command but training',
+                       before='temporary files were left; after Ctrl-C a traceback',
+                       now='one line, as after Ctrl-C, and nothing is left')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_by_a_signal(capsys, tmp_path, number):
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def main() -> None:
+        with replacement(tmp_path / 'out') as folder:
+            (folder / 'model.onnx').touch()
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Background shells ignore Ctrl-C.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)} == {
+        signal.SIGTERM: handlers[signal.SIGTERM], signal.SIGHUP: signal.SIG_DFL}
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+    assert stop.value.code == 128 + number
+    assert capsys.readouterr().out == f'stopped by {number.name}; give the command again\n'
+    assert not [*tmp_path.iterdir()]
+
+
+def test_nohup_goes_on():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        cli.run(lambda: signal.raise_signal(signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_worker_ends_by_its_signal():
+    def main() -> None:
+        worker = multiprocessing.get_context('fork').Process(target=signal.raise_signal, args=[signal.SIGTERM])
+        worker.start()
+        worker.join()
+        codes.append(worker.exitcode)
+
+    codes = []
+    cli.run(main)
+    assert codes == [-signal.SIGTERM]
 
 
 @pytest.mark.parametrize('bug', [ZeroDivisionError, RuntimeError, OSError])

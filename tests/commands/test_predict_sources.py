@@ -208,15 +208,19 @@ def ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures('ctrl_c')
+@pytest.mark.situation('Data loss', 'SIGTERM while a video or a camera is predicted',
+                       before='the file could not be played, and had a hidden name',
+                       now='as with Ctrl-C: the part written so far can be played')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize('live', [False, True])
-def test_interrupted(predict, pictures, tmp_path, monkeypatch, live):
+def test_interrupted(predict, pictures, tmp_path, monkeypatch, live, number):
     segment, draw, count, runs = Segmenter.segment, Run.draw, iter(range(1000)), []
 
     def interrupted(*arguments):
         if next(count) == 4:
             while not (runs and runs[0].frames):  # The interruption comes after the first frame, however slow drawing is.
                 time.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             time.sleep(0.2)
         return segment(*arguments)
 
@@ -224,13 +228,13 @@ def test_interrupted(predict, pictures, tmp_path, monkeypatch, live):
     monkeypatch.setattr(Segmenter, 'segment', interrupted)
     monkeypatch.setattr(Capture, 'of_camera', lambda number: Camera(10000, 0.01))
     result = predict('0' if live else pictures, '--out', tmp_path, *([] if live else ['--as-video', '10']))
-    assert result.code == (0 if live else 128 + signal.SIGINT)
+    assert result.code == (0 if live else 128 + number)
     video, = tmp_path.iterdir()
     frames = len(play(video)[1])
     assert frames >= 1 and (live or frames < FRAMES)
     if not live:
         assert result.err.splitlines()[-1:] == [] and result.out.splitlines()[-1] == (
-            f'stopped by SIGINT after {frames} frame(s); their predictions were written')
+            f'stopped by {number.name} after {frames} frame(s); their predictions were written')
 
 
 @pytest.mark.parametrize('options', [(), ('--as-video', '10')])

@@ -16,6 +16,7 @@ from ...core.configs import files_of_config
 from ...core.destinations import Output, check_outputs, ensure_writable, ensure_writable_file, files_of
 from ...core.errors import Interruption, UserError
 from ...core.labels import IGNORE
+from ...core.signals import number_of
 from ...core.visualization import overlay
 from ..dataset_configs import dataset_metainfo
 from .network import Prediction, Segmenter, Tiling
@@ -85,7 +86,7 @@ def predict(config: Config, checkpoint: str, given: str, out: Path | None, optio
     Raises:
         UserError: there is nothing to segment, an output would replace an input or another output, a file is damaged, the
             weights do not fit, or an option has no effect.
-        Interruption: Ctrl-C ended it before the end of the images or video; what was done until then was written.
+        Interruption: a signal ended it before the end of the images or video; what was done until then was written.
     """
     check_options(out, options)
     with ExitStack() as stack:
@@ -110,9 +111,9 @@ def predict(config: Config, checkpoint: str, given: str, out: Path | None, optio
                 break
         seconds = time.perf_counter() - start
     written = [output.path for output in planned if output.path.exists()]
-    if run.interrupted and not source.live:
-        raise Interruption(f'stopped by SIGINT after {run.frames} frame(s); their predictions were written', signal.SIGINT,
-                           resumable=False)
+    if run.stopped_by and not source.live:
+        raise Interruption(f'stopped by {signal.Signals(run.stopped_by).name} after {run.frames} frame(s); their predictions '
+                           'were written', run.stopped_by, resumable=False)
     return Predicted(written, run.frames, seconds, segmenter.seconds)
 
 
@@ -149,7 +150,7 @@ class Run:
         share: function that writes the shares of the classes; None for no file.
         named: labels that the legend of a video names, so that its height does not change.
         frames: number of frames so far.
-        interrupted: whether Ctrl-C ended it.
+        stopped_by: number of the signal that ended it, e.g. by Ctrl-C; 0 if none did.
     """
 
     def __init__(self, segmenter: Segmenter, out: Path | None, options: Options, classes: Sequence[str],
@@ -158,13 +159,13 @@ class Run:
         self.show: Callable[[np.ndarray], bool] | None = None
         self.share: Callable[[Source, Prediction], None] | None = None
         self.named = [*range(len(classes)), *([IGNORE] if segmenter.abstains else [])]
-        self.frames, self.interrupted = 0, False
+        self.frames, self.stopped_by = 0, 0
 
     def segment(self, source: Source) -> bool:
         """Segment the frames of a source, each stage in a thread of its own, and write the results.
 
         Returns:
-            Whether to go on with the next source: neither Ctrl-C nor the window ended this one.
+            Whether to go on with the next source: neither a signal nor the window ended this one.
         """
         read = ahead(self.segmenter.read, source.frames(), source.ahead)
         segmented = ahead(self.segmenter.segment, read, source.ahead)
@@ -181,9 +182,9 @@ class Run:
                     self.frames += 1
                     if self.show and not self.show(each.overlay):
                         return False
-            except KeyboardInterrupt:
-                self.interrupted = True
-        return not self.interrupted
+            except KeyboardInterrupt as interrupt:
+                self.stopped_by = number_of(interrupt)
+        return not self.stopped_by
 
     def draw(self, of_video: bool, prediction: Prediction) -> Drawn:
         """Draw the overlay of a prediction, if it is needed; those of a video have one size."""
