@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from repvgg_seg.ablations.runs import ABLATIONS, rank_correlation, table, variant_of
+from repvgg_seg.ablations.runs import ABLATIONS, Run, rank_correlation, table, variant_of
 from repvgg_seg.core.configs import CONFIGS
 
 RECIPE = Path(CONFIGS, 'ablations/b0_cifar10.py')
@@ -32,6 +32,13 @@ def test_only_the_block_differs(name):
         recipe.model.backbone.pop(key, None), backbone.pop(key, None)
     recipe.optim_wrapper.pop('paramwise_cfg'), config.optim_wrapper.pop('paramwise_cfg')
     assert config.to_dict() == recipe.to_dict()
+
+
+def test_accuracy_of_a_run(tmp_path):
+    run = Run('plain', 0, tmp_path)
+    assert run.top1 is None
+    (tmp_path / 'test.json').write_text('{"accuracy/top1": 71.5}')
+    assert run.top1 == 71.5
 
 
 def test_the_recipe_is_that_of_a0():

@@ -146,7 +146,7 @@ def ncnn(found: list[str], fallback: bool, of: Labels, record: Record) -> dict:
             return ['labels']
 
         def create_extractor(self):
-            device = 'vulkan' if self.opt.use_vulkan_compute else 'cpu'
+            record['ncnn'] = device = 'vulkan' if self.opt.use_vulkan_compute else 'cpu'
             pixels = []
 
             def extract(name):
@@ -201,6 +201,8 @@ def test_a_device_that_is_here(machine, device, runtime, found):
     if device in ('cuda', 'tensorrt') and runtime == 'onnxruntime':
         cuda = ('CUDAExecutionProvider', {'use_tf32': '0'})
         assert record[found]['providers'] == ([found, cuda] if device == 'tensorrt' else [cuda])
+    if runtime == 'ncnn':
+        assert record['ncnn'] == device
     if runtime == 'torch':
         backends = record['backends']
         assert backends.cudnn.allow_tf32 is backends.cuda.matmul.allow_tf32 is False
