@@ -49,6 +49,11 @@ def is_url(source: object) -> bool:
     return bool(re.match(r'https?://', str(source), re.IGNORECASE))
 
 
+def without_secrets(url: str) -> str:
+    """An address as it may be shown and written: without name, password and query, which can hold a key."""
+    return re.sub(r'^([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?([^?#]*).*', r'\1\2', url, flags=re.IGNORECASE | re.DOTALL)
+
+
 def is_remote(source: object) -> bool:
     """Whether a checkpoint has to be downloaded."""
     return is_url(source) or is_hub(source)

@@ -199,6 +199,19 @@ def test_a_camera_drops_frames_and_the_video_keeps_its_time(predict, tmp_path, m
     assert fps == (max_fps or 20) and abs(len(shown) - last * fps) <= 1
 
 
+@pytest.mark.situation('Silently wrong', 'name and password in the address of a stream', before='in the log and in `--json`',
+                       now='never shown or written')
+@pytest.mark.parametrize('url', ['rtsp://me:secret@host:8554/street?key=secret', 'https://me:secret@host/street.mp4?key=secret'])
+def test_passwords_are_not_told(predict, tmp_path, monkeypatch, url):
+    opened = []
+    monkeypatch.setattr(Capture, 'of_stream', lambda given: opened.append(given) or Camera(3, 0.2))
+    result = predict(url, '--out', tmp_path / 'out', '--json', tmp_path / 'shares.jsonl')
+    assert (result.code, opened) == (0, [url])
+    written = (tmp_path / 'shares.jsonl').read_text()
+    assert json.loads(written.splitlines()[0])['video'] == url.replace('me:secret@', '').replace('?key=secret', '')
+    assert 'secret' not in ''.join([result.out, result.err, written, *map(str, tmp_path.rglob('*'))])
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """Ctrl-C interrupts, also if the tests run in the background of a shell, which ignores it there."""
@@ -284,6 +297,12 @@ def test_broken_videos(predict, video, tmp_path, kind):
     ('77', ['--out', 'x'], 'camera 77 cannot be opened; expected one that is connected and that no other program uses'),
     ('rtsp://127.0.0.1:9/x', ['--out', 'x'], 'rtsp://127.0.0.1:9/x cannot be opened within 15 seconds; check the address, the '
      'network and, for RTSP, name and password (rtsp://NAME:PASSWORD@HOST/PATH)'),
+    ('rtsp://me:secret@127.0.0.1:9/x?key=secret', ['--out', 'x'], 'rtsp://127.0.0.1:9/x cannot be opened within 15 seconds; '
+     'check the address, the network and, for RTSP, name and password (rtsp://NAME:PASSWORD@HOST/PATH)'),
+    ('http://me:secret@127.0.0.1:9/a.png?key=secret', ['--out', 'x'], 'http://127.0.0.1:9/a.png has a name and a password, '
+     'which only streams and videos can have; download the image yourself and give the file'),
+    ('http://127.0.0.1:9/a.png?key=secret', ['--out', 'x'], 'http://127.0.0.1:9/a.png cannot be downloaded (<urlopen error '
+     '[Errno 111] Connection refused>); check the address, or give a file'),
     ('http://127.0.0.1:9/a.png', ['--out', 'x'], 'http://127.0.0.1:9/a.png cannot be downloaded (<urlopen error [Errno 111] '
      'Connection refused>); check the address, or give a file'),
     ('{images}/0.png', ['--out', 'x', '--json', '{images}/0.png'],

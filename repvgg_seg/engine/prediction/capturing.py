@@ -12,6 +12,7 @@ import numpy as np
 from ...core.errors import UserError
 from ...core.logs import print_log
 from ...core.noise import without_native_messages
+from ...core.reading import without_secrets
 from ...datasets.files import refuse_special
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
@@ -56,7 +57,8 @@ class Capture:
     @classmethod
     def of_stream(cls, url: str) -> AbstractContextManager['Capture']:
         """Open a URL, see :meth:`of_file`."""
-        return opened(url, f'{url} cannot be opened within {TIMEOUT // 1000} seconds; check the address, the network and, for '
+        shown = without_secrets(url)
+        return opened(shown, f'{shown} cannot be opened within {TIMEOUT // 1000} seconds; check the address, the network and, for '
                       'RTSP, name and password (rtsp://NAME:PASSWORD@HOST/PATH)', url, cv2.CAP_FFMPEG,
                       [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT])
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...core.errors import UserError
 from ...core.images import IMAGE_SUFFIXES, name_files
-from ...core.reading import is_url
+from ...core.reading import is_url, without_secrets
 from .capturing import VIDEO_SUFFIXES, Capture
 from .downloading import download
 from .stages import newest
@@ -95,7 +95,7 @@ class Video:
 
     Args:
         name: name of the outputs.
-        given: what the user gave, for messages.
+        given: what the user gave, for messages; an address without its secrets.
         capture: the opened video, camera or stream, or image files in its place.
         live: whether frames arrive by themselves, so that those are dropped for which there is no time.
         max_fps: largest number of frames per second to take from a live source; None for as many as possible.
@@ -157,10 +157,10 @@ def open_sources(given: str, max_fps: float | None = None, fps: float | None = N
     with ExitStack() as stack:
         sources = find_sources(given, max_fps, stack)
         if max_fps and not any(source.live for source in sources):
-            raise UserError(f'--max-fps is for cameras and streams, whose frames can be dropped; leave it out for {given}')
+            raise UserError(f'--max-fps is for cameras and streams, whose frames can be dropped; leave it out for {without_secrets(given)}')
         if fps:
             if not all(isinstance(source, Images) for source in sources):
-                raise UserError(f'--as-video makes a video of image files; leave it out for {given}')
+                raise UserError(f'--as-video makes a video of image files; leave it out for {without_secrets(given)}')
             paths = [path for source in sources for path in source.files]
             sources = [Video(Path(given).name if Path(given).is_dir() else 'frames', given, ImageSequence(paths, fps))]
         yield sources
@@ -174,11 +174,11 @@ def find_sources(given: str, max_fps: float | None, stack: ExitStack) -> list[So
         return [Images([('standard_input', path)])]
     if STREAM.match(given):
         name = re.sub(r'\W', '_', urlsplit(given).hostname or 'stream')
-        return [Video(name, given, stack.enter_context(Capture.of_stream(given)), live=True, max_fps=max_fps)]
+        return [Video(name, without_secrets(given), stack.enter_context(Capture.of_stream(given)), live=True, max_fps=max_fps)]
     if is_url(given):
         name = Path(urlsplit(given).path).name or 'image'
         if name.lower().endswith(VIDEO_SUFFIXES):
-            return [Video(Path(name).stem, given, stack.enter_context(Capture.of_stream(given)))]
+            return [Video(Path(name).stem, without_secrets(given), stack.enter_context(Capture.of_stream(given)))]
         path = Path(stack.enter_context(tempfile.TemporaryDirectory()), name)
         download(given, path)
         return [Images([(path.stem, path)])]
