@@ -58,8 +58,8 @@ class Capture:
     def of_stream(cls, url: str) -> AbstractContextManager['Capture']:
         """Open a URL, see :meth:`of_file`."""
         shown = without_secrets(url)
-        return opened(shown, f'{shown} cannot be opened within {TIMEOUT // 1000} seconds; check the address, the network and, for '
-                      'RTSP, name and password (rtsp://NAME:PASSWORD@HOST/PATH)', url, cv2.CAP_FFMPEG,
+        return opened(shown, f'{shown} cannot be opened within {TIMEOUT // 1000} seconds; check the address, the network and, '
+                      'for RTSP, name and password (rtsp://NAME:PASSWORD@HOST/PATH)', url, cv2.CAP_FFMPEG,
                       [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT])
 
     @classmethod

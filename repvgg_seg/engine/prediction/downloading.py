@@ -18,8 +18,9 @@ def download(url: str, path: Path) -> None:
     Raises:
         UserError: it cannot be downloaded, is larger, or needs a password.
     """
+    shown = without_secrets(url)
     if '@' in urlsplit(url).netloc:
-        raise UserError(f'{without_secrets(url)} has a name and a password, which only streams and videos can have; download '
+        raise UserError(f'{shown} has a name and a password, which only streams and videos can have; download '
                         'the image yourself and give the file')
     size = 0
     try:
@@ -27,8 +28,8 @@ def download(url: str, path: Path) -> None:
             for chunk in iter(partial(response.read, CHUNK), b''):
                 size += file.write(chunk)
                 if size > LIMIT:
-                    raise UserError(f'{without_secrets(url)} has more than {LIMIT // 2**20} MB; download it yourself and give the file')
+                    raise UserError(f'{shown} has more than {LIMIT // 2**20} MB; download it yourself and give the file')
     except UserError:
         raise
     except (OSError, HTTPException, ValueError) as error:  # URLError is an OSError; an impossible port is a ValueError.
-        raise UserError(f'{without_secrets(url)} cannot be downloaded ({error}); check the address, or give a file') from None
+        raise UserError(f'{shown} cannot be downloaded ({error}); check the address, or give a file') from None

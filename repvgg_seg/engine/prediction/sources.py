@@ -155,12 +155,12 @@ def open_sources(given: str, max_fps: float | None = None, fps: float | None = N
         UserError: there is nothing to segment, or it cannot be opened or downloaded; or ``max_fps`` or ``fps`` has no effect.
     """
     with ExitStack() as stack:
-        sources = find_sources(given, max_fps, stack)
+        sources, shown = find_sources(given, max_fps, stack), without_secrets(given)
         if max_fps and not any(source.live for source in sources):
-            raise UserError(f'--max-fps is for cameras and streams, whose frames can be dropped; leave it out for {without_secrets(given)}')
+            raise UserError(f'--max-fps is for cameras and streams, whose frames can be dropped; leave it out for {shown}')
         if fps:
             if not all(isinstance(source, Images) for source in sources):
-                raise UserError(f'--as-video makes a video of image files; leave it out for {without_secrets(given)}')
+                raise UserError(f'--as-video makes a video of image files; leave it out for {shown}')
             paths = [path for source in sources for path in source.files]
             sources = [Video(Path(given).name if Path(given).is_dir() else 'frames', given, ImageSequence(paths, fps))]
         yield sources
