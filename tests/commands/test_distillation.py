@@ -1,5 +1,6 @@
 """Training with a teacher: its losses, its absence from checkpoints, exact resuming, and mistakes in the settings."""
 import copy
+import inspect
 import math
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from mistakes import assert_error_line
 from mmengine.config import Config
+from tiny import ROOT
 
 from repvgg_seg.engine.distillation import DistilledSegmentor, Teacher, add_teacher, channel_loss, pixel_loss
 
@@ -40,6 +42,12 @@ def build(distilling: Path, trained: Teacher) -> DistilledSegmentor:
     student = MODELS.build(config.model)
     student.trained = trained
     return student
+
+
+@pytest.mark.parametrize('name', ['pixel_weight', 'channel_weight', 'temperature'])
+def test_defaults_are_those_of_the_docs(name):
+    default = inspect.signature(DistilledSegmentor).parameters[name].default
+    assert f'`{name}`, default {default:g}' in (ROOT / 'docs/training.md').read_text(encoding='utf-8')
 
 
 def test_pixel_loss_is_the_divergence_of_class_distributions():

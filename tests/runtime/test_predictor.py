@@ -94,6 +94,17 @@ def test_the_number_of_images_is_that_of_the_artifact():
     assert sizes == [(2, 64, 64, 3)] * 3
 
 
+@pytest.mark.parametrize(('task', 'output', 'refused'), [
+    ('segmentation', 'labels', True), ('segmentation', 'logits', False), ('classification', 'labels', False)])
+def test_only_labels_of_pixels_have_8_bits(task, output, refused):
+    info, artifact = dict(INFO, task=task, classes=[*map(str, range(256))]), dict(size=None, output=output)
+    if not refused:
+        assert len(Predictor(pixelwise, info, artifact).classes) == 256
+        return
+    with pytest.raises(UserError, match='^the exported segmentor has 256 classes; '):
+        Predictor(pixelwise, info, artifact)
+
+
 def test_a_list_of_images_of_any_sizes():
     images = [np.full((height, 50, 3), 100, np.uint8) for height in (41, 60)]
     outputs = predictor()(images)
