@@ -30,7 +30,7 @@ FORMATS = {
 setup(
     packages=[*find_packages(include=['repvgg_seg', 'repvgg_seg.*']), *data_packages()],
     package_dir={'repvgg_seg.configs': 'configs'},
-    package_data={'': ['*.py'], 'repvgg_seg': ['py.typed'], 'repvgg_seg.core': ['page/*'],
+    package_data={'': ['*.py'], 'repvgg_seg': ['py.typed'], 'repvgg_seg.core': ['page/*'], 'repvgg_seg.deploy': ['page/*'],
                   'repvgg_seg.deploy.quick_demo_model': ['*'], 'repvgg_seg.engine.report': ['page.*'],
                   'repvgg_seg.serving': ['page/*']},
     entry_points={'console_scripts': ['repvgg-seg = repvgg_seg.commands.main:main']},

@@ -32,21 +32,27 @@ class Browser:
         self.commands, self.answers = commands, answers
         self.rest, self.sent, self.session = b'', 0, None
         self.mistakes: list[str] = []
+        self.requests: list[str] = []  # Addresses that the page and its workers asked for.
         target = self.call('Target.createTarget', url='about:blank')['targetId']
         self.session = self.call('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
-        for domain in ('Page', 'Runtime', 'Log'):
+        for domain in ('Page', 'Runtime', 'Log', 'Network'):
             self.call(f'{domain}.enable')
+        self.call('Target.setAutoAttach', autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
 
     def call(self, method: str, **arguments: Any) -> dict:
         """Send a command and wait for its answer."""
-        self.sent += 1
-        message = dict(id=self.sent, method=method, params=arguments, **({'sessionId': self.session} if self.session else {}))
-        os.write(self.commands, json.dumps(message).encode() + b'\0')
+        self._send(self.session, method, **arguments)
+        number = self.sent
         while True:
             answer = self._receive()
-            if answer.get('id') == self.sent:
+            if answer.get('id') == number:
                 assert 'error' not in answer, (method, answer['error'])
                 return answer['result']
+
+    def _send(self, session: str | None, method: str, **arguments: Any) -> None:
+        self.sent += 1
+        message = dict(id=self.sent, method=method, params=arguments, **({'sessionId': session} if session else {}))
+        os.write(self.commands, json.dumps(message).encode() + b'\0')
 
     def _receive(self) -> dict:
         while b'\0' not in self.rest:
@@ -59,6 +65,11 @@ class Browser:
             self.mistakes.append(event['params']['exceptionDetails']['exception']['description'])
         elif event.get('method') == 'Log.entryAdded' and event['params']['entry']['level'] == 'error':
             self.mistakes.append(str(event['params']['entry']))
+        elif event.get('method') == 'Network.requestWillBeSent':
+            self.requests.append(event['params']['request']['url'])
+        elif event.get('method') == 'Target.attachedToTarget' and event.get('sessionId'):  # A worker, which waits.
+            for method in ('Network.enable', 'Runtime.runIfWaitingForDebugger'):
+                self._send(event['params']['sessionId'], method)
         return event
 
     def open(self, page: Path | str, width: int = 1300, height: int = 1000, dark: bool = False) -> None:

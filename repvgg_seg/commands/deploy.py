@@ -14,9 +14,10 @@ def parser() -> cli.Parser:
     parser.add_argument('--images', help='image, folder or quoted glob pattern for the comparison (default: the test set if '
                         'available, otherwise a random image)')
     parser.add_argument('--formats', nargs='+', default=['pth'],
-                        choices=['pth', 'safetensors', 'onnx', 'openvino', 'pt2', 'ncnn', 'opencv', 'litert', 'executorch'],
+                        choices=['pth', 'safetensors', 'onnx', 'openvino', 'pt2', 'ncnn', 'opencv', 'litert', 'executorch',
+                                 'web'],
                         help='pth (default) and safetensors: fused weights and config for MMSegmentation; the other formats '
-                        'run without it')
+                        'run without it; web: a page for a web server that segments pictures in the browser')
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],
                         help='precisions; each format is written in those that it supports (default: fp32)')
     parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
@@ -34,6 +35,8 @@ def parser() -> cli.Parser:
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
     parser.add_argument('--undilate', choices=list(UNDILATE), default='auto', help='write RepVGG without dilated convolutions, '
                         'with equal results (default: only for ncnn and opencv, where this is faster)')
+    parser.add_argument('--onnxruntime-web', metavar='FOLDER', help='folder of the npm package of that name, for web (default: '
+                        'npm downloads it)')
     return parser
 
 
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     request = ExportRequest(
         formats=tuple(args.formats), precisions=tuple(args.precision), size=args.size and tuple(args.size),
         batch=args.batch, channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate], images=args.images,
-        calibration=args.calibration, evaluate=args.eval, abstain=args.abstain,
+        calibration=args.calibration, evaluate=args.eval, abstain=args.abstain, onnxruntime_web=args.onnxruntime_web,
         **({} if args.confidence is None else dict(confidence=args.confidence)))
     report = deploy(config, args.checkpoint, out, request)
     for line in report.lines():

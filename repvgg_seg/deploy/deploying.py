@@ -41,7 +41,8 @@ FUSING_LIMITS = (1e-4, 1e-3)
 # Names of the files that the tool writes into a folder.
 WRITTEN = {REPORT, FUSED_CONFIG, *FUSED_WEIGHTS.values(), *(
     part.name for entry in FORMATS.values() if entry.export for precision in PRECISIONS
-    for part in companions_of(Path(f'model.{precision}{entry.suffix}')))}
+    for part in companions_of(Path(f'model.{precision}{entry.suffix}'))), *(
+    name for entry in FORMATS.values() for name in entry.names_beside)}
 
 
 @dataclass
@@ -143,6 +144,10 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
     if request.abstain is not None and plan.task.decision(trained).threshold is not None:
         raise UserError('--abstain needs the probabilities of all classes, but the head has out_channels=1; train it with '
                         'out_channels=2, or leave --abstain out')
+    beside: dict[str, bytes] = {}
+    for name in request.formats:
+        if (files_beside := FORMATS[name].beside) is not None:
+            beside.update(files_beside(plan))
     device = mmengine.device.get_device()
     fused = fuse_for_inference(trained.to(device))
     batches = [as_batch(trained, plan.normalize(picture)) for picture in plan.pictures]
@@ -178,6 +183,8 @@ def deploy(config: Config, checkpoint: str, out: Path, request: ExportRequest | 
             info.update(description)
             record = {**info, **asdict(report)}
             report.artefacts = {name: seal(temporary / name, artifact, record) for name, artifact in report.artefacts.items()}
+        for name, content in beside.items():
+            (temporary / name).write_bytes(content)
         (temporary / REPORT).write_text(json.dumps({**info, **asdict(report)}, indent=2))
     return report
 

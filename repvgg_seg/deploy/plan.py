@@ -107,9 +107,11 @@ class DeployPlan:
 
 
 def inputs_of(config: Config, checkpoint: str, request: ExportRequest) -> Iterator[str | Path]:
-    """Yield all inputs of a deployment: the config, the checkpoint, user-supplied images, and the dataset folders."""
+    """Yield all inputs of a deployment: the config, the checkpoint, user-supplied images, the dataset folders, and
+    onnxruntime-web."""
     yield from files_of_config(config)
     yield checkpoint
+    yield from filter(None, [request.onnxruntime_web])
     for source in filter(None, (request.images, request.calibration)):
         yield from list_images(source)
     for name in ('train', 'test'):

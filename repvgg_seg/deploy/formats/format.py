@@ -1,7 +1,8 @@
 """What a file format and a precision are."""
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -10,6 +11,9 @@ from ...runtime.devices import CHANGED_LIMITS
 from ...runtime.report import PIXELS
 from ..programs import Exporter, Program
 from ..quantization import Quantize
+
+if TYPE_CHECKING:
+    from ..plan import DeployPlan
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Format:
         dtypes: dtypes of pixels that files of the format can take.
         tasks: tasks whose models can be written in the format.
         abstains: whether files of the format can contain the thresholds of ``abstain``.
+        beside: function that returns the files that are written beside those of the format, by name; None if there are none.
+        names_beside: names of these files.
     """
     suffix: str
     precisions: tuple[str, ...]
@@ -73,3 +79,5 @@ class Format:
     dtypes: tuple[str, ...] = PIXELS
     tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
     abstains: bool = False
+    beside: 'Callable[[DeployPlan], dict[str, bytes]] | None' = None
+    names_beside: tuple[str, ...] = ()

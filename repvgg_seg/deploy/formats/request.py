@@ -38,6 +38,7 @@ class ExportRequest:
         abstain: largest share of wrong pixels among those that a segmentor answers, see :mod:`repvgg_seg.deploy.abstention`;
             the others get the value 255. None to answer every pixel. Includes ``evaluate``.
         confidence: probability with which that share is not exceeded.
+        onnxruntime_web: folder of npm's package onnxruntime-web, for the format web; None to download it with npm.
 
     Raises:
         UserError: ``size`` is neither a pair of integers nor None, or ``batch`` neither a positive integer nor None.
@@ -54,6 +55,7 @@ class ExportRequest:
     evaluate: bool = False
     abstain: float | None = None
     confidence: float = 0.9
+    onnxruntime_web: str | None = None
 
     @property
     def exports(self) -> bool:
@@ -82,9 +84,9 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
     Raises:
         UserError: a format, precision, or channel order does not exist; no requested format supports a requested precision or
             can be written without dilation; a format supports none of the precisions, needs a size, takes single images only,
-            or does not support this kind of model; a batch size is given without a size; calibration images are given without
-            int8; the CPU cannot compute in a precision, so the file could not be checked; or this version of PyTorch cannot
-            export.
+            or does not support this kind of model; a batch size is given without a size, calibration images without int8, or
+            onnxruntime-web without web; the CPU cannot compute in a precision, so the file could not be checked; or this
+            version of PyTorch cannot export.
         InstallationError: a required package is not installed.
     """
     for name, given, known in (('formats', request.formats, FORMATS), ('precisions', request.precisions, PRECISIONS),
@@ -96,6 +98,8 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
         raise UserError(f'{others[0]} cannot be written of a {MODEL_KINDS[task]}; --formats {" or ".join(able)} can')
     if request.calibration and 'int8' not in request.precisions:
         raise UserError('--calibration is for int8 only; add --precision int8, or leave it out')
+    if request.onnxruntime_web and 'web' not in request.formats:
+        raise UserError('--onnxruntime-web is for --formats web; leave it out')
     if request.undilate and not request.exports:
         raise UserError('fused weights are written as they were trained, with dilation; --undilate on needs --formats '
                         'besides pth and safetensors')
