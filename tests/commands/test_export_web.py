@@ -1,4 +1,5 @@
 """The page beside an exported network, in Chromium: its label maps are those of Python."""
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +171,28 @@ def test_a_file_is_missing(site, one_browser, tmp_path, name, start):
     message, = one_browser.texts('#message')
     assert message.startswith(start) and message.endswith(f'; {NEEDS}')
     assert one_browser.run('find("choose").disabled && find("webcam").disabled')
+
+
+def test_a_link_for_each_precision(page, site):
+    record = json.loads((site.folder / 'deploy.json').read_text())
+    entry = record['artefacts']['model.fp32.web.onnx']
+    others = {'model.int8.web.onnx': dict(entry, precision='int8'), 'model.fp32.xml': dict(entry, format='openvino')}
+    shutil.copy(site.folder / 'deploy.json', site.folder / 'before.json')
+    shutil.copy(site.folder / 'model.fp32.web.onnx', site.folder / 'model.int8.web.onnx')
+    try:
+        (site.folder / 'deploy.json').write_text(json.dumps({**record, 'artefacts': {**record['artefacts'], **others}}))
+        assert page.texts('nav a') == []
+        page.requests.clear()
+        for name, query in (('fp32', ''), ('int8', '?precision=int8'), ('fp32', '?precision=fp32')):
+            page.open(f'{site.address}{query}')
+            page.wait('document.body.dataset.ready')
+            assert page.texts('nav a') == ['fp32', 'int8'] and page.texts('nav a[aria-current]') == [name]
+            assert f'ONNX in {name}' in page.texts('#model')[0]
+            assert [each for each in page.requests if each.endswith('.onnx')] == [f'{site.address}model.{name}.web.onnx']
+            page.requests.clear()
+    finally:
+        shutil.move(site.folder / 'before.json', site.folder / 'deploy.json')
+        (site.folder / 'model.int8.web.onnx').unlink()
 
 
 def test_opened_as_a_file(site, one_browser):
