@@ -30,6 +30,7 @@ def parser() -> cli.Parser:
                         help='fixed image size of the exported files, in pixels (default: any size)')
     parser.add_argument('--batch', type=batch, default=1, metavar='N', help='number of images that files of a fixed size take '
                         'at once, or "any" (default: 1)')
+    parser.add_argument('--opset', type=int, default=18, metavar='N', help='opset of ONNX files, 15 to 23 (default: 18)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB',
                         help='order of the channels in images (default: RGB)')
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
@@ -56,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from ..deploy.formats import ExportRequest
     request = ExportRequest(
         formats=tuple(args.formats), precisions=tuple(args.precision), size=args.size and tuple(args.size),
-        batch=args.batch, channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate], images=args.images,
-        calibration=args.calibration, evaluate=args.eval, abstain=args.abstain, onnxruntime_web=args.onnxruntime_web,
+        batch=args.batch, opset=args.opset, channels=args.channels, logits=args.logits, undilate=UNDILATE[args.undilate],
+        images=args.images, calibration=args.calibration, evaluate=args.eval, abstain=args.abstain,
+        onnxruntime_web=args.onnxruntime_web,
         **({} if args.confidence is None else dict(confidence=args.confidence)))
     report = deploy(config, args.checkpoint, out, request)
     for line in report.lines():

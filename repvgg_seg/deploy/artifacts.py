@@ -21,3 +21,4 @@ class Artifact:
     accuracy: float | None = None  # Top-1 accuracy of a classifier on the test set, in percent; None if it was not evaluated.
     abstention: Certificate | None = None  # Thresholds below which pixels are unknown, and what is known about them.
     batch: int | None = None  # Number of images that the file takes at once; None for any number.
+    opset: int | None = None  # Of an ONNX file.

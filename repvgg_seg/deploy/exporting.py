@@ -167,6 +167,7 @@ class Checker:
             format_name, precision, request.size, 'logits' if request.logits else 'labels', difference, changed,
             undilated=False, higher_precision=[], bytes=sum(part.stat().st_size for part in parts_of(path)),
             sha256=sha256_of(path), abstention=certificate, batch=request.fixed_batch,
+            opset=request.opset if path.suffix == '.onnx' else None,
             **{'miou': None, self.plan.task.metric.key: self.evaluate(run, path.name, run is logits_run)})
 
     def load(self, path: Path, precision: str) -> Run:

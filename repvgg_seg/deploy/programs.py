@@ -22,6 +22,7 @@ from .comparison import Decision
 from .constants import fold_constants
 from .graph import OPSET, FloatPixels, Graph, check_open, fixed_size_error, resize_without_warning
 from .ncnn_program import NcnnProgram, convert
+from .onnx_opset import AXES_AS_INPUT
 from .onnx_tidying import tidy
 
 if TYPE_CHECKING:
@@ -122,12 +123,15 @@ class OnnxProgram:
                      helper.make_node('Greater', ['probabilities', 'decision_threshold'], ['class_indices'], 'decide')]
         indices = 'class_indices'
         if decision.confidences is not None:
-            for name, kind, value in (('decision_confidences', TensorProto.FLOAT, decision.confidences),
-                                      ('decision_axes', TensorProto.INT64, [1])):
+            as_input = next(each.version for each in model.opset_import if not each.domain) >= AXES_AS_INPUT
+            constants = [('decision_confidences', TensorProto.FLOAT, decision.confidences),
+                         *([('decision_axes', TensorProto.INT64, (1, ))] if as_input else [])]
+            for name, kind, value in constants:
                 graph.initializer.append(helper.make_tensor(name, kind, (len(value), ), value))
             graph.initializer.append(helper.make_tensor('decision_unknown', TensorProto.INT64, (), [IGNORE]))
             nodes += [helper.make_node('Softmax', [logits.name], ['probabilities'], 'normalize', axis=1),
-                      helper.make_node('ReduceMax', ['probabilities', 'decision_axes'], ['confidence'], 'rate', keepdims=0),
+                      helper.make_node('ReduceMax', ['probabilities', *(['decision_axes'] if as_input else [])],
+                                       ['confidence'], 'rate', keepdims=0, axes=None if as_input else [1]),
                       helper.make_node('Gather', ['decision_confidences', indices], ['limits'], 'look_up'),
                       helper.make_node('GreaterOrEqual', ['confidence', 'limits'], ['sure'], 'doubt'),
                       helper.make_node('Where', ['sure', indices, 'decision_unknown'], ['known_indices'], 'abstain')]

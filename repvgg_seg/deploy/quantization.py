@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .onnx_opset import in_opset
 from .programs import Exporter, OnnxProgram, OpenVinoProgram, Program
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ class Quantizer:
         if len(convolutions) != len(self.layers):
             raise RuntimeError(f'the exported graph has {len(convolutions)} convolutions, the model {len(self.layers)}')
         with TemporaryDirectory(dir=folder) as temporary:
-            program.save(source := Path(temporary, 'source.onnx'))
+            source = Path(temporary, 'source.onnx')
+            OnnxProgram(in_opset(program.model_proto, self.exporter.plan.request.opset)).save(source)
             images = [np.repeat(image[None], self.exporter.plan.request.fixed_batch or 1, axis=0) for image in self.images]
             return quantize(source, images, [convolutions[index] for index in self.order[:excluded]])
 

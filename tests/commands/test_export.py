@@ -219,6 +219,16 @@ def test_what_strict_readers_expect(artefacts, fixed, name, sizes):
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), 'where the source files are'
 
 
+def test_opset(config, random_checkpoint, run_tool, tmp_path):
+    result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', 'openvino',
+                      '--opset', '15')
+    assert result.code == 0, result.err
+    entries = json.loads((tmp_path / 'out/deploy.json').read_text())['artefacts']
+    assert {name: entry['opset'] for name, entry in entries.items()} == {'model.fp32.onnx': 15, 'model.fp32.xml': None}
+    model = onnx.load(tmp_path / 'out/model.fp32.onnx')
+    assert [(each.domain, each.version) for each in model.opset_import] == [('', 15)] and model.ir_version == 8
+
+
 def test_a_file_alone(artefacts, config, random_checkpoint, streets, run_tool, tmp_path):
     alone = tmp_path / 'renamed.onnx'
     shutil.copy(artefacts / 'model.fp32.onnx', alone)
@@ -226,6 +236,7 @@ def test_a_file_alone(artefacts, config, random_checkpoint, streets, run_tool, t
     description = json.loads({each.key: each.value for each in onnx.load(alone).metadata_props}['repvgg_seg'])
     entry = {key: value for key, value in info['artefacts']['model.fp32.onnx'].items() if key not in ('bytes', 'sha256')}
     assert description == {**{field: info[field] for field in FIELDS}, 'artefact': entry}
+    assert description['artefact']['opset'] == 18
     assert description['source_sha256'] == sha256_of(random_checkpoint) and description['classes'][0]
     image = picture(65, 97)
     np.testing.assert_array_equal(load(alone)(image), load(artefacts / 'model.fp32.onnx')(image))

@@ -43,6 +43,10 @@ def test_files_for_any_size_take_any_number_of_images():
     (dict(formats='onnx'), f"formats must be among {', '.join(FORMATS)}, got 'onnx'"),
     (dict(formats=('onxx', )), f"formats must be among {', '.join(FORMATS)}, got ('onxx',)"),
     (dict(precisions=()), f"precisions must be among {', '.join(PRECISIONS)}, got ()"),
+    (dict(formats=('onnx', ), opset=14), '--opset must be from 15 to 23, got 14'),
+    (dict(formats=('onnx', ), opset=24), '--opset must be from 15 to 23, got 24'),
+    (dict(formats=('pt2', 'openvino'), opset=17), '--opset is for --formats onnx or opencv or web; add one of them, or '
+     'leave it out'),
     (dict(channels='rgb'), "channels must be among RGB, BGR, got ['rgb']"),
 ])
 def test_what_does_not_exist(changes, message):

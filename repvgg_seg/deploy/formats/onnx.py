@@ -1,6 +1,7 @@
 """ONNX files, for ONNX Runtime and others."""
 from pathlib import Path
 
+from ..onnx_opset import in_opset
 from ..programs import Exporter, OnnxProgram, Program
 from ..quantization import quantize_onnx
 from .format import Format
@@ -8,7 +9,7 @@ from .format import Format
 
 def export(exporter: Exporter, precision: str, folder: Path) -> Program:
     """Export to ONNX."""
-    return OnnxProgram(exporter.onnx.model_proto)
+    return OnnxProgram(in_opset(exporter.onnx.model_proto, exporter.plan.request.opset))
 
 
 FORMAT = Format('.onnx', ('fp32', 'int8'), export, ('onnx', 'onnxscript', 'onnxruntime'), 'onnx', quantize_onnx,

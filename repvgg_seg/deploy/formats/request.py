@@ -9,6 +9,8 @@ from ...core.tasks import MODEL_KINDS, SEGMENTATION
 from ...engine.hardware import cpu_has_bfloat16
 from ...engine.trained_model import FUSED_WEIGHTS
 from ...runtime.predictor import pair
+from ..graph import OPSET
+from ..onnx_opset import OPSETS
 from .format import PRECISIONS
 from .table import FORMATS
 
@@ -25,6 +27,7 @@ class ExportRequest:
         size: height and width in pixels of the images that artifacts take; None for any size.
         batch: number of images that artifacts of a fixed size take at once; None for any number. Artifacts for any size take
             any number.
+        opset: opset of ONNX files, one of ``OPSETS``.
         channels: channel order of these images, 'RGB' or 'BGR'.
         logits: whether artifacts return logits in float32, (N, C, H, W) from a segmentor and (N, C) from a classifier, instead
             of class indices.
@@ -47,6 +50,7 @@ class ExportRequest:
     precisions: tuple[str, ...] = ('fp32', )
     size: tuple[int, int] | None = None
     batch: int | None = 1
+    opset: int = OPSET
     channels: str = 'RGB'
     logits: bool = False
     undilate: bool | None = None
@@ -84,9 +88,9 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
     Raises:
         UserError: a format, precision, or channel order does not exist; no requested format supports a requested precision or
             can be written without dilation; a format supports none of the precisions, needs a size, takes single images only,
-            or does not support this kind of model; a batch size is given without a size, calibration images without int8, or
-            onnxruntime-web without web; the CPU cannot compute in a precision, so the file could not be checked; or this
-            version of PyTorch cannot export.
+            or does not support this kind of model; a batch size is given without a size, calibration images without int8,
+            onnxruntime-web without web, or an opset without ONNX files; the opset is not one of ``OPSETS``; the CPU cannot
+            compute in a precision, so the file could not be checked; or this version of PyTorch cannot export.
         InstallationError: a required package is not installed.
     """
     for name, given, known in (('formats', request.formats, FORMATS), ('precisions', request.precisions, PRECISIONS),
@@ -111,6 +115,12 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
     if request.batch != 1 and request.size is None:
         raise UserError('--batch is for files of a fixed size, and files for any size take any number of images; give --size H '
                         'W, or leave --batch out')
+    if request.opset != OPSET:
+        if request.opset not in OPSETS:
+            raise UserError(f'--opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {request.opset}')
+        if not any(FORMATS[name].suffix.endswith('.onnx') for name in request.formats):
+            able = [name for name, entry in FORMATS.items() if entry.suffix.endswith('.onnx')]
+            raise UserError(f'--opset is for --formats {" or ".join(able)}; add one of them, or leave it out')
     for precision in request.precisions:
         if not any(precision in FORMATS[name].precisions for name in request.formats):
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]
