@@ -20,6 +20,7 @@ from .comparison import as_batch, compare, logits_of
 from .evaluation import Evaluation
 from .formats import FORMATS, PRECISIONS, Format
 from .identities import split_identities
+from .number_range import check_range
 from .plan import DeployPlan
 from .programs import Exporter, Program
 from .quantization import Quantizer
@@ -88,7 +89,10 @@ def export(plan: DeployPlan, trained: BaseModel, fused: BaseModel, folder: Path,
             if precision == 'int8':
                 artifact = write_quantized(quantizer, checker, format_name, path)
             else:
-                program = entry.export(exporters[undilated[format_name]], precision, folder)
+                exporter = exporters[undilated[format_name]]
+                if precision in entry.portable:
+                    check_range(path.name, exporter.graph(), checker.images, PRECISIONS[precision].dtype)
+                program = entry.export(exporter, precision, folder)
                 artifact = checker.write(program, format_name, precision, path)
                 checker.refuse_bad(path, artifact)
             artifacts[path.name] = replace(artifact, undilated=undilated[format_name])

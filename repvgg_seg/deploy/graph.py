@@ -65,10 +65,13 @@ class Graph(nn.Module):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Compute logits, as :meth:`forward` does, from pixels: float32 (N, channels, H, W) in the range 0 to 255."""
+        return self.head(self.neck(self.backbone(self.normalized(pixels).to(self.dtype)))).float()
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """Normalize pixels, see :meth:`logits`."""
         # Not flip(), because OpenCV misreads the negative step that it has in ONNX.
         x = torch.cat(pixels.split(1, dim=1)[::-1], dim=1) if self.flips else pixels
-        x = ((x - self.mean) / self.std).to(self.dtype)
-        return self.head(self.neck(self.backbone(x))).float()
+        return (x - self.mean) / self.std
 
 
 class SegmentorGraph(Graph):

@@ -213,6 +213,7 @@ class Exporter:
     def __init__(self, plan: 'DeployPlan', model: 'BaseModel', size: tuple[int, int]) -> None:
         self.plan, self.model, self.size = plan, model, size
         self.programs: dict[torch.dtype, ExportedProgram] = {}
+        self.onnx_programs: dict[torch.dtype, ONNXProgram] = {}
 
     def graph(self, dtype: torch.dtype = torch.float32) -> Graph:
         """Build the graph as a PyTorch module."""
@@ -245,14 +246,15 @@ class Exporter:
         fixed = (request.fixed_batch, request.size, request.size)
         return {axis: AXES[axis] for axis, size in enumerate(fixed) if size is None}
 
-    @cached_property
-    def onnx(self) -> ONNXProgram:
-        """The graph as an ONNX program in float32."""
-        program = cast(ONNXProgram, torch.onnx.export(
-            self.program(), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'], output_names=['logits'],
-            dynamic_shapes=(self.open_axes, )))
-        tidy(program.model)
-        return program
+    def onnx(self, dtype: torch.dtype = torch.float32) -> ONNXProgram:
+        """Export the graph as an ONNX program."""
+        if dtype not in self.onnx_programs:
+            program = cast(ONNXProgram, torch.onnx.export(
+                self.program(dtype), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'],
+                output_names=['logits'], dynamic_shapes=(self.open_axes, )))
+            tidy(program.model)
+            self.onnx_programs[dtype] = program
+        return self.onnx_programs[dtype]
 
     def openvino(self, folder: Path, half: bool) -> OpenVinoProgram:
         """Convert the graph to OpenVINO.
@@ -263,7 +265,7 @@ class Exporter:
         """
         import openvino
         with TemporaryDirectory(dir=folder) as temporary:
-            self.onnx.save(path := Path(temporary, 'source.onnx'))
+            self.onnx().save(path := Path(temporary, 'source.onnx'))
             return OpenVinoProgram(openvino.convert_model(path), half)
 
     @cached_property

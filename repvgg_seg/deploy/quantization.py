@@ -148,7 +148,7 @@ class Quantizer:
         Returns:
             The 8-bit network, which returns logits.
         """
-        program = self.exporter.onnx
+        program = self.exporter.onnx()
         convolutions = [node for node in program.model.graph if node.op_type == 'Conv']
         if len(convolutions) != len(self.layers):
             raise RuntimeError(f'the exported graph has {len(convolutions)} convolutions, the model {len(self.layers)}')

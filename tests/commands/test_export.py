@@ -183,7 +183,7 @@ def fixed(config, random_segmentor, tmp_path_factory) -> Path:
     """An ONNX file without dilation, for two images of 48x64 at once."""
     plan = DeployPlan.of(Config.fromfile(config), ExportRequest(('onnx', ), size=(48, 64), batch=2))
     fused = undilate_backbones(fuse_for_inference(random_segmentor))
-    program = OnnxProgram(Exporter(plan, fused, (48, 64)).onnx.model_proto)
+    program = OnnxProgram(Exporter(plan, fused, (48, 64)).onnx().model_proto)
     path = tmp_path_factory.mktemp('export') / 'fixed.onnx'
     program.with_labels(plan.task.decision(fused)).save(path)
     return path

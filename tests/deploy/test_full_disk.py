@@ -4,6 +4,7 @@ import os
 import shutil
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.onnx import ONNXProgram
 
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.core.replacing import replacement
-from repvgg_seg.deploy.formats import FORMATS
+from repvgg_seg.deploy.formats import FORMATS, ExportRequest
 from repvgg_seg.deploy.ncnn_program import NcnnProgram
 from repvgg_seg.deploy.programs import OpenVinoProgram
 
@@ -24,6 +25,7 @@ ROOM = 200_000  # Bytes; every file below needs more.
 class OneConvolution:
     """Stands in for an ``Exporter``."""
 
+    plan = SimpleNamespace(request=ExportRequest())
     ncnn = NcnnProgram('layers', bytes(2 * ROOM))
 
     @cached_property
@@ -33,13 +35,12 @@ class OneConvolution:
     def program(self, dtype: torch.dtype) -> ExportedProgram:
         return self.converted
 
-    @cached_property
-    def onnx(self) -> ONNXProgram:
+    def onnx(self, dtype: torch.dtype = torch.float32) -> ONNXProgram:
         return torch.onnx.export(self.converted, dynamo=True, verbose=False)
 
     def openvino(self, folder: Path, half: bool) -> OpenVinoProgram:
         import openvino
-        self.onnx.save(folder.parent.parent / 'source.onnx')  # Not on the disk that is full.
+        self.onnx().save(folder.parent.parent / 'source.onnx')  # Not on the disk that is full.
         return OpenVinoProgram(openvino.convert_model(folder.parent.parent / 'source.onnx'), half)
 
 

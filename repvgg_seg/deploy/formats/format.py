@@ -62,6 +62,8 @@ class Format:
         undilate: whether models in the format run faster without dilated convolutions.
         dtypes: dtypes of pixels that files of the format can take.
         tasks: tasks whose models can be written in the format.
+        portable: precisions in which a file can be checked on CPUs that do not compute in them, because it is computed in
+            float32 there.
         abstains: whether files of the format can contain the thresholds of ``abstain``.
         beside: function that returns the files that are written beside those of the format, by name; None if there are none.
         names_beside: names of these files.
@@ -79,5 +81,6 @@ class Format:
     dtypes: tuple[str, ...] = PIXELS
     tasks: tuple[str, ...] = (SEGMENTATION, CLASSIFICATION)
     abstains: bool = False
+    portable: tuple[str, ...] = ()
     beside: 'Callable[[DeployPlan], dict[str, bytes]] | None' = None
     names_beside: tuple[str, ...] = ()

@@ -4,13 +4,13 @@ from pathlib import Path
 from ..onnx_opset import in_opset
 from ..programs import Exporter, OnnxProgram, Program
 from ..quantization import quantize_onnx
-from .format import Format
+from .format import PRECISIONS, Format
 
 
 def export(exporter: Exporter, precision: str, folder: Path) -> Program:
     """Export to ONNX."""
-    return OnnxProgram(in_opset(exporter.onnx.model_proto, exporter.plan.request.opset))
+    return OnnxProgram(in_opset(exporter.onnx(PRECISIONS[precision].dtype).model_proto, exporter.plan.request.opset))
 
 
-FORMAT = Format('.onnx', ('fp32', 'int8'), export, ('onnx', 'onnxscript', 'onnxruntime'), 'onnx', quantize_onnx,
-                abstains=True)
+FORMAT = Format('.onnx', ('fp32', 'fp16', 'int8'), export, ('onnx', 'onnxscript', 'onnxruntime'), 'onnx', quantize_onnx,
+                abstains=True, portable=('fp16', ))

@@ -126,7 +126,9 @@ def check_request(request: ExportRequest, task: str = SEGMENTATION) -> None:
             able = [name for name, entry in FORMATS.items() if precision in entry.precisions]
             raise UserError(f'{" and ".join(request.formats)} cannot be written in {precision}; --formats {" or ".join(able)} '
                             'can')
-        if precision not in (native := native_precisions()):
+        unchecked = [name for name in request.formats
+                     if precision in FORMATS[name].precisions and precision not in FORMATS[name].portable]
+        if unchecked and precision not in (native := native_precisions()):
             raise UserError(f'this CPU cannot compute in {precision}, so the file could not be checked here; use --precision '
                             f'{" or ".join(native)}, or export on a CPU that can')
     if request.exports and tuple(map(int, torch.__version__.split('.')[:2])) <= CANNOT_EXPORT:
