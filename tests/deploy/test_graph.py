@@ -1,14 +1,16 @@
 """What a segmentor is traced with."""
 import sys
 import warnings
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from mmseg.models.decode_heads import psp_head
 from mmseg.models.utils import resize
+from torch import nn
 
-from repvgg_seg.deploy.graph import resize_without_warning
+from repvgg_seg.core.errors import UserError
+from repvgg_seg.deploy.graph import check_dynamic, resize_without_warning
 
 
 @pytest.fixture
@@ -38,3 +40,14 @@ def test_no_module_looks_whether_to_warn_while_a_model_is_traced(own_head):
     assert psp_head.resize is own_head.enlarge is resize
     with pytest.warns(UserWarning, match='more aligned'):
         enlarge(own_head.enlarge)
+
+
+@pytest.mark.parametrize(('sizes', 'refused'), [([], False), ([1], False), ([(1, 1)], False), ([1, 2], True), ([(2, 1)], True)])
+def test_pools_whose_windows_depend_on_the_size(sizes, refused):
+    head = nn.Sequential(*map(nn.AdaptiveAvgPool2d, sizes))
+    segmentor = SimpleNamespace(decode_head=head, extract_feat=lambda images: images)
+    if not refused:
+        check_dynamic(segmentor, 3)
+        return
+    with pytest.raises(UserError, match='^Sequential pools adaptively, which can be exported for one size only; '):
+        check_dynamic(segmentor, 3)
