@@ -120,7 +120,7 @@ def write_quantized(quantizer: Quantizer, checker: 'Checker', format_name: str, 
     if quantize is None:
         raise ValueError(f'{format_name} has no int8')
     while True:
-        program = quantizer.quantize(quantize, excluded, path.parent)
+        program = quantize(quantizer, excluded, path.parent)
         artifact = checker.write(program, format_name, 'int8', path)
         artifact.higher_precision = [quantizer.layers[index].name for index in quantizer.order[:excluded]]
         if not checker.excess(artifact):

@@ -86,7 +86,9 @@ class TorchProgram:
         end.args = ((labels, ), )
         program.graph_signature.replace_all_uses(logits.name, labels.name)
         program.graph_module.recompile()
-        return type(self)(program)
+        decided = copy.copy(self)
+        decided.program = program
+        return decided
 
     def save(self, path: Path) -> None:
         """See :class:`Program`."""

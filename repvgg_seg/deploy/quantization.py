@@ -110,10 +110,19 @@ def layer_errors(model: nn.Module, images: Sequence[np.ndarray]) -> list[Layer]:
     return errors.layers
 
 
-class Quantize(Protocol):
+class QuantizeOnnx(Protocol):
     """Function that quantizes an ONNX file; see :func:`quantize_openvino`."""
 
     def __call__(self, source: Path, images: Sequence[np.ndarray], excluded: Sequence['onnx_ir.Node']) -> Program: ...
+
+
+# Function that calibrates and quantizes a model; see :meth:`Quantizer.quantize`.
+Quantize = Callable[['Quantizer', int, Path], Program]
+
+
+def through_onnx(quantize: QuantizeOnnx) -> Quantize:
+    """Quantize a model as an ONNX file."""
+    return lambda quantizer, excluded, folder: quantizer.quantize(quantize, excluded, folder)
 
 
 class Quantizer:
@@ -137,8 +146,8 @@ class Quantizer:
         """Indices of the layers: the first layer, then the others from the largest to the smallest relative error."""
         return [0, *sorted(range(1, len(self.layers)), key=lambda index: self.layers[index].decibels)]
 
-    def quantize(self, quantize: Quantize, excluded: int, folder: Path) -> Program:
-        """Calibrate and quantize.
+    def quantize(self, quantize: QuantizeOnnx, excluded: int, folder: Path) -> Program:
+        """Calibrate and quantize as an ONNX file.
 
         Args:
             quantize: :func:`quantize_openvino` or :func:`quantize_onnx`.

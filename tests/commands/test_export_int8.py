@@ -95,7 +95,8 @@ def test_runs_at_another_size_and_in_a_batch(exported, name):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (['--formats', 'pt2', '--precision', 'int8'], 'pt2 cannot be written in int8; --formats onnx or openvino or web can'),
+    (['--formats', 'pt2', '--precision', 'int8'],
+     'pt2 cannot be written in int8; --formats onnx or openvino or litert or web can'),
     (['--formats', 'onnx', '--precision', 'int8', '--cfg-options', 'train_dataloader.dataset.data_root=absent'],
      'int8 is calibrated on real images, but the training set is not on this machine; give some tens of images of the kind '
      'with --calibration FOLDER'),

@@ -114,7 +114,7 @@ def test_other_formats_on_demand(run_tool, config, random_checkpoint, random_seg
      'fused weights are written as they were trained, with dilation; --undilate on needs --formats besides pth and '
      'safetensors'),
     (['--formats', 'ncnn', '--precision', 'int8', '--size', '48', '64'],
-     'ncnn cannot be written in int8; --formats onnx or openvino or web can'),
+     'ncnn cannot be written in int8; --formats onnx or openvino or litert or web can'),
 ])
 def test_requests_that_cannot_be_met(run_tool, config, random_checkpoint, tmp_path, options, message):
     assert_error_line(run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', *options), f'error: {message}')

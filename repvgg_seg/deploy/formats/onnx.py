@@ -3,7 +3,7 @@ from pathlib import Path
 
 from ..onnx_opset import in_opset
 from ..programs import Exporter, OnnxProgram, Program
-from ..quantization import quantize_onnx
+from ..quantization import quantize_onnx, through_onnx
 from .format import PRECISIONS, Format
 
 
@@ -12,5 +12,5 @@ def export(exporter: Exporter, precision: str, folder: Path) -> Program:
     return OnnxProgram(in_opset(exporter.onnx(PRECISIONS[precision].dtype).model_proto, exporter.plan.request.opset))
 
 
-FORMAT = Format('.onnx', ('fp32', 'fp16', 'int8'), export, ('onnx', 'onnxscript', 'onnxruntime'), 'onnx', quantize_onnx,
-                abstains=True, portable=('fp16', ))
+FORMAT = Format('.onnx', ('fp32', 'fp16', 'int8'), export, ('onnx', 'onnxscript', 'onnxruntime'), 'onnx',
+                through_onnx(quantize_onnx), abstains=True, portable=('fp16', ))

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from ..programs import Exporter, Program
-from ..quantization import quantize_openvino
+from ..quantization import quantize_openvino, through_onnx
 from .format import Format
 
 
@@ -12,4 +12,4 @@ def export(exporter: Exporter, precision: str, folder: Path) -> Program:
 
 
 FORMAT = Format('.xml', ('fp32', 'fp16', 'bf16', 'int8'), export, ('onnx', 'onnxscript', 'openvino'), 'openvino',
-                quantize_openvino, ('nncf', ), abstains=True)
+                through_onnx(quantize_openvino), ('nncf', ), abstains=True)

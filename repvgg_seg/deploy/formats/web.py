@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, cast
 from ...core.errors import InstallationError, UserError, some
 from ...core.segmentation_page import PAGE, page_html
 from ...core.tasks import SEGMENTATION
-from ..quantization import quantize_onnx
+from ..quantization import quantize_onnx, through_onnx
 from .format import Format
 from .onnx import export
 
@@ -87,6 +87,6 @@ def downloaded() -> dict[str, bytes]:
             return found
 
 
-FORMAT = Format('.web.onnx', ('fp32', 'int8'), export, ('onnx', 'onnxscript', 'onnxruntime'), 'onnx', quantize_onnx,
-                batches=False, dtypes=('uint8', ), tasks=(SEGMENTATION, ), abstains=True, beside=site,
-                names_beside=(INDEX, *SOURCES, *RUNTIME))
+FORMAT = Format('.web.onnx', ('fp32', 'int8'), export, ('onnx', 'onnxscript', 'onnxruntime'), 'onnx',
+                through_onnx(quantize_onnx), batches=False, dtypes=('uint8', ), tasks=(SEGMENTATION, ), abstains=True,
+                beside=site, names_beside=(INDEX, *SOURCES, *RUNTIME))
