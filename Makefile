@@ -39,7 +39,7 @@ $(OPENMMLAB)/.repvgg_seg: tests/openmmlab.txt
 	$(OPENMMLAB)/bin/pip install --quiet 'setuptools<81' wheel ninja $$(grep '^torch' tests/openmmlab.txt)
 	$(OPENMMLAB)/bin/pip install --quiet --no-build-isolation $$(grep '^mm' tests/openmmlab.txt)
 	$(OPENMMLAB)/bin/pip install --quiet --requirement tests/openmmlab.txt pytest pytest-xdist hypothesis timm pycocotools
-	$(OPENMMLAB)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(OPENMMLAB)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
 lint: setup
