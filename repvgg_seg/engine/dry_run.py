@@ -18,7 +18,7 @@ from ..core.config_types import type_name
 from ..core.durations import in_words
 from ..core.errors import UserError
 from .checkpointing import validations_left
-from .resolved_config import resolve_training
+from .resolved_config import resolve_training, silent_visualizer
 from .runner import Runner
 from .training import Check, prepare
 from .workers import lost_worker
@@ -159,7 +159,7 @@ def _build(folder: str, config: Config) -> Runner:
     for name in ('checkpoint', 'logger'):
         if (settings := (config.get('default_hooks') or {}).get(name)) is not None:
             settings.out_dir = None
-    config.visualizer = dict(config.get('visualizer') or dict(type='Visualizer'), vis_backends=None)
+    config.visualizer = silent_visualizer(config)
     config.custom_hooks = [hook for hook in config.custom_hooks if type_name(hook) not in LEFT_OUT]
     return _DryRunner.from_cfg(config)
 

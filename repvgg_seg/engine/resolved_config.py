@@ -2,7 +2,7 @@
 import copy
 from collections.abc import Callable, Iterator
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_world_size
 
 from ..core.errors import UserError
@@ -30,6 +30,15 @@ def resolve_training(config: Config, adapt: Callable[[Config], None]) -> tuple[C
     fit_batch(resolved)
     make_durable(resolved)
     return resolved, [*fit_amp(resolved), *limit_workers(resolved)]
+
+
+def silent_visualizer(config: Config) -> ConfigDict:
+    """Visualizer of a config without what writes files or logs to other programs, and without its name: MMEngine would return
+    an earlier visualizer of the same name."""
+    visualizer = copy.deepcopy(config.get('visualizer') or ConfigDict(type='Visualizer'))
+    visualizer.update(vis_backends=None)
+    visualizer.pop('name', None)
+    return visualizer
 
 
 def passes_of(config: Config) -> int:

@@ -41,6 +41,7 @@ from .model_check import check_model
 from .report.collecting import ImageCounts
 from .report.summary import class_values
 from .report.writing import PAGE, Report, check_arguments, foreign_files, whole_report
+from .resolved_config import silent_visualizer
 from .seeded_data import unwrapped
 from .stopping import anywhere
 from .trained_model import resolve
@@ -110,7 +111,8 @@ def test_segmentor(config: Config, checkpoint: str, tta: bool = False, out: str 
     if tta:
         for dataset in datasets_in(config.test_dataloader.dataset):
             dataset.pipeline = config.tta_pipeline
-        config.model = ConfigDict(**config.tta_model, module=config.model)
+        config.tta_model.module = config.model
+        config.model = config.tta_model
     writers = [dict(type='repvgg_seg.LabelWriter', output_dir=folder, label_ids=folder == submit)
                for folder in (out, submit) if folder]
     inputs: list[str | Path] = [*files_of(checkpoint), *files_of_config(config), *(made.inputs if made else [])]
@@ -166,9 +168,7 @@ def leave_report(given: Config, checkpoint: Path | None) -> Path | None:
         reason = f'the config has no {absent[0]}'
     elif foreign := foreign_files(out):
         reason = f'{out} has {some(foreign)}, which a report would replace'
-    # What logs to other programs ended with the training, and MMEngine would return a visualizer of the same name.
-    visualizer = {key: value for key, value in (config.get('visualizer') or {}).items() if key != 'name'}
-    config.visualizer = dict(dict(type='Visualizer'), **visualizer | dict(vis_backends=None))
+    config.visualizer = silent_visualizer(config)  # What logs to other programs ended with the training.
     try:
         if reason is None:
             print_log(f'Testing {checkpoint} for a report in {out}', logger='current')

@@ -1,5 +1,5 @@
 """Data, schedule and runtime of a pure-Python config, for pspnet.py beside it."""
-from mmcv.transforms import LoadImageFromFile, RandomFlip
+from mmcv.transforms import LoadImageFromFile, RandomFlip, TestTimeAug
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import CheckpointHook, LoggerHook, ParamSchedulerHook
 from mmengine.optim import OptimWrapper, PolyLR
@@ -7,6 +7,7 @@ from mmengine.runner import EpochBasedTrainLoop, TestLoop, ValLoop
 from mmengine.visualization import LocalVisBackend
 from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs
 from mmseg.evaluation import IoUMetric
+from mmseg.models import SegTTAModel
 from mmseg.visualization import SegLocalVisualizer
 from torch.optim import SGD
 
@@ -16,6 +17,10 @@ default_scope = 'mmseg'
 train_pipeline = [dict(type=LoadImageFromFile), dict(type=LoadAnnotations), dict(type=RandomFlip, prob=0.5),
                   dict(type=PackSegInputs)]
 test_pipeline = [dict(type=LoadImageFromFile), dict(type=LoadAnnotations), dict(type=PackSegInputs)]
+tta_model = dict(type=SegTTAModel)
+tta_pipeline = [dict(type=LoadImageFromFile), dict(type=TestTimeAug, transforms=[
+    [dict(type=RandomFlip, prob=0.), dict(type=RandomFlip, prob=1.)],
+    [dict(type=LoadAnnotations)], [dict(type=PackSegInputs)]])]
 train_dataloader = dict(
     batch_size=2, num_workers=0, sampler=dict(type=DefaultSampler, shuffle=True),
     dataset=dict(type=ToyStreets, data_root='data/toystreets', pipeline=train_pipeline,
