@@ -47,5 +47,5 @@ setup(
         'tiff': ['tifffile', 'imagecodecs'],
         'serve': ['fastapi', 'uvicorn'],
         'test': ['fastapi', 'uvicorn', 'httpx', 'huggingface_hub>=1', 'safetensors', 'pycocotools', 'pytest>=9', 'pytest-xdist',
-                 'hypothesis', 'tensorboard', 'tifffile', 'timm', 'ruff', 'mypy'],
+                 'hypothesis', 'onnxslim', 'tensorboard', 'tifffile', 'timm', 'ruff', 'mypy'],
     })

@@ -14,6 +14,10 @@ from repvgg_seg.deploy.formats import native_precisions
 # Float precisions in which exports can be checked here: CPUs without AVX-512 BF16 or AMX have no bf16.
 FLOATS = tuple(name for name in ('fp32', 'bf16') if name in native_precisions())
 
+# Of ONNX files of PSPNets; those for any size have some more.
+OPERATORS = {'Add', 'ArgMax', 'Cast', 'Concat', 'Conv', 'Div', 'MatMul', 'ReduceMean', 'Relu', 'Reshape', 'Resize', 'Sub',
+             'Transpose'}
+
 
 def expected_labels(trained: nn.Module, image: np.ndarray) -> np.ndarray:
     """Class indices by the trained model in PyTorch, of an RGB image."""

@@ -65,6 +65,10 @@ UPSTREAM = {
     '_modules': lambda: [*torch.nn.Sequential(torch.nn.ReLU())._modules] == ['0'],
     '_python_dispatch': lambda: hasattr(import_module('torch.utils._python_dispatch'), 'TorchDispatchMode'),
     '_dynamo': lambda: issubclass(import_module('torch._dynamo.exc').UserError, Exception),
+    '_inductor': lambda: ({'package_path', 'inductor_configs'} <= {*parameters(torch._inductor.aoti_compile_and_package)}
+                          and 'path' in parameters(torch._inductor.aoti_load_package)
+                          and 'cpp.march' in import_module('torch._inductor.config').get_config_copy()
+                          and not parameters(import_module('torch._inductor.cpp_builder').get_cpp_compiler)),
     '_is_mkldnn_bf16_supported': lambda: isinstance(torch.ops.mkldnn._is_mkldnn_bf16_supported(), bool),
     '_is_mkldnn_fp16_supported': lambda: isinstance(torch.ops.mkldnn._is_mkldnn_fp16_supported(), bool),
     '_ops': lambda: isinstance(torch.ops.aten.add.Tensor, torch._ops.OpOverload),

@@ -49,6 +49,15 @@ def in_openvino(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.
     return partial(run, x.numpy())
 
 
+def in_opencv(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+    """Prepare a run in OpenCV's own engine, which processes one image at a time."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'network.opencv.onnx')
+        _write_onnx(network, x[:1], path.parent).rename(path)
+        run = load_file(path, 'fp32', Setting(threads))
+    return partial(run, x.numpy())
+
+
 def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
     """Prepare a run in ncnn, which processes one image at a time."""
     ncnn = importlib.import_module('ncnn')
@@ -78,4 +87,4 @@ def _write_onnx(network: nn.Module, x: Tensor, folder: Path) -> Path:
     return path
 
 
-RUNTIMES = {'onnxruntime': in_onnxruntime, 'openvino': in_openvino, 'ncnn': in_ncnn}
+RUNTIMES = {'onnxruntime': in_onnxruntime, 'openvino': in_openvino, 'ncnn': in_ncnn, 'opencv': in_opencv}

@@ -10,6 +10,7 @@ from ..core.tasks import SEGMENTATION
 from ..runtime.backends import parts_of
 from ..runtime.predictor import check_hash
 from ..runtime.report import REPORT, read_report
+from .formats import FORMATS
 from .tasks import TASKS
 
 CARD = 'README.md'
@@ -64,11 +65,15 @@ def deployed_files(folder: Path, report: Mapping) -> list[Path]:
     Raises:
         UserError: a file is missing or was changed.
     """
-    hashes = {**report.get('files', {}), **{name: entry.get('sha256') for name, entry in report['artefacts'].items()}}
+    artifacts = report['artefacts']
+    beside = [name for entry in artifacts.values() if entry.get('format') in FORMATS
+              for name in FORMATS[entry['format']].names_beside]
+    hashes = {**report.get('files', {}), **{name: entry.get('sha256') for name, entry in artifacts.items()},
+              **dict.fromkeys(beside)}
     paths = [folder / REPORT]
     for name, expected in hashes.items():
         if not (folder / name).is_file():
-            raise UserError(f'{folder} has no {name}, which its {REPORT} lists; write it again with {command("deploy")}')
+            raise UserError(f'{folder} has no {name}, which belongs to it; write it again with {command("deploy")}')
         check_hash(folder / name, expected)
         paths += parts_of(folder / name)
     return paths

@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 from ..core.errors import InstallationError, UserError
-from . import executorch, litert, ncnn, onnxruntime, opencv, openvino, torch
+from . import aotinductor, executorch, litert, ncnn, onnxruntime, opencv, openvino, torch
 from .backend import ON_CPU, Backend, DeviceError, Run, Setting
 from .description import sidecar_of, write_sidecar
 
@@ -13,7 +13,8 @@ UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeEr
 
 # Suffix of a file's name -> its runtime, in order of preference.
 BACKENDS = {'.xml': openvino.BACKEND, '.onnx': onnxruntime.BACKEND, '.pt2': torch.BACKEND, '.param': ncnn.BACKEND,
-            '.opencv.onnx': opencv.BACKEND, '.tflite': litert.BACKEND, '.pte': executorch.BACKEND}
+            '.opencv.onnx': opencv.BACKEND, '.tflite': litert.BACKEND, '.pte': executorch.BACKEND,
+            '.aoti.pt2': aotinductor.BACKEND}
 
 
 def backend_of(path: Path) -> Backend:

@@ -1,6 +1,7 @@
 """Exported programs (.pt2), in PyTorch."""
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,12 @@ def load(torch: ModuleType, path: Path, precision: str, setting: Setting) -> Run
     program = torch.export.load(path)
     if setting.device == CUDA:
         return _on_gpu(torch, program)
-    module = torch.no_grad()(program.module())
+    return on_cpu(torch, program.module())
+
+
+def on_cpu(torch: ModuleType, module: Callable[[Any], Any]) -> Run:
+    """Run a function of tensors on arrays."""
+    module = torch.no_grad()(module)
     process = os.getpid()
 
     def run(images: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def test_what_other_runtimes_are_not_timed_in(change):
 @pytest.mark.parametrize('runtime', RUNTIMES)
 @pytest.mark.parametrize('text', ['head:stock:{a0}', '{tiny}', 'body:undilated:{tiny}'])
 def test_other_runtimes_compute_the_same(runtime, text, monkeypatch, tmp_path):
-    skip_without(runtime, 'onnx', 'onnxscript', 'pnnx')
+    skip_without(dict(opencv='cv2').get(runtime, runtime), 'onnx', 'onnxscript', 'pnnx')
     text = text.format(a0=A0, tiny=write_segmentor_config(tmp_path / 'tiny.py', tmp_path))
     kept = {}
     monkeypatch.setitem(RUNTIMES, runtime, lambda network, x, threads: kept.update(network=network, x=x) or (lambda: None))

@@ -52,7 +52,7 @@ def test_pixels_of_low_confidence_are_unknown(run_tool, config, random_checkpoin
     (('--abstain', '0.1', '--logits'), '--abstain decides which pixels get a class, but --logits returns scores instead of '
      'classes; leave one of them out'),
     (('--abstain', '0.1', '--formats', 'pth'), 'pth cannot contain the thresholds of --abstain; --formats onnx or openvino or '
-     'pt2 or opencv or litert or executorch or web can'),
+     'pt2 or opencv or litert or executorch or web or aotinductor can'),
     (('--abstain', '0.1', '--cfg-options', 'test_dataloader.dataset.data_root=nowhere'),
      '--abstain chooses thresholds on the labeled images of test_dataloader, which are not on this machine; set its data_root, '
      'or leave --abstain out'),

@@ -162,8 +162,9 @@ def test_logits_of_one_size_in_bgr(run_tool, classifier_config, classifier_check
 @pytest.mark.parametrize(('options', 'message'), [
     (['--formats', 'ncnn', '--size', '32', '32'],
      'ncnn cannot be written of a classifier; --formats pth or safetensors or onnx or openvino or pt2 or opencv or executorch '
-     'can'),
-    (['--formats', 'onnx', '--precision', 'bf16'], 'onnx cannot be written in bf16; --formats openvino or pt2 or ncnn can')])
+     'or aotinductor can'),
+    (['--formats', 'onnx', '--precision', 'bf16'], 'onnx cannot be written in bf16; --formats openvino or pt2 or ncnn or '
+                                                 'aotinductor can')])
 def test_requests_that_cannot_be_met(run_tool, classifier_config, classifier_checkpoint, tmp_path, options, message):
     assert_error_line(run_tool('deploy', classifier_config, classifier_checkpoint, '--out', tmp_path / 'out', *options),
                       f'error: {message}')

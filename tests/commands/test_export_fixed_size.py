@@ -22,7 +22,7 @@ from repvgg_seg.runtime.backends import backend_of
 from repvgg_seg.runtime.predictor import load
 
 SIZE = (49, 66)
-NAMES = ('opencv', 'litert', 'executorch')
+NAMES = ('opencv', 'litert', 'executorch', 'aotinductor')
 pytestmark = pytest.mark.whole
 
 

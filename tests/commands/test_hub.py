@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from repvgg_seg.core.hub import download
 from repvgg_seg.core.reading import read_checkpoint
+from repvgg_seg.deploy.formats import FORMATS
 from repvgg_seg.engine.classes import trained_classes
 from repvgg_seg.engine.trained_model import build_trained
 from repvgg_seg.models import RepVGG
@@ -163,9 +164,10 @@ def exported(tmp_path) -> Path:
     (folder / 'deploy.json').write_text(json.dumps(dict(
         classes=['road', 'sky'], palette=[[0, 0, 0], [1, 1, 1]], channels='RGB', in_channels=3, dtype='uint8', min_size=41,
         unit='pixels', images=4, real_images=True, evaluated_images=9, miou_before=70.813, repvgg_seg_version='1', artefacts={
-            'model.fp32.xml': dict(entry, precision='fp32', size=[48, 64], sha256=sha256_of(folder / 'model.fp32.xml')),
-            'model.int8.onnx': dict(entry, precision='int8', size=None, sha256=sha256_of(folder / 'model.int8.onnx'),
-                                    miou=70.5)})))
+            'model.fp32.xml': dict(entry, format='openvino', precision='fp32', size=[48, 64],
+                                   sha256=sha256_of(folder / 'model.fp32.xml')),
+            'model.int8.onnx': dict(entry, format='onnx', precision='int8', size=None, miou=70.5,
+                                    sha256=sha256_of(folder / 'model.int8.onnx'))})))
     return folder
 
 
@@ -177,6 +179,18 @@ def test_exported_files_are_pushed(run_tool, hub, exported):
     assert '| `model.int8.onnx` | int8 | any | 0.1000% | 70.50 | 12.3 |\n' in card
     assert 'on 4 real image(s); the trained model has mIoU 70.81 on 9 images.' in card and 'fused weights' not in card
     assert "load(snapshot_download('me/new'))" in card and '# RGB, uint8 (H, W, 3)' in card
+
+
+def test_what_a_page_needs_is_pushed_with_it(run_tool, hub, exported):
+    report = json.loads((exported / 'deploy.json').read_text())
+    report['artefacts']['model.int8.onnx']['format'] = 'web'
+    (exported / 'deploy.json').write_text(json.dumps(report))
+    assert_error_line(run_tool('push', exported, 'me/new'), f'error: {exported} has no index.html, which belongs to it; write '
+                      'it again with tools/deploy.py')
+    for name in FORMATS['web'].names_beside:
+        (exported / name).write_text(name)
+    assert run_tool('push', exported, 'me/new').code == 0
+    assert set(FORMATS['web'].names_beside) < set(hub['me/new'])
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -194,6 +208,6 @@ def test_a_changed_file_is_not_pushed(run_tool, hub, exported):
     result = run_tool('push', exported, 'me/new')
     assert result.code == 2 and result.err.startswith(f'error: {exported}/model.int8.onnx is not the file that was exported: ')
     (exported / 'model.int8.onnx').unlink()
-    assert_error_line(run_tool('push', exported, 'me/new'), f'error: {exported} has no model.int8.onnx, which its deploy.json '
-                      'lists; write it again with tools/deploy.py')
+    assert_error_line(run_tool('push', exported, 'me/new'), f'error: {exported} has no model.int8.onnx, which belongs to '
+                      'it; write it again with tools/deploy.py')
     assert hub == {}

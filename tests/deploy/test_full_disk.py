@@ -19,6 +19,7 @@ from repvgg_seg.deploy.formats import FORMATS, ExportRequest
 from repvgg_seg.deploy.ncnn_program import NcnnProgram
 from repvgg_seg.deploy.programs import OpenVinoProgram
 
+COMPILED = 'aotinductor'  # Which takes 20 seconds.
 ROOM = 200_000  # Bytes; every file below needs more.
 
 
@@ -51,7 +52,8 @@ def message(out: Path) -> str:
 
 @pytest.mark.situation('Tracebacks', 'the disk fills while deploy.py writes', before='a traceback, or the process was aborted',
                        now='one line; the older folder stays, nothing else is left')
-@pytest.mark.parametrize('name', [name for name in FORMATS if FORMATS[name].export])
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.whole] if name == COMPILED else [])
+                                  for name in FORMATS if FORMATS[name].export])
 def test_every_format(small_disk, name):
     skip_without(*FORMATS[name].packages)
     (small_disk / 'out').mkdir()

@@ -54,7 +54,7 @@ def test_what_a_predictor_needs_must_be_there(change, tmp_path):
 @pytest.mark.parametrize('name', ['../m.onnx', '/tmp/m.onnx', 'a/m.onnx', 'a\\m.onnx', '..', '', 'm.exe', 'C:m.onnx'])
 def test_names_stay_in_the_folder(name, tmp_path):
     write(tmp_path, {name: ENTRY})
-    message = f'{name!r} is not a plain file name ending in .xml, .onnx, .pt2, .param, .opencv.onnx, .tflite, .pte'
+    message = f'{name!r} is not a plain file name ending in .xml, .onnx, .pt2, .param, .opencv.onnx, .tflite, .pte, .aoti.pt2'
     with pytest.raises(UserError, match=re.escape(message)):
         load(tmp_path)
 
