@@ -135,5 +135,6 @@ def table(measurements: list[Measurement], report: dict) -> list[dict[str, objec
         rows.append({
             'form': measurement.name, 'mIoU': cell(entry.get('miou'), '.2f'),
             'changed pixels': cell(entry.get('changed'), '.3%'), **timed(measurement, measurements[0]),
-            'file (MB)': cell(entry.get('bytes') and entry['bytes'] / 1e6, '.1f')})
+            'file (MB)': cell(entry.get('bytes') and entry['bytes'] / 1e6, '.1f'),
+            'load (s)': cell(measurement.load_seconds, '.2f')})
     return rows

@@ -50,12 +50,15 @@ class Measurement:
         peak_bytes: on a GPU, the memory that a run allocates in addition to weights and input; otherwise the peak memory of the
             subject's process, or None if subjects share a process.
         info: the ``info`` of the timed function.
+        load_seconds: how long it took to make the timed function, imports included if no earlier subject of its process needed
+            them.
     """
     name: str
     units: int
     milliseconds: list[float]
     peak_bytes: int | None = None
     info: dict = field(default_factory=dict)
+    load_seconds: float | None = None
 
     @property
     def median(self) -> float:
@@ -99,8 +102,8 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
             if not workers or not shared:
                 workers.append(_start(subject, threads))
             # One after another, because building and warming up use all cores.
-            info = _ask(subject, workers[-1][1], ('make', subject.make, warm_up))
-            measurements.append(Measurement(subject.name, subject.units, [], info=info))
+            info, seconds = _ask(subject, workers[-1][1], ('make', subject.make, warm_up))
+            measurements.append(Measurement(subject.name, subject.units, [], info=info, load_seconds=seconds))
         connections = [workers[0 if shared else index][1] for index in range(len(subjects))]
         for _ in track(range(rounds), description='Timing'):
             for index, (subject, connection, measurement) in enumerate(zip(subjects, connections, measurements)):
@@ -153,10 +156,12 @@ def serve(descriptor: int) -> None:
         try:
             match connection.recv():
                 case 'make', make, warm_up:
+                    start = time.perf_counter()
                     runs.append(make())
+                    seconds = time.perf_counter() - start
                     for _ in range(warm_up):
                         runs[-1]()
-                    connection.send((getattr(runs[-1], 'info', {}), None))
+                    connection.send(((getattr(runs[-1], 'info', {}), seconds), None))
                 case 'run', index:
                     connection.send((_timed(runs[index]), None))
                 case 'peak', :

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .rounds import Measurement
 
-PACKAGES = ('torch', 'onnxruntime', 'openvino', 'nncf', 'onedl-mmpretrain', 'onedl-mmsegmentation', 'mmpretrain',
-            'mmsegmentation', 'timm')
+PACKAGES = ('torch', 'onnxruntime', 'openvino', 'nncf', 'ncnn', 'opencv-python', 'opencv-python-headless', 'ai-edge-litert',
+            'executorch', 'onedl-mmpretrain', 'onedl-mmsegmentation', 'mmpretrain', 'mmsegmentation', 'timm')
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:

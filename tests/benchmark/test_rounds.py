@@ -37,6 +37,13 @@ def test_turns_and_what_is_measured(tmp_path, shared):
     assert (first.peak_bytes is None) if shared else (first.peak_bytes > 5e6)
 
 
+def test_loading_is_timed_without_the_runs():
+    slow_to_load = partial(eval, '(__import__("time").sleep(0.5), dict)[1]')
+    slow_to_run, slow_to_load = measure([subject('', returning(time.sleep, 0.5)), subject('', slow_to_load)], 2)
+    assert slow_to_run.load_seconds < 0.25 and min(slow_to_run.milliseconds) >= 500
+    assert slow_to_load.load_seconds >= 0.5 and max(slow_to_load.milliseconds) < 250
+
+
 def test_one_process_or_several(tmp_path):
     for shared, count in ((False, 2), (True, 1)):
         log = tmp_path / str(shared)
