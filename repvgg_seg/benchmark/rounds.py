@@ -78,7 +78,7 @@ class Measurement:
 
 
 def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, threads: int | None = None,
-            shared: bool = False) -> list[Measurement]:
+            shared: bool = False, failures: dict[str, str] | None = None) -> list[Measurement]:
     """Time subjects in turns.
 
     Args:
@@ -87,6 +87,8 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
         warm_up: number of earlier runs that are not timed.
         threads: ``OMP_NUM_THREADS`` of the processes; None inherits it.
         shared: whether all subjects share a process, which takes far less memory for many subjects, and only one GPU context.
+        failures: filled with the subjects that cannot be made or run, and the reason of each; they are left out. None raises
+            the error of the first.
 
     Raises:
         UserError: there are fewer than two rounds, from which no spread can be computed, or a subject cannot be built.
@@ -95,26 +97,31 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
     """
     if rounds < 2:
         raise UserError(f'two rounds or more are needed to tell the spread, got {rounds}')
-    measurements: list[Measurement] = []
+    made: list[tuple[Subject, Connection, Measurement]] = []
     workers: list[tuple[subprocess.Popen, Connection]] = []
     try:
         for subject in subjects:
             if not workers or not shared:
                 workers.append(_start(subject, threads))
-            # One after another, because building and warming up use all cores.
-            info, seconds = _ask(subject, workers[-1][1], ('make', subject.make, warm_up))
-            measurements.append(Measurement(subject.name, subject.units, [], info=info, load_seconds=seconds))
-        connections = [workers[0 if shared else index][1] for index in range(len(subjects))]
+            process, connection = workers[-1]
+            try:  # One after another, because building and warming up use all cores.
+                info, seconds = _ask(subject, connection, ('make', subject.make, warm_up))
+            except RuntimeError as error:
+                if failures is None or shared and process.poll() is not None:
+                    raise
+                failures[subject.name] = str(error).strip().splitlines()[-1]
+                continue
+            made.append((subject, connection, Measurement(subject.name, subject.units, [], info=info, load_seconds=seconds)))
         for _ in track(range(rounds), description='Timing'):
-            for index, (subject, connection, measurement) in enumerate(zip(subjects, connections, measurements)):
+            for index, (subject, connection, measurement) in enumerate(made):
                 seconds, allocated = _ask(subject, connection, ('run', index if shared else 0))
                 measurement.milliseconds.append(1000 * seconds)
                 if allocated is not None:
                     measurement.peak_bytes = max(measurement.peak_bytes or 0, allocated)
-        for subject, connection, measurement in zip(subjects, connections, measurements):
+        for subject, connection, measurement in made:
             if measurement.peak_bytes is None and not shared:
                 measurement.peak_bytes = _ask(subject, connection, ('peak', ))
-        return measurements
+        return [measurement for _, _, measurement in made]
     finally:
         for process, connection in workers:
             connection.close()
@@ -157,11 +164,12 @@ def serve(descriptor: int) -> None:
             match connection.recv():
                 case 'make', make, warm_up:
                     start = time.perf_counter()
-                    runs.append(make())
+                    run = make()
                     seconds = time.perf_counter() - start
                     for _ in range(warm_up):
-                        runs[-1]()
-                    connection.send(((getattr(runs[-1], 'info', {}), seconds), None))
+                        run()
+                    runs.append(run)
+                    connection.send(((getattr(run, 'info', {}), seconds), None))
                 case 'run', index:
                     connection.send((_timed(runs[index]), None))
                 case 'peak', :

@@ -8,7 +8,7 @@ from ..core.configs import CONFIGS
 from . import speed, tables
 from .classifiers import PAPER
 from .figure import draw
-from .networks import Setting, possible
+from .networks import MATRIX_PRODUCT, Setting, possible
 from .rounds import measure
 from .runtimes import RUNTIMES
 
@@ -85,7 +85,7 @@ SUITES = {
         *(f'{runtime}{config(name)}' for name in ('repvgg_b1g2', 'repvgg_b2')
           for runtime in ('', f'{FASTEST}:', 'ncnn:undilated:'))), 1, (360, 480)),
     'realtime': Suite('Real-time segmentors in every runtime, up to the logits before they are resized', tuple(
-        f'{runtime}{path}' for path in (*map(realtime, ('a0', 'a1', 'b0')), *map(stock, REALTIME_PEERS))
+        f'{runtime}{path}' for path in (*map(realtime, ('a0', 'a1', 'b0')), *map(stock, REALTIME_PEERS), config('repvgg_a0'))
         for runtime in EVERYWHERE), 1, (512, 1024)),
     **{f'step{batch}': Suite(f'Training steps of the Cityscapes configs, batch {batch}', tuple(
         f'step:{config(name)}' for name in SEGMENTORS), batch, (713, 713)) for batch in (2, 4, 8)},
@@ -140,16 +140,21 @@ def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting
                           options=suite.options or {})
             path = out / f'{name}_{precision}'
             models = [text for text in suite.models if possible(text, own)]
+            failures: dict[str, str] = {}
             try:
                 measurements = measure(speed.subjects(models, own), rounds, warm_up, own.threads,
-                                       shared=own.device == 'cuda' or len(models) > MANY)
+                                       shared=own.device == 'cuda' or len(models) > MANY, failures=failures)
             except RuntimeError as error:
                 yield path.name, str(error).strip().splitlines()[-1]
                 continue
+            if references := failures.keys() & {models[0], MATRIX_PRODUCT}:  # To which all others are compared.
+                yield path.name, failures[references.pop()]
+                continue
             rows = speed.table(measurements)
             setup = f'batch {own.batch}, {own.size[0]}x{own.size[1]}, {own.precision}, {own.device}'
-            path.with_suffix('.md').write_text(f'## {suite.title}\n\n{setup}\n\n{tables.markdown(rows)}\n')
-            tables.write(path.with_suffix('.json'), setting=asdict(own), rows=rows,
+            lost = ''.join(f'\nNot timed: {tables.shorten(each)} ({reason})\n' for each, reason in failures.items())
+            path.with_suffix('.md').write_text(f'## {suite.title}\n\n{setup}\n\n{tables.markdown(rows)}\n{lost}')
+            tables.write(path.with_suffix('.json'), setting=asdict(own), rows=rows, failures=failures,
                          measurements=[vars(measurement) for measurement in measurements])
             if name == 'table4':
                 draw(measurements, path.with_suffix('.png'), f'images per second ({setup})')

@@ -44,6 +44,17 @@ def test_loading_is_timed_without_the_runs():
     assert slow_to_load.load_seconds >= 0.5 and max(slow_to_load.milliseconds) < 250
 
 
+@pytest.mark.parametrize('shared', [False, True])
+def test_subjects_that_fail_are_left_out(shared):
+    failures: dict[str, str] = {}
+    subjects = [subject('a', returning(time.sleep, 0.1)), subject('not made', partial(int, 'x')),
+                subject('not run', returning(int, 'x')), subject('b', returning(time.sleep, 0.2))]
+    first, second = measure(subjects, 2, warm_up=1, shared=shared, failures=failures)
+    assert (first.name, second.name) == ('a', 'b') and list(failures) == ['not made', 'not run']
+    assert set(failures.values()) == {"ValueError: invalid literal for int() with base 10: 'x'"}
+    assert 100 <= min(first.milliseconds) < 200 <= min(second.milliseconds)
+
+
 def test_one_process_or_several(tmp_path):
     for shared, count in ((False, 2), (True, 1)):
         log = tmp_path / str(shared)

@@ -25,7 +25,7 @@ def test_networks_exist(name):
 def test_what_is_written_and_what_fails(tmp_path, monkeypatch):
     settings = []
 
-    def measure(subjects, rounds, warm_up, threads, shared):
+    def measure(subjects, rounds, warm_up, threads, shared, failures):
         setting = subjects[0].make.args[1]
         settings.append((setting.precision, setting.batch, setting.size, shared))
         if setting.precision == 'fp16':
@@ -44,6 +44,24 @@ def test_what_is_written_and_what_fails(tmp_path, monkeypatch):
     assert written['setting']['batch'] == 128 and written['rows'][0]['network'] == 'ResNet-50'
 
 
+@pytest.mark.parametrize('failed', ['plain-run', 'ncnn:plain-run', 'matmul'])
+def test_networks_that_a_runtime_cannot_run(failed, tmp_path, monkeypatch):
+    def measure(subjects, *args, failures, **kwargs):
+        failures[failed] = 'RuntimeError: unknown operator'
+        return [Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects
+                if subject.name != failed]
+
+    monkeypatch.setattr(suites, 'measure', measure)
+    found, = run_suites(['runs'], ['fp32'], Setting(), tmp_path, 2, 1)
+    if failed != 'ncnn:plain-run':
+        assert found == ('runs_fp32', 'RuntimeError: unknown operator') and not list(tmp_path.iterdir())
+        return
+    assert found == ('runs_fp32', None)
+    text = (tmp_path / 'runs_fp32.md').read_text()
+    assert text.endswith('\n\nNot timed: ncnn:plain-run (RuntimeError: unknown operator)\n') and '| ncnn:dilated-run |' in text
+    assert json.loads((tmp_path / 'runs_fp32.json').read_text())['failures'] == {failed: 'RuntimeError: unknown operator'}
+
+
 def test_batch_and_size_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setattr(suites, 'measure', lambda subjects, *args, **kwargs: [
         Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects])
@@ -51,7 +69,7 @@ def test_batch_and_size_of_the_user(tmp_path, monkeypatch):
     assert 'batch 3, 65x97, bf16, cpu' in (tmp_path / 'table6_bf16.md').read_text()
 
 
-@pytest.mark.parametrize(('setting', 'count'), [(Setting(), 8), (Setting(device='cuda'), 2)], ids=['cpu', 'gpu'])
+@pytest.mark.parametrize(('setting', 'count'), [(Setting(), 10), (Setting(device='cuda'), 2)], ids=['cpu', 'gpu'])
 def test_other_runtimes_are_left_out_where_they_are_not_timed(tmp_path, monkeypatch, setting, count):
     timed = []
     monkeypatch.setattr(suites, 'measure', lambda subjects, *args, **kwargs: timed.extend(subjects) or [
