@@ -31,7 +31,7 @@ FORMS = {
     'body': 'the backbone alone',
     'head': 'the decode head alone',
     'step': 'one step of training a segmentor: forward, backward, SGD',
-    'undilated': 'RepVGG without dilated convolutions',
+    'undilated': 'without dilated convolutions',
     **{name: f'in {name} instead of PyTorch' for name in RUNTIMES},
 }
 MATRIX_PRODUCT = 'matmul'

@@ -53,6 +53,9 @@ REALTIME_PEERS = (
     'pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes', 'ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024',
     'stdc/stdc1_in1k-pre_4xb12-80k_cityscapes-512x1024', 'bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024',
     'fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024', 'segformer/segformer_mit-b0_8xb1-160k_cityscapes-1024x1024')
+DILATED_PEERS = (
+    *(f'{name}/{name}_r18-d8_4xb2-80k_cityscapes-512x1024' for name in ('pspnet', 'fcn', 'deeplabv3', 'deeplabv3plus')),
+    'erfnet/erfnet_fcn_4xb4-160k_cityscapes-512x1024')
 EVERYWHERE = ('', *(f'{runtime}:' for runtime in RUNTIMES))
 FASTEST = 'ncnn'  # The fastest runtime for the ResNets, according to the suite 'resnets' on a CPU with AVX-512.
 SUITES = {
@@ -84,6 +87,9 @@ SUITES = {
         *(f'{FASTEST}:stock:{config(name)}' for name in ('r50', 'r101')),
         *(f'{runtime}{config(name)}' for name in ('repvgg_b1g2', 'repvgg_b2')
           for runtime in ('', f'{FASTEST}:', 'ncnn:undilated:'))), 1, (360, 480)),
+    'undilated_peers': Suite('Networks of MMSegmentation with and without dilated convolutions', tuple(
+        f'{runtime}:{form}{stock(name)}' for name in DILATED_PEERS for runtime in ('ncnn', 'opencv')
+        for form in ('', 'undilated:')), 1, (512, 512)),
     'realtime': Suite('Real-time segmentors in every runtime, up to the logits before they are resized', tuple(
         f'{runtime}{path}' for path in (*map(realtime, ('a0', 'a1', 'b0')), *map(stock, REALTIME_PEERS), config('repvgg_a0'))
         for runtime in EVERYWHERE), 1, (512, 1024)),

@@ -3,6 +3,8 @@ import importlib
 import zipfile
 from pathlib import Path
 
+import numpy as np
+
 from ..core.errors import InstallationError, UserError
 from . import aotinductor, executorch, litert, ncnn, onnxruntime, opencv, openvino, torch
 from .backend import ON_CPU, Backend, DeviceError, Run, Setting
@@ -56,9 +58,11 @@ def load_file(path: Path, precision: str, setting: Setting = ON_CPU) -> Run:
         raise InstallationError(f'{path.name} needs {backend.module}, which is not installed; run: pip install '
                                 f'{backend.package}') from None
     try:
-        return backend.load(module, path, precision, setting)
+        run = backend.load(module, path, precision, setting)
     except DeviceError:
         raise
     except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f'{path} cannot be loaded by {backend.module} ({reason}); copy or export it again') from None
+    # Some backends take any array for one in C order, and do not check.
+    return lambda images: run(np.ascontiguousarray(images))

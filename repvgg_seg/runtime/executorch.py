@@ -19,7 +19,7 @@ def load(executorch: ModuleType, path: Path, precision: str, setting: Setting) -
 
     def segment(image: np.ndarray) -> np.ndarray:
         with lock:
-            return method.execute([torch.from_numpy(np.ascontiguousarray(image[None]))])[0].numpy().copy()[0]
+            return method.execute([torch.from_numpy(image[None])])[0].numpy().copy()[0]
 
     return lambda images: np.stack([segment(image) for image in images])
 

@@ -44,7 +44,7 @@ def load(onnxruntime: ModuleType, path: Path, precision: str, setting: Setting) 
 
     def run(images: np.ndarray) -> np.ndarray:
         binding = session.io_binding()
-        binding.bind_cpu_input(name, np.ascontiguousarray(images))
+        binding.bind_cpu_input(name, images)
         binding.bind_output(output)
         session.run_with_iobinding(binding)
         return binding.copy_outputs_to_cpu()[0]

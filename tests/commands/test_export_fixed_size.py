@@ -51,6 +51,14 @@ def test_agrees(exported, random_segmentor):
             np.testing.assert_array_equal(found, expected[index])
 
 
+def test_arrays_in_another_order_of_memory(exported, random_segmentor):
+    image = picture(*SIZE)
+    expected = expected_labels(random_segmentor, image)
+    predictor = load(exported)
+    np.testing.assert_array_equal(predictor(np.asfortranarray(image)), expected)
+    np.testing.assert_array_equal(predictor(np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)), expected)
+
+
 def test_larger_images_are_cut(exported, random_segmentor):
     image = picture(60, 66)
     labels = load(exported)(image, overlap=9, batch_size=2)

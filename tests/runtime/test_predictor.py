@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from repvgg_seg.core.errors import InstallationError, UserError
 from repvgg_seg.runtime import predictor as runtime
+from repvgg_seg.runtime.backend import Backend
+from repvgg_seg.runtime.backends import BACKENDS, load_file
 from repvgg_seg.runtime.predictor import Predictor, in_batches, load, windows
 
 INFO = dict(classes=['a', 'b'], palette=[[0, 0, 0], [255, 255, 255]], channels='RGB', min_size=41)
@@ -204,3 +207,9 @@ def test_which_of_a_folder(present, missing, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, 'load_file', lambda path, precision, setting: loaded.append((path.name, precision)))
     load(tmp_path)
     assert loaded == [(expected, expected.split('.')[1])]
+
+
+def test_backends_get_arrays_in_c_order(monkeypatch):
+    monkeypatch.setitem(BACKENDS, '.x', Backend('', 'math', '', lambda *args: lambda images: images.flags.c_contiguous))
+    run = load_file(Path('model.x'), 'fp32')
+    assert run(np.zeros((1, 2, 3, 3), order='F')) and run(np.zeros((1, 3, 2, 3)).transpose(0, 2, 3, 1))
