@@ -132,9 +132,10 @@ def table(measurements: list[Measurement], report: dict) -> list[dict[str, objec
     rows: list[dict[str, object]] = []
     for measurement in measurements:
         entry = checked.get(measurement.name.partition(ON)[0], {})
+        changed = entry.get('changed') if entry.get('changed_on_test_set') is None else entry['changed_on_test_set']
         rows.append({
             'form': measurement.name, 'mIoU': cell(entry.get('miou'), '.2f'),
-            'changed pixels': cell(entry.get('changed'), '.3%'), **timed(measurement, measurements[0]),
+            'changed pixels': cell(changed, '.3%'), **timed(measurement, measurements[0]),
             'file (MB)': cell(entry.get('bytes') and entry['bytes'] / 1e6, '.1f'),
             'load (s)': cell(measurement.load_seconds, '.2f')})
     return rows

@@ -106,7 +106,7 @@ def measure(subjects: Sequence[Subject], rounds: int = 30, warm_up: int = 5, thr
             process, connection = workers[-1]
             try:  # One after another, because building and warming up use all cores.
                 info, seconds = _ask(subject, connection, ('make', subject.make, warm_up))
-            except RuntimeError as error:
+            except (RuntimeError, UserError) as error:
                 if failures is None or shared and process.poll() is not None:
                     raise
                 failures[subject.name] = str(error).strip().splitlines()[-1]

@@ -22,3 +22,4 @@ class Artifact:
     abstention: Certificate | None = None  # Thresholds below which pixels are unknown, and what is known about them.
     batch: int | None = None  # Number of images that the file takes at once; None for any number.
     opset: int | None = None  # Of an ONNX file.
+    changed_on_test_set: float | None = None  # As ``changed``, of all images of the test set; None if it was not evaluated.

@@ -61,5 +61,5 @@ def int8_accuracies(config: Config, checkpoint: str) -> dict[str, float]:
             path = Path(folder, f'int8{suffix}')
             quantizer.quantize(quantize, 0, path.parent).save(path)
             predictor = Predictor(load_file(path, 'int8'), info, dict(size=size, output='logits'))
-            found[name] = evaluation.of_predictor(predictor, name)
+            found[name] = evaluation.of_predictor(predictor, name).metric
     return found

@@ -94,6 +94,8 @@ class DeployReport:
                     f'change class; {artifact.bytes / 1e6:.1f} MB')
             if (value := getattr(artifact, metric.key)) is not None:
                 line += f'; {metric.title} {value:.2f}'
+            if artifact.changed_on_test_set is not None:
+                line += f', {artifact.changed_on_test_set:.4%} of the {self.unit} of the test set changed'
             if artifact.abstention is not None:
                 line += f'; {artifact.abstention.line()}'
             if artifact.higher_precision:

@@ -2,10 +2,11 @@
 import copy
 import logging
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,19 @@ from .abstention import check_number, count_pixels
 from .plan import DeployPlan
 from .tasks import Task
 
+INDEX = np.int16  # Dtype of class indices in memory.
+
+
+class Score(NamedTuple):
+    """How an exported file does on the test set.
+
+    Args:
+        metric: the task's metric in percent.
+        changed: share of the pixels (or images) whose class is not that of the trained model; NaN if that was not evaluated.
+    """
+    metric: float
+    changed: float
+
 
 class Evaluation:
     """The config's labeled test set and the metric of its task.
@@ -41,6 +55,7 @@ class Evaluation:
     Attributes:
         images: number of images.
         reference: metric of the trained model in percent, set by :meth:`before_and_after`.
+        answers: class indices by the trained model, compressed, of each image; set by :meth:`before_and_after`.
     """
 
     def __init__(self, config: Config, task: Task) -> None:
@@ -55,6 +70,7 @@ class Evaluation:
         self.evaluator.dataset_meta = self.loader.dataset.metainfo
         self.images = len(self.loader.dataset)
         self.reference = math.nan
+        self.answers: list[bytes] = []
 
     def size(self) -> tuple[int, int]:
         """Height and width of a model's input: those of the sliding window, or of the first image."""
@@ -67,13 +83,13 @@ class Evaluation:
         Raises:
             UserError: the config's evaluator does not compute the metric.
         """
-        self.reference, fused_value = (self.of_model(model, f'the {name} model')
-                                       for model, name in ((trained, 'trained'), (fused, 'fused')))
-        return self.reference, fused_value
+        self.reference, self.answers = self._evaluate(trained, self.loader, 'the trained model')
+        return self.reference, self.of_model(fused, 'the fused model')
 
-    def of_predictor(self, predictor: Predictor, name: str) -> float:
-        """Evaluate an exported file, in percent; images are split into windows as the config's model does."""
-        return self._evaluate(self.task.exported_model(predictor, self.config), self.raw_loader, name)
+    def of_predictor(self, predictor: Predictor, name: str) -> Score:
+        """Evaluate an exported file; images are split into windows as the config's model does."""
+        value, answers = self._evaluate(self.task.exported_model(predictor, self.config), self.raw_loader, name)
+        return Score(value, share_of_changes(self.answers, answers))
 
     def counts(self, predictor: Predictor, name: str) -> Iterator[tuple[str, np.ndarray]]:
         """Count pixels by class and confidence in each image of the test set, split into windows as the config does.
@@ -107,20 +123,38 @@ class Evaluation:
         Raises:
             UserError: the config's evaluator does not compute the metric.
         """
-        return self._evaluate(model, self.loader, name)
+        return self._evaluate(model, self.loader, name)[0]
 
     @torch.no_grad()
-    def _evaluate(self, model: BaseModel, loader: DataLoader, name: str) -> float:
+    def _evaluate(self, model: BaseModel, loader: DataLoader, name: str) -> tuple[float, list[bytes]]:
+        """Evaluate a model: the metric in percent, and its answers as in ``answers``."""
+        answers = []
         for data in track(loader, description=f'Evaluating {name}'):
             for part in by_size(data):
-                self.evaluator.process(data_samples=model.test_step(part), data_batch=part)
+                samples = model.test_step(part)
+                answers += [zlib.compress(self.task.answer(sample).cpu().numpy().astype(INDEX).tobytes(), 1)
+                            for sample in samples]
+                self.evaluator.process(data_samples=samples, data_batch=part)
         with silent():
             metrics = self.evaluator.evaluate(self.images)
         metric = self.task.metric.name
         found = [value for key, value in metrics.items() if key.rpartition('/')[2] == metric]
         if not found:
             raise UserError(f'test_evaluator of the config gives {", ".join(metrics)}; expected {metric} among them')
-        return float(found[0])
+        return float(found[0]), answers
+
+
+def share_of_changes(before: Sequence[bytes], after: Sequence[bytes]) -> float:
+    """Share of the pixels (or images) whose class differs between two evaluations; NaN if there was only one.
+
+    Args:
+        before, after: ``answers`` of :class:`Evaluation`.
+    """
+    if not before:
+        return math.nan
+    different = [np.not_equal(*(np.frombuffer(zlib.decompress(answer), INDEX) for answer in pair))
+                 for pair in zip(before, after, strict=True)]
+    return sum(map(np.count_nonzero, different)) / sum(map(len, different))
 
 
 def evaluation_for(config: Config, plan: DeployPlan) -> Evaluation | None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.tasks import CLASSIFICATION, SEGMENTATION
@@ -100,6 +101,10 @@ class Task(ABC):
     def exported_model(self, predictor: Predictor, config: Config) -> ExportedModel:
         """Wrap an exported file so that it can be evaluated in place of the config's model."""
 
+    @abstractmethod
+    def answer(self, sample: Any) -> Tensor:
+        """Class indices of the pixels, or of the image, that a model wrote into a data sample."""
+
 
 def check_exportable(task: Task, model: BaseModel) -> None:
     """Check that the graph of a task can represent a model.
@@ -152,6 +157,10 @@ class Segmentation(Task):
         """See :class:`Task`; the wrapper splits images into windows as the config's segmentor does."""
         return ExportedSegmentor(predictor, *window_of(config))
 
+    def answer(self, sample: Any) -> Tensor:
+        """See :class:`Task`."""
+        return sample.pred_sem_seg.data
+
 
 class Classification(Task):
     """Image classification, which assigns a class to every image; see :class:`Task`."""
@@ -194,6 +203,10 @@ class Classification(Task):
     def exported_model(self, predictor: Predictor, config: Config) -> ExportedModel:
         """See :class:`Task`."""
         return ExportedClassifier(predictor)
+
+    def answer(self, sample: Any) -> Tensor:
+        """See :class:`Task`."""
+        return sample.pred_label
 
 
 TASKS: dict[str, Task] = {SEGMENTATION: Segmentation(), CLASSIFICATION: Classification()}

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from exports import skip_without
@@ -28,7 +29,8 @@ def exported(config, checkpoint, tmp_path_factory) -> Path:
     result = subprocess.run(list(map(str, command)), cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
     assert re.search(r'^mIoU +\d+\.\d\d -> +\d+\.\d\d +\(3 images\)$', result.stdout, re.MULTILINE), result.stdout
-    line = r'model\.int8\.xml +logits differ by .* mIoU \d+\.\d\d; in higher precision: backbone\.stem\.conv'
+    line = (r'model\.int8\.xml +logits differ by .* mIoU \d+\.\d\d, \d\.\d{4}% of the pixels of the test set '
+            r'changed; in higher precision: backbone\.stem\.conv')
     assert re.search(line, result.stdout), result.stdout
     return folder
 
@@ -55,6 +57,16 @@ def test_sidecar(info, exported):
 def test_metrics_are_those_of_the_test_tool(run_tool, config, exported, info, tmp_path, name):
     assert run_tool('test', config, exported / name, '--work-dir', tmp_path).code == 0
     assert json.loads((tmp_path / 'test.json').read_text())['mIoU'] == pytest.approx(info['artefacts'][name]['miou'], abs=0.005)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_changed_pixels_are_those_of_the_whole_test_set(run_tool, config, checkpoint, streets, exported, info, tmp_path, name):
+    for model, out in ((checkpoint, 'trained'), (exported / name, 'exported')):
+        assert run_tool('test', config, model, '--work-dir', tmp_path, '--out', tmp_path / out).code == 0
+    pairs = [[cv2.imread(str(tmp_path / out / path.name), cv2.IMREAD_UNCHANGED) for out in ('trained', 'exported')]
+             for path in sorted((tmp_path / 'trained').iterdir())]
+    assert len(pairs) == 3
+    assert info['artefacts'][name]['changed_on_test_set'] == np.mean([before != after for before, after in pairs])
 
 
 def test_the_trained_models_metric_is_that_of_the_test_tool(run_tool, config, checkpoint, info, tmp_path):

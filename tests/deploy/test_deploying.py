@@ -23,12 +23,13 @@ def test_lines_of_a_fused_model():
 
 
 def test_lines_of_exported_files():
-    artifact = Artifact('onnx', 'int8', None, 'labels', 0.02, 0.003, 60.12, False, ['stem', 'head'], 9_100_000, '')
-    other = replace(artifact, miou=None, higher_precision=[])
+    artifact = Artifact('onnx', 'int8', None, 'labels', 0.02, 0.003, 60.12, False, ['stem', 'head'], 9_100_000, '',
+                        changed_on_test_set=0.004)
+    other = replace(artifact, miou=None, changed_on_test_set=None, higher_precision=[])
     report = replace(PLAIN, artefacts={'model.int8.onnx': artifact, 'model.onnx': other}, steps_left_out=['Resize', 'Pad'])
     first, second, steps, speed = report.lines()[3:]
-    assert first == ('model.int8.onnx    logits differ by 2.0e-02, 0.3000% of the pixels change class; 9.1 MB; mIoU 60.12; '
-                     'in higher precision: stem, head')
+    assert first == ('model.int8.onnx    logits differ by 2.0e-02, 0.3000% of the pixels change class; 9.1 MB; mIoU 60.12, '
+                     '0.4000% of the pixels of the test set changed; in higher precision: stem, head')
     assert second == 'model.onnx         logits differ by 2.0e-02, 0.3000% of the pixels change class; 9.1 MB'
     assert steps == 'not in the exported files: Resize, Pad of the test pipeline; give them images after that'
     assert speed.startswith('how fast the exported files are: ') and speed.endswith('benchmark artefacts')
