@@ -44,3 +44,29 @@ def skip_without(*packages: str) -> None:
     """Skip a test, or a module of tests, where a package of the extra [export] is missing."""
     for package in packages:
         pytest.importorskip(package, reason='needs the extra [export]')
+
+
+def check_for_strict_readers(path: Path, sizes: list[int | str]) -> None:
+    """An ONNX file is valid, the shapes of its tensors have no formulas, and 8 bits are used as TensorRT uses them.
+
+    Args:
+        path: the file.
+        sizes: batch, height and width of the images: numbers, or the names of open axes.
+    """
+    import onnx
+    onnx.checker.check_model(path, full_check=True)
+    model = onnx.load(path)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    given, labels = ([size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+                     for value in (*model.graph.input, *model.graph.output))
+    assert (given, labels) == ([*sizes, 3], sizes)
+    symbols = {size.dim_param for value in model.graph.value_info for size in value.type.tensor_type.shape.dim}
+    assert symbols <= {''}, 'formulas of sizes'
+    # TensorRT converts 8 bits to floating point and back, and does nothing else with them.
+    readers = [node for node in model.graph.node if 'images' in node.input]
+    casts = [node for node in model.graph.node if node.output[0] in [*model.graph.node[-1].input, 'labels']]
+    assert readers == [model.graph.node[0]] and readers[0].op_type == 'Cast'
+    assert [node.op_type for node in casts] == ['Cast', 'Cast']
+    assert [onnx.helper.get_node_attr_value(node, 'to') for node in (*readers, *casts)] == [
+        onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8]
+    assert str(Path(__file__).parents[1]).encode() not in path.read_bytes(), 'where the source files are'
