@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.onnx import ONNXProgram
 
+from ..deploy.constants import fold_constants
 from ..deploy.graph import OPSET
 from ..deploy.ncnn_program import convert
 from ..runtime.backend import Setting
@@ -82,8 +83,10 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndar
 def _write_onnx(network: nn.Module, x: Tensor, folder: Path) -> Path:
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     path = folder / 'network.onnx'
-    program = torch.onnx.export(network, (x, ), dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'])
-    cast(ONNXProgram, program).save(path)
+    program = torch.export.export(network, (x, ))
+    fold_constants(program)
+    written = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'])
+    cast(ONNXProgram, written).save(path)
     return path
 
 

@@ -126,6 +126,8 @@ def test_what_other_runtimes_are_not_timed_in(change):
 @pytest.mark.parametrize('text', ['head:stock:{a0}', '{tiny}', 'body:undilated:{tiny}'])
 def test_other_runtimes_compute_the_same(runtime, text, monkeypatch, tmp_path):
     skip_without(dict(opencv='cv2').get(runtime, runtime), 'onnx', 'onnxscript', 'pnnx')
+    if runtime == 'opencv' and 'stock' in text:
+        pytest.skip('OpenCV 5 cannot read the adaptive pooling of the stock head')
     text = text.format(a0=A0, tiny=write_segmentor_config(tmp_path / 'tiny.py', tmp_path))
     kept = {}
     monkeypatch.setitem(RUNTIMES, runtime, lambda network, x, threads: kept.update(network=network, x=x) or (lambda: None))

@@ -81,7 +81,7 @@ def test_all(run_tool, tmp_path):
 def test_the_plan_for_a_gpu(run_tool, tmp_path, monkeypatch):
     timed = []
 
-    def measure(subjects, rounds, warm_up, threads, shared):
+    def measure(subjects, rounds, warm_up, threads, shared, failures):
         setting = subjects[0].make.args[1]
         timed.append((setting.precision, setting.channels_last, setting.compiled, setting.batch, setting.size))
         return [Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects]
