@@ -48,7 +48,7 @@ def test_original_config_takes_the_folder_as_a_checkpoint(prune, run_tool, confi
 def test_fine_tuning_is_slower_and_has_a_teacher(prune, config, checkpoint, tmp_path):
     assert prune('--keep', 0.8).code == 0
     pruned, original = Config.fromfile(tmp_path / 'pruned/config.py'), Config.fromfile(config)
-    assert pruned.optim_wrapper.optimizer.lr == original.optim_wrapper.optimizer.lr / 4
+    assert pruned.optim_wrapper.optimizer.lr == pytest.approx(original.optim_wrapper.optimizer.lr / 20)
     assert pruned.distill == dict(teacher=str(tmp_path / 'pruned/teacher.py'), checkpoint=str(checkpoint))
     assert pruned.load_from == str(tmp_path / 'pruned/model.pth')
     assert Config.fromfile(tmp_path / 'pruned/teacher.py').model == original.model
