@@ -152,9 +152,11 @@ def share_of_changes(before: Sequence[bytes], after: Sequence[bytes]) -> float:
     """
     if not before:
         return math.nan
-    different = [np.not_equal(*(np.frombuffer(zlib.decompress(answer), INDEX) for answer in pair))
-                 for pair in zip(before, after, strict=True)]
-    return sum(map(np.count_nonzero, different)) / sum(map(len, different))
+    changed = total = 0
+    for pair in zip(before, after, strict=True):
+        one, other = (np.frombuffer(zlib.decompress(answer), INDEX) for answer in pair)
+        changed, total = changed + int(np.count_nonzero(one != other)), total + one.size
+    return changed / total
 
 
 def evaluation_for(config: Config, plan: DeployPlan) -> Evaluation | None:

@@ -60,7 +60,7 @@ def test_metrics_are_those_of_the_test_tool(run_tool, config, exported, info, tm
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_changed_pixels_are_those_of_the_whole_test_set(run_tool, config, checkpoint, streets, exported, info, tmp_path, name):
+def test_changed_pixels_are_those_of_the_whole_test_set(run_tool, config, checkpoint, exported, info, tmp_path, name):
     for model, out in ((checkpoint, 'trained'), (exported / name, 'exported')):
         assert run_tool('test', config, model, '--work-dir', tmp_path, '--out', tmp_path / out).code == 0
     pairs = [[cv2.imread(str(tmp_path / out / path.name), cv2.IMREAD_UNCHANGED) for out in ('trained', 'exported')]
