@@ -1,4 +1,5 @@
 """Shared by all tests: a fixed seed before each, few threads, and the warnings of the libraries below us muted."""
+import gc
 import os
 import random
 import shutil
@@ -40,6 +41,13 @@ def unformatted_configs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
         yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small_heap() -> None:
+    """MMEngine collects garbage for each dataset, which takes half a second while that means a search of all imported packages."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
