@@ -45,7 +45,7 @@ def unformatted_configs() -> Iterator[None]:
 
 @pytest.fixture(scope='module', autouse=True)
 def small_heap() -> None:
-    """MMEngine collects garbage for each dataset, which takes half a second while that means a search of all imported packages."""
+    """MMEngine collects garbage for each dataset, which takes half a second unless the imported packages are left out."""
     gc.collect()
     gc.freeze()
 

@@ -23,6 +23,8 @@ from repvgg_seg.engine.trained_model import build_trained
 from repvgg_seg.runtime.predictor import load
 
 skip_without('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf')
+pytestmark = pytest.mark.whole
+
 WHOLE = 'tile, overlap and batch_size are for segmentors; a classifier takes whole images, so leave them out'
 NAMES = ('model.fp32.onnx', 'model.int8.onnx', 'model.fp32.xml', 'model.int8.xml', 'model.fp32.pt2')
 
@@ -182,7 +184,6 @@ def test_an_exported_file_for_another_task(run_tool, config, classifier_config, 
         f'error: {exported / "deploy.json"} lists artifacts of a classifier; only those of a segmentor are compared here'))
 
 
-@pytest.mark.whole
 def test_comparison_of_the_ways_to_quantize(classifier_config, classifier_checkpoint):
     found = int8_accuracies(Config.fromfile(classifier_config), str(classifier_checkpoint))
     assert list(found) == ['fp32', *METHODS] == [

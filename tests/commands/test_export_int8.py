@@ -16,6 +16,8 @@ from repvgg_seg.runtime.predictor import load
 
 onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 skip_without('onnxscript', 'onnxruntime', 'openvino', 'nncf')
+pytestmark = pytest.mark.whole
+
 NAMES = ('model.int8.onnx', 'model.int8.xml')
 
 
@@ -142,7 +144,6 @@ def test_nncf_is_needed_for_int8_only(run_tool, config, checkpoint, tmp_path, mo
                       "error: openvino needs nncf; run: pip install 'repvgg_seg[openvino]'")
 
 
-@pytest.mark.whole
 def test_benchmark_of_the_forms(run_tool, config, checkpoint, exported, tmp_path):
     out = tmp_path / 'out.json'
     arguments = ['artefacts', config, checkpoint, exported, '--rounds', '2', '--warm-up', '1', '--threads', '1', '--out', out]

@@ -17,6 +17,8 @@ from repvgg_seg.deploy.comparison import as_batch, logits_of
 from repvgg_seg.runtime.predictor import load
 
 skip_without('ncnn', 'pnnx', 'onnx', 'onnxscript', 'onnxruntime')
+pytestmark = pytest.mark.whole
+
 SIZE = (49, 66)
 
 
@@ -92,7 +94,6 @@ def test_bgr_logits_and_dilation_left_in(run_tool, config, random_checkpoint, ra
     assert sorted(dilations_in((tmp_path / 'out/model.fp32.ncnn.param').read_text())) == [1] * 4 + [2] * 5 + [4]
 
 
-@pytest.mark.whole
 def test_other_formats_on_demand(run_tool, config, random_checkpoint, random_segmentor, tmp_path):
     onnx = pytest.importorskip('onnx')
     result = run_tool('deploy', config, random_checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx', 'pt2', '--undilate',

@@ -18,7 +18,7 @@ STEPS = {'plain': [], 'resized': [dict(type='Resize', scale=(128, 96), keep_rati
 
 @pytest.mark.situation('Tracebacks', 'predict.py with a test pipeline that resizes, as MMSegmentation\'s own do',
                        before='a traceback', now='labels and overlays have the size of the image, also with exported files')
-@pytest.mark.parametrize('kind', ['trained', 'exported'])
+@pytest.mark.parametrize('kind', ['trained', pytest.param('exported', marks=pytest.mark.whole)])
 def test_pipelines_that_resize(config, random_checkpoint, streets, tmp_path, kind):
     loaded = Config.fromfile(config)
     if kind == 'exported':

@@ -86,6 +86,7 @@ def test_trains_and_is_fused(run_tool, streets, tmp_path, name):
     assert found[0] == pytest.approx(found[1], abs=0.1)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize('name', HEADS)
 def test_is_exported(run_tool, streets, tmp_path, name):
     skip_without('onnx', 'onnxscript', 'onnxruntime')
