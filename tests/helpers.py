@@ -1,7 +1,10 @@
-"""What several test files need: models whose weights tell terms apart, and tolerances relative to outputs."""
+"""What several test files need: models whose weights tell terms apart, tolerances relative to outputs, and a fresh start."""
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -59,3 +62,9 @@ def assert_relatively_close(actual: Tensor | Sequence[Tensor], expected: Tensor 
 def norms_of(model: nn.Module) -> list[str]:
     """Names of the batch norms."""
     return [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+
+
+def forget_earlier_runs() -> None:
+    """As if nothing had run in this process: the output of earlier loggers is closed, and visualizers log to earlier runs."""
+    for kept in (MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
+        kept._instance_dict.clear()

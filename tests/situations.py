@@ -1,7 +1,7 @@
 """The situations that tests are marked with, as the table of docs/reliability.md: python tests/situations.py"""
 import ast
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,22 +18,24 @@ class Situation(NamedTuple):
     test: str
 
 
-def situations() -> Iterator[Situation]:
+@cache
+def situations() -> tuple[Situation, ...]:
     """Read them from the source of all tests, without importing any."""
+    found = []
     for path in sorted(TESTS.rglob('test_*.py')):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == 'pytest.mark.situation':
                 values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
                 group, what = map(ast.literal_eval, node.args)
-                yield Situation(group, what, test=path.relative_to(TESTS.parent).as_posix(), **values)
+                found.append(Situation(group, what, test=path.relative_to(TESTS.parent).as_posix(), **values))
+    return tuple(found)
 
 
 def table() -> str:
     """Markdown: a section a group, in the order of ``GROUPS``."""
-    rows = list(situations())
     parts = []
     for group in GROUPS:
-        lines = [f'| {row.what} | {row.before} | {row.now} | `{row.test}` |' for row in rows if row.group == group]
+        lines = [f'| {row.what} | {row.before} | {row.now} | `{row.test}` |' for row in situations() if row.group == group]
         head = [f'### {group}', '', '| situation | before | now | test |', '| --- | --- | --- | --- |']
         parts.append('\n'.join([*head, *lines]))
     return '\n\n'.join(parts) + '\n'

@@ -42,6 +42,7 @@ def test_running_exported_models_loads_neither_pytorch_nor_mmengine(statement):
     assert rooms <= {'core', 'deploy', 'registration', 'runtime'}
 
 
+@pytest.mark.whole
 def test_backbone_loads_what_it_needs_and_no_more():
     rooms = {name for name in added('import mmengine, repvgg_seg') if name.startswith('repvgg_seg.')}
     assert 'repvgg_seg.models.repvgg' in rooms
@@ -169,12 +170,14 @@ def missing(hidden: set[str], *parts: tuple[str, str]) -> list[str]:
     return run(MISSING.format(hidden=hidden, distributions=distributions, parts=parts)).splitlines()
 
 
+@pytest.mark.whole
 def test_package_without_openmmlab_imports_and_says_what_its_parts_need():
     parts = ('models', 'RepVGG'), ('registry', 'MODELS'), ('checkpoints', 'load_pretrained'), ('deploy', 'fuse')
     assert missing(set(MM_DISTRIBUTIONS), *parts) == [
         "InstallationError mmengine not installed, but needed here; run: pip install 'repvgg_seg[mm]'"] * len(parts)
 
 
+@pytest.mark.whole
 def test_parts_say_which_other_package_they_need():
     parts = (('datasets', 'LoadImage'), ('datasets', 'RandomGaussianBlur'), ('datasets', 'CityscapesDataset'),
              ('datasets', 'CamVidDataset'), ('models', 'FactorizedPSPHead'), ('engine.classification', 'train_classifier'),

@@ -198,6 +198,7 @@ def test_images_of_8_and_16_bits_make_no_export(config, tmp_path):
                                  'them, so convert the images')
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize('kind', ['grayscale', 'alpha'])
 def test_int8(config, tmp_path, kind):
     skip_without('onnx', 'onnxscript', 'onnxruntime')

@@ -95,7 +95,8 @@ def test_report_of_the_fused_model_against_the_trained_one(report_on, fuse, conf
 def test_report_of_an_exported_file_against_the_trained_model(report_on, run_tool, config, checkpoint, tmp_path):
     skip_without('onnx', 'onnxscript', 'onnxruntime')
     first, _ = report_on(checkpoint, 'first')
-    assert run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', '--formats', 'onnx').code == 0
+    options = ['--formats', 'onnx', '--size', '48', '64']
+    assert run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', *options).code == 0
     second, result = report_on(tmp_path / 'out/model.fp32.onnx', 'second', '--against', tmp_path / 'first/report.json')
     assert result.out.splitlines()[-1].endswith(f'report to {tmp_path}/second/index.html')
     against = second['against']

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from helpers import forget_earlier_runs
 from mistakes import assert_error_line
 
 from repvgg_seg.core.reading import read_checkpoint
@@ -26,6 +27,7 @@ def trained(config, tmp_path_factory) -> Path:
     from mmengine.config import Config
 
     from repvgg_seg.engine.segmentation import train_segmentor
+    forget_earlier_runs()
     loaded = Config.fromfile(config)
     loaded.train_cfg.max_epochs = loaded.param_scheduler[0].end = 3
     loaded.work_dir = str(tmp_path_factory.mktemp('unbroken'))

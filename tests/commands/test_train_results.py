@@ -18,6 +18,11 @@ from repvgg_seg.engine.segmentation import leave_report
 
 
 @pytest.fixture
+def nothing_after_training() -> None:
+    """Here, curves and a report are what is tested."""
+
+
+@pytest.fixture
 def train(run_tool, config, tmp_path):
     """Train for one epoch; the lines on stdout that are not in the log, and the warnings."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import forget_earlier_runs
 from mistakes import assert_error_line
 
 from repvgg_seg.core.reading import read_checkpoint
@@ -20,6 +21,7 @@ def trained(config, tmp_path_factory) -> Path:
     from mmengine.config import Config
 
     from repvgg_seg.engine.segmentation import train_segmentor
+    forget_earlier_runs()
     loaded = Config.fromfile(config)
     loaded.train_cfg.max_epochs, loaded.work_dir = 1, str(tmp_path_factory.mktemp('trained') / 'run')
     train_segmentor(loaded)
@@ -73,6 +75,7 @@ def interrupted(config, tmp_path_factory) -> Path:
 
     from repvgg_seg.core.errors import Interruption
     from repvgg_seg.engine.segmentation import train_segmentor
+    forget_earlier_runs()
     loaded = Config.fromfile(config)
     loaded.work_dir = str(tmp_path_factory.mktemp('interrupted'))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interruption):

@@ -136,12 +136,14 @@ def test_it_starts_where_nothing_is_installed():
     assert done.returncode == 0 and 'usage: ' in done.stdout, done.stderr
 
 
+@pytest.mark.whole
 def test_the_tool(run_doctor):
     code, out, err = run_doctor()
     assert code == 0, out + err
     assert 'ok      torch ' in out and 'CPU: ' in out and 'extra [openvino]: ' in out
 
 
+@pytest.mark.whole
 def test_the_tool_with_a_problem(run_doctor, monkeypatch):
     monkeypatch.setattr(doctor, 'torch_pair', lambda: [doctor.Finding(ERROR, 'a problem', 'a command')])
     code, out, err = run_doctor()

@@ -56,6 +56,7 @@ def test_truncated_file(kept, zipped, source, tmp_path):
     assert re.fullmatch(rf'checkpoint {re.escape(str(path))} is damaged \(cut short\?\): {detail}; get it again', refusal(path))
 
 
+@pytest.mark.whole
 def test_damaged_bytes_are_one_line_and_harm_nobody(training_state, tmp_path):
     """In a process of its own: NumPy's own unpickling ended it with a segmentation fault."""
     small = dict(training_state, state_dict=dict(weight=torch.ones(2)), optimizer={})
