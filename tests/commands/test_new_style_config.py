@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from helpers import forget_earlier_runs
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
@@ -69,6 +70,7 @@ def trained(options, tmp_path_factory) -> Path:
     config = Config.fromfile(NEW_STYLE)
     config.merge_from_dict(dict(option.split('=') for option in options[1:]))
     config.work_dir = str(tmp_path_factory.mktemp('new_style'))
+    forget_earlier_runs()
     train_segmentor(config)
     return Path(config.work_dir) / 'epoch_2.pth'
 

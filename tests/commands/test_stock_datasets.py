@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stock
+from helpers import forget_earlier_runs
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 from PIL import Image
@@ -48,6 +49,7 @@ def trained(request, tmp_path_factory) -> tuple[Config, Path]:
     config.train_cfg.max_epochs = 1
     config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
     config.work_dir = str(root / 'run')
+    forget_earlier_runs()
     return config, segmentor.train_segmentor(copy.deepcopy(config))
 
 

@@ -165,6 +165,7 @@ def long(tmp_path_factory) -> tuple[Path, Path]:
     config = tiny.write_segmentor_config(folder / 'config.py', folder / 'streets')
     loaded = Config.fromfile(config)
     loaded.work_dir = str(folder / 'unbroken')
+    forget_earlier_runs()
     train_segmentor(loaded)
     return config, folder / 'unbroken/epoch_2.pth'
 

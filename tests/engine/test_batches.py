@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from helpers import forget_earlier_runs
 from mmengine.config import Config
 from PIL import Image
 
@@ -29,6 +30,7 @@ def trained(tmp_path_factory) -> tuple[Config, Path]:
     config.model.test_cfg = dict(mode='whole')
     config.work_dir, config.train_cfg.max_epochs = str(root / 'run'), 1
     config.val_dataloader.batch_size = config.test_dataloader.batch_size = 3
+    forget_earlier_runs()
     return config, segmentor.train_segmentor(config)
 
 
