@@ -1,8 +1,8 @@
-"""Signals that end a command as Ctrl-C does: what it began is cleaned up."""
+"""Signals that end a command as Ctrl-C does: what it began is cleaned up, and steps that belong together are finished."""
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -35,16 +35,38 @@ def stopping_on_signals() -> Iterator[None]:
             signal.raise_signal(number)
         raise Stopped(number)
 
+    with handled_by(stop, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def postponing_signals() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until the end of the block, so that its steps are all taken or none."""
+    received: list[int] = []
+    with handled_by(lambda number, frame: received.append(number), signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+    if received:
+        signal.raise_signal(received[0])
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], object], *numbers: int) -> Iterator[None]:
+    """Handle signals in another way, except those that are ignored.
+
+    Args:
+        handler: function of the number of the signal and the current stack frame.
+        numbers: numbers of the signals.
+    """
     if threading.current_thread() is not threading.main_thread():  # In which Python installs no handlers.
         yield
         return
-    found = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    found = {number: signal.getsignal(number) for number in numbers}
     # Python could not restore a handler that a library in C installed, which is None here.
-    before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, stop)
+    before = {number: each for number, each in found.items() if each not in (signal.SIG_IGN, None)}
     try:
+        for number in before:
+            signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, each in before.items():
+            signal.signal(number, each)

@@ -29,6 +29,7 @@ from repvgg_seg.engine.prediction.capturing import Capture
 from repvgg_seg.engine.prediction.network import Segmenter, Tiling, confidence_of
 from repvgg_seg.engine.prediction.predicting import Options, Run
 from repvgg_seg.engine.prediction.sources import Frame
+from repvgg_seg.engine.prediction.writing import VideoFile
 from repvgg_seg.runtime.predictor import Predictor
 
 NAMES, PALETTE = [name for name, _, _ in CLASSES], [color for _, _, color in CLASSES]
@@ -248,6 +249,25 @@ def test_interrupted(predict, pictures, tmp_path, monkeypatch, live, number):
     if not live:
         assert result.err.splitlines()[-1:] == [] and result.out.splitlines()[-1] == (
             f'stopped by {number.name} after {frames} frame(s); their predictions were written')
+
+
+@pytest.mark.usefixtures('ctrl_c')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_while_a_frame_is_written(predict, pictures, tmp_path, monkeypatch, number):
+    class Encoder:  # The signal comes when the frame is in the file, but not yet counted.
+        def __init__(self, encoder):
+            self.release, self.encoder = encoder.release, encoder
+
+        def write(self, frame):
+            self.encoder.write(frame)
+            os.kill(os.getpid(), number)
+
+    opened = VideoFile.open
+    monkeypatch.setattr(VideoFile, 'open', lambda video: Encoder(opened(video)))
+    result = predict(pictures, '--out', tmp_path, '--as-video', '10', '--json', tmp_path / 'shares.jsonl')
+    assert (result.code, result.out.splitlines()[-1:]) == (
+        128 + number, [f'stopped by {number.name} after 1 frame(s); their predictions were written'])
+    assert len(play(tmp_path / 'images_overlay.mp4')[1]) == len((tmp_path / 'shares.jsonl').read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize('options', [(), ('--as-video', '10')])

@@ -16,7 +16,7 @@ from ...core.configs import files_of_config
 from ...core.destinations import Output, check_outputs, ensure_writable, ensure_writable_file, files_of
 from ...core.errors import Interruption, UserError
 from ...core.labels import IGNORE
-from ...core.signals import number_of
+from ...core.signals import number_of, postponing_signals
 from ...core.visualization import overlay
 from ..dataset_configs import dataset_metainfo
 from .network import Prediction, Segmenter, Tiling
@@ -175,11 +175,12 @@ class Run:
             stack.enter_context(closing(drawn))
             try:
                 for each in track(drawn, description='Predicting', total=len(source) or None):
-                    if write:
-                        write(each)
-                    if self.share:
-                        self.share(source, each.prediction)
-                    self.frames += 1
+                    with postponing_signals():
+                        if write:
+                            write(each)
+                        if self.share:
+                            self.share(source, each.prediction)
+                        self.frames += 1
                     if self.show and not self.show(each.overlay):
                         return False
             except KeyboardInterrupt as interrupt:
