@@ -11,7 +11,7 @@ from ..core.command_names import command
 from ..core.errors import UserError
 from ..core.tasks import SEGMENTATION
 from ..runtime.backend import CPU
-from ..runtime.backends import backend_of
+from ..runtime.backends import backend_of, holds_files
 from ..runtime.devices import placements
 from ..runtime.predictor import check_hash, load
 from ..runtime.report import REPORT, read_record
@@ -36,8 +36,8 @@ def subjects(config: 'Config', checkpoint: str, source: Path, size: tuple[int, i
         source: output folder of ``repvgg-seg deploy``, or an exported file.
         size: height and width of the image.
         threads: number of CPU threads of every form.
-        device: device of the artifacts that can run on it; the others are left out. PyTorch's forms run on the CPU, or on a GPU
-            if the device is one that CUDA controls.
+        device: device of the artifacts that can run on it; the others, and those of other systems, are left out. PyTorch's
+            forms run on the CPU, or on a GPU if the device is one that CUDA controls.
 
     Raises:
         UserError: the folder has no artifacts, artifacts of a classifier, or an artifact that does not accept the size.
@@ -46,7 +46,7 @@ def subjects(config: 'Config', checkpoint: str, source: Path, size: tuple[int, i
     # Imported here because they need PyTorch, and the processes of some forms import this module without it.
     from ..core.reading import trusted
     from ..engine.exported import refuse_program
-    report, folder = read_record(source), source if source.is_dir() else source.parent
+    report, folder = read_record(source), source if holds_files(source) else source.parent
     entries, channels, dtype = report['artefacts'], report.get('in_channels', 3), report.get('dtype', 'uint8')
     if not entries:
         raise UserError(f'{folder / REPORT} lists no artifacts; export some with {command("deploy")} --formats onnx openvino '
@@ -70,7 +70,7 @@ def subjects(config: 'Config', checkpoint: str, source: Path, size: tuple[int, i
         if entry.get('batch') not in (1, None):
             raise UserError(f'{file} takes {entry["batch"]} images at once, but single images are timed here; export it '
                             'without --batch')
-        if file not in places:
+        if file not in places or not backend_of(Path(file)).runs_here:
             continue
         found.append(Subject(form_of(file, entry) + on(places[file]),
                              partial(make_exported, folder / file, size, channels, dtype, threads, places[file]),

@@ -15,7 +15,7 @@ def parser() -> cli.Parser:
                         'available, otherwise a random image)')
     parser.add_argument('--formats', nargs='+', default=['pth'],
                         choices=['pth', 'safetensors', 'onnx', 'openvino', 'pt2', 'ncnn', 'opencv', 'litert', 'executorch',
-                                 'web', 'aotinductor'],
+                                 'web', 'aotinductor', 'coreml'],
                         help='pth (default) and safetensors: fused weights and config for MMSegmentation; the other formats '
                         'run without it; web: a page for a web server that segments pictures in the browser')
     parser.add_argument('--precision', nargs='+', default=['fp32'], choices=['fp32', 'fp16', 'bf16', 'int8'],

@@ -133,7 +133,7 @@ def opencv() -> Iterator[Finding]:
 
 def extras() -> Iterator[Finding]:
     """Packages that only some tools need."""
-    for extra in ('onnx', 'openvino', 'ncnn', 'litert', 'executorch', 'hub', 'labels', 'serve', 'test'):
+    for extra in ('onnx', 'openvino', 'ncnn', 'litert', 'executorch', 'coreml', 'hub', 'labels', 'serve', 'test'):
         absent = [name for name in requirements((extra, )) if not version_of(name)]
         if absent:
             yield Finding(INFO, f'extra [{extra}]: without {", ".join(absent)}', f"pip install 'repvgg_seg[{extra}]'")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..core.errors import UserError
 from ..models.repvgg import RepVGG
 from ..runtime.backend import Run
-from ..runtime.backends import load_file, parts_of
+from ..runtime.backends import parts_of
 from ..runtime.predictor import Predictor, in_batches, sha256_of
 from .abstention import Certificate, certify
 from .artifacts import Artifact
@@ -152,20 +152,20 @@ class Checker:
         Comparing logits is a stricter check than comparing classes. If the file returns classes, the logits are therefore
         compared as well, using a temporary file of the same program.
         """
-        request = self.plan.request
+        request, entry = self.plan.request, FORMATS[format_name]
         with TemporaryDirectory(dir=path.parent) as temporary:
             logits_path = path if request.logits else Path(temporary, path.name)
             program.save(logits_path)
-            run = logits_run = self.load(logits_path, precision)
+            run = logits_run = self.load(entry, logits_path, precision)
             logits = self.outputs(logits_run)
             difference, changed = compare(zip(self.expected, logits), self.decision.threshold)
         certificate = self.certify(logits_run, path.name)
         if certificate is not None:
             program.with_labels(self.decision._replace(confidences=certificate.thresholds)).save(path)
-            changed = max(changed, self.disagreement(self.load(path, precision), logits, certificate))
+            changed = max(changed, self.disagreement(self.load(entry, path, precision), logits, certificate))
         elif not request.logits:
             program.with_labels(self.decision).save(path)
-            run = self.load(path, precision)
+            run = self.load(entry, path, precision)
             changed = self.disagreement(run, self.expected)
         score = self.evaluate(run, path.name, run is logits_run)
         return Artifact(
@@ -175,9 +175,9 @@ class Checker:
             opset=request.opset if path.suffix == '.onnx' else None, changed_on_test_set=score and score.changed,
             **{'miou': None, self.plan.task.metric.key: score and score.metric})
 
-    def load(self, path: Path, precision: str) -> Run:
+    def load(self, entry: Format, path: Path, precision: str) -> Run:
         """Load a file, to be run on any number of images."""
-        return in_batches(load_file(path, precision), self.plan.request.fixed_batch)
+        return in_batches(entry.load(path, precision), self.plan.request.fixed_batch)
 
     def outputs(self, run: Run) -> list[Tensor]:
         """Run a file on the images of the comparison."""

@@ -121,11 +121,11 @@ class FloatPixels(nn.Module):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        self.graph = graph
+        self.network = graph
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See :meth:`Graph.logits`."""
-        return self.graph.logits(pixels)
+        return self.network.logits(pixels)
 
 
 @contextmanager

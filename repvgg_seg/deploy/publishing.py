@@ -44,12 +44,12 @@ def push(folder: Path, repository: str, private: bool = False) -> str:
         found = hub.repo_info(repository)
         if private and not found.private:
             raise UserError(f'{repository} exists and is public; leave --private out, or choose another name')
-        written = {path.name for path in paths}
+        written = {path.relative_to(folder).as_posix(): path for path in paths}
         stale = [name for name in (file.rfilename for file in found.siblings)
                  if name.startswith('model.') and name not in written]
         commit = hub.create_commit(repository, [
             commits.CommitOperationAdd(CARD, model_card(report, repository).encode()),
-            *(commits.CommitOperationAdd(path.name, path) for path in paths),
+            *(commits.CommitOperationAdd(name, path) for name, path in written.items()),
             *(commits.CommitOperationDelete(name) for name in stale)], commit_message='Deploy with repvgg_seg')
     except UserError:
         raise
@@ -72,7 +72,7 @@ def deployed_files(folder: Path, report: Mapping) -> list[Path]:
               **dict.fromkeys(beside)}
     paths = [folder / REPORT]
     for name, expected in hashes.items():
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise UserError(f'{folder} has no {name}, which belongs to it; write it again with {command("deploy")}')
         check_hash(folder / name, expected)
         paths += parts_of(folder / name)

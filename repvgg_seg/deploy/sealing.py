@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
-from ..runtime.backends import backend_of, load_file, parts_of
+from ..runtime.backends import backend_of, parts_of
 from ..runtime.description import description_of
-from ..runtime.predictor import load, sha256_of
+from ..runtime.predictor import Predictor, sha256_of
+from ..runtime.report import read_record
 from .artifacts import Artifact
+from .formats import FORMATS
 
 
 def seal(path: Path, artifact: Artifact, record: Mapping) -> Artifact:
@@ -26,9 +28,11 @@ def seal(path: Path, artifact: Artifact, record: Mapping) -> Artifact:
     Raises:
         UserError: the described file gives another output.
     """
-    before = load_file(path, artifact.precision)
+    entry = FORMATS[artifact.format]
+    before = entry.load(path, artifact.precision)
     backend_of(path).describe(path, description_of(record, path.name))
-    predictor = load(path)
+    info = read_record(path)
+    predictor = Predictor(entry.load(path, artifact.precision), info, info['artefacts'][path.name])
     shape = (artifact.batch or 1, *(artifact.size or (predictor.min_size, predictor.min_size)), predictor.in_channels)
     images = np.random.default_rng(0).integers(0, np.iinfo(predictor.dtype).max + 1, shape, predictor.dtype)
     expected = before(images)

@@ -1,4 +1,5 @@
 """What a runtime for exported files is."""
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ class Backend:
         devices: all devices that it can use.
         present: function of the module that lists those that are here. ``'auto'`` tries those up to the CPU, in this order.
         throughput: whether it has a mode for several threads at the same time.
+        system: the only system that it runs on, as ``sys.platform`` names it; None if it runs on all.
         describe: function that writes the description of a file into it, or beside it; see
             :mod:`repvgg_seg.runtime.description`.
         description: function that reads it; None if there is none. It fails with an OSError, a ValueError or a BadZipFile if
@@ -63,5 +65,11 @@ class Backend:
     devices: tuple[str, ...] = (CPU, )
     present: Callable[[ModuleType], list[str]] = lambda module: [CPU]
     throughput: bool = False
+    system: str | None = None
     describe: Callable[[Path, str], None] = write_sidecar
     description: Callable[[Path], str | None] = read_sidecar
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether it runs on this system."""
+        return self.system in (None, sys.platform)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import InstallationError, UserError
-from . import aotinductor, executorch, litert, ncnn, onnxruntime, opencv, openvino, torch
+from . import aotinductor, coreml, executorch, litert, ncnn, onnxruntime, opencv, openvino, torch
 from .backend import ON_CPU, Backend, DeviceError, Run, Setting
 from .description import sidecar_of, write_sidecar
 
@@ -16,7 +16,7 @@ UNREADABLE = (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeEr
 # Suffix of a file's name -> its runtime, in order of preference.
 BACKENDS = {'.xml': openvino.BACKEND, '.onnx': onnxruntime.BACKEND, '.pt2': torch.BACKEND, '.param': ncnn.BACKEND,
             '.opencv.onnx': opencv.BACKEND, '.tflite': litert.BACKEND, '.pte': executorch.BACKEND,
-            '.aoti.pt2': aotinductor.BACKEND}
+            '.aoti.pt2': aotinductor.BACKEND, coreml.SUFFIX: coreml.BACKEND}
 
 
 def backend_of(path: Path) -> Backend:
@@ -25,9 +25,17 @@ def backend_of(path: Path) -> Backend:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """All files that a file consists of: itself and, if it is an exported file with its weights in a second file, that one."""
+    """All files that a file consists of: itself and, if it is an exported file with its weights in a second file, that one; or
+    those in it, if it is a folder."""
+    if path.is_dir():
+        return sorted(part for part in path.rglob('*') if part.is_file())
     with_weights = tuple(suffix for suffix, backend in BACKENDS.items() if backend.weights_beside)
     return [path, path.with_suffix('.bin')] if path.name.endswith(with_weights) else [path]
+
+
+def holds_files(path: Path) -> bool:
+    """Whether a path is a folder of files, and not a package, which is a folder as well."""
+    return path.is_dir() and not path.name.endswith(coreml.SUFFIX)
 
 
 def companions_of(path: Path) -> list[Path]:
@@ -48,10 +56,12 @@ def load_file(path: Path, precision: str, setting: Setting = ON_CPU) -> Run:
 
     Raises:
         UserError: the backend cannot read the file.
-        DeviceError: the backend does not run it on the device.
+        DeviceError: the backend does not run it on the device, or not on this system.
         InstallationError: the backend is not installed.
     """
     backend = backend_of(path)
+    if not backend.runs_here:
+        raise DeviceError(f'{path} runs in {backend.title}, which is not for this system; load a file of another format')
     try:
         module = importlib.import_module(backend.module)
     except ModuleNotFoundError:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from . import onnx_metadata
 from .backend import CPU, Backend, DeviceError, Run, Setting
+from .protobuf_metadata import ONNX
 
 PROVIDERS = {'cuda': 'CUDAExecutionProvider', 'coreml': 'CoreMLExecutionProvider', CPU: 'CPUExecutionProvider',
              'tensorrt': 'TensorrtExecutionProvider'}
@@ -75,4 +75,4 @@ def present(onnxruntime: ModuleType) -> list[str]:
 
 
 BACKEND = Backend('ONNX Runtime', 'onnxruntime', 'onnxruntime', load, devices=tuple(PROVIDERS), present=present,
-                  describe=onnx_metadata.write, description=onnx_metadata.read)
+                  describe=ONNX.write, description=ONNX.read)

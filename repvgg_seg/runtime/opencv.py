@@ -6,8 +6,8 @@ from types import ModuleType
 import numpy as np
 
 from ..core.errors import InstallationError
-from . import onnx_metadata
 from .backend import Backend, Run, Setting
+from .protobuf_metadata import ONNX
 
 OLDEST = (4, 9)  # Older versions cannot read the files: a product of a constant and a map has another shape there.
 
@@ -51,4 +51,4 @@ def as_exported(outputs: np.ndarray) -> np.ndarray:
     return outputs.copy()
 
 
-BACKEND = Backend('OpenCV', 'cv2', 'opencv-python', load, describe=onnx_metadata.write, description=onnx_metadata.read)
+BACKEND = Backend('OpenCV', 'cv2', 'opencv-python', load, describe=ONNX.write, description=ONNX.read)

@@ -18,7 +18,7 @@ from ..core.errors import UserError, some
 from ..core.labels import check_class_count
 from ..core.tasks import CLASSIFICATION, SEGMENTATION
 from .backend import AUTO, CPU, DeviceError, Run, Setting
-from .backends import BACKENDS, backend_of, load_file, parts_of
+from .backends import BACKENDS, backend_of, holds_files, load_file, parts_of
 from .devices import SIDE, check_device, placements
 from .report import PIXELS, REPORT, read_record
 
@@ -262,22 +262,24 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True, de
             raise UserError(f'threads must be 1 or more, or None, got {threads}')
         threads = int(threads)
     source = Path(source)
-    folder = source if source.is_dir() else source.parent
+    is_folder = holds_files(source)
+    folder = source if is_folder else source.parent
     info = read_record(source)
-    artifacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).is_file()}
-    wanted = [name for name in artifacts if source.is_dir() or name == source.name]
+    artifacts = {name: entry for name, entry in info['artefacts'].items() if (folder / name).exists()}
+    wanted = [name for name in artifacts if is_folder or name == source.name]
     if not wanted:
         raise UserError(f'{source} is not an artifact that can be run; of those in {REPORT} there are '
                         f'{some(artifacts) or "none"}. Export one with {command("deploy")} --formats onnx, openvino, pt2 or '
                         'ncnn')
-    if source.is_dir() and all(name.endswith(PROGRAM) for name in wanted):
+    if is_folder and all(name.endswith(PROGRAM) for name in wanted):
         raise UserError(f'{folder} holds {some(wanted)} only, which is a program and can run any code; if you exported it '
                         f'yourself, load it by its name: {folder / wanted[0]}')
     # Take the first whose backend is installed; those closest to the trained model come first.
-    wanted = [name for name in wanted if not source.is_dir() or not name.endswith(PROGRAM)]
+    wanted = [name for name in wanted if not is_folder or not name.endswith(PROGRAM)]
     preference = list(BACKENDS.values())
     wanted.sort(key=lambda name: (artifacts[name]['precision'] != 'fp32', preference.index(backend_of(Path(name)))))
-    able = [name for name in wanted if importlib.util.find_spec(backend_of(Path(name)).module) is not None] or wanted
+    able = [name for name in wanted if backend_of(Path(name)).runs_here
+            and importlib.util.find_spec(backend_of(Path(name)).module) is not None] or wanted
     chosen = placements(able[:1] if device == CPU else able, device)
     if threads is not None and device not in (CPU, AUTO):
         raise UserError(f'threads is for the CPU, but the device is {device}; leave it out')

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.command_names import command
 from ..core.errors import UserError
 from ..core.tasks import MODEL_KINDS, SEGMENTATION
-from .backends import BACKENDS, backend_of
+from .backends import BACKENDS, backend_of, holds_files
 
 REPORT = 'deploy.json'
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
@@ -49,12 +49,12 @@ def read_record(source: Path) -> dict:
     Raises:
         UserError: there is neither a ``deploy.json`` nor a description, or it is broken.
     """
-    if source.is_dir() or not (source.exists() or source.name.endswith(tuple(BACKENDS))):
+    if holds_files(source) or not (source.exists() or source.name.endswith(tuple(BACKENDS))):
         return read_report(source)
-    report = read_report(source.parent) if (source.parent / REPORT).is_file() or not source.is_file() else None
+    report = read_report(source.parent) if (source.parent / REPORT).is_file() or not source.exists() else None
     if report is not None and source.name in report['artefacts']:
         return {**report, 'artefacts': {source.name: report['artefacts'][source.name]}}
-    if source.is_file() and source.name.endswith(tuple(BACKENDS)):
+    if source.exists() and source.name.endswith(tuple(BACKENDS)):
         return read_description(source)
     return report or read_report(source.parent)
 

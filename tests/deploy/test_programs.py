@@ -1,6 +1,6 @@
 """Labels are the argmax of the very network that gives the logits, in every format."""
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from repvgg_seg.deploy.comparison import Decision
+from repvgg_seg.deploy.core_ml_reference import load_reference
+from repvgg_seg.deploy.formats.coreml import CoreMlProgram
 from repvgg_seg.deploy.formats.executorch import ExecuTorchProgram
 from repvgg_seg.deploy.formats.litert import LiteRtProgram
 from repvgg_seg.deploy.graph import FloatPixels
@@ -24,9 +26,9 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 10, 12, 3), np.uint8)
 CONFIDENCES = tuple(round(value * 2**24) / 2**24 for value in (0.5, 0.9999, 0.99995, 2, 0.8))
 PACKAGES = {'.pt2': (), '.onnx': ('onnx', 'onnxscript', 'onnxruntime'), '.xml': ('onnxscript', 'openvino'),
             '.ncnn.param': ('ncnn', 'pnnx'), '.opencv.onnx': ('onnx', 'onnxscript', 'cv2'),
-            '.tflite': ('litert_torch', 'ai_edge_litert'), '.pte': ('executorch', )}
+            '.tflite': ('litert_torch', 'ai_edge_litert'), '.pte': ('executorch', ), '.mlpackage': ('coremltools', )}
 SLOW = ('.tflite', '.pte')
-ONE_SIZE = ('.ncnn.param', '.opencv.onnx', '.tflite', '.pte')  # Files for single images of the size of IMAGES.
+ONE_SIZE = ('.ncnn.param', '.opencv.onnx', '.tflite', '.pte', '.mlpackage')  # Files for single images of the size of IMAGES.
 
 
 class Logits(nn.Module):
@@ -60,6 +62,12 @@ def for_one_size(channels: int, pooled: bool) -> torch.export.ExportedProgram:
     return torch.export.export(Logits(channels, pooled).eval(), (torch.from_numpy(IMAGES[:1]), ))
 
 
+def of_float_pixels(channels: int, pooled: bool) -> torch.export.ExportedProgram:
+    """The same of float32 pixels (1, 3, H, W)."""
+    pixels = torch.from_numpy(IMAGES[:1]).permute(0, 3, 1, 2).float().contiguous()
+    return torch.export.export(FloatPixels(Logits(channels, pooled)).eval(), (pixels, ))
+
+
 @cache
 def in_onnx(channels: int, pooled: bool, fixed: bool = False) -> torch.onnx.ONNXProgram:
     """The same in ONNX, or a program for single images of one size."""
@@ -82,6 +90,7 @@ PROGRAMS: dict[str, Callable[[int, bool, Path], Program]] = {
     '.tflite': lambda channels, pooled, folder: LiteRtProgram(for_one_size(channels, pooled)),
     '.pte': lambda channels, pooled, folder: ExecuTorchProgram(for_one_size(channels, pooled)),
     '.ncnn.param': lambda channels, pooled, folder: convert(FloatPixels(Logits(channels, pooled)), (3, *IMAGES.shape[1:3])),
+    '.mlpackage': lambda channels, pooled, folder: CoreMlProgram(of_float_pixels(channels, pooled), 'fp32'),
 }
 
 
@@ -90,12 +99,13 @@ def check(program: Program, decision: Decision, suffix: str, images: np.ndarray,
     labeled = program.with_labels(decision)
     for name, each in dict(labels=labeled, logits=program).items():
         each.save(folder / f'{name}{suffix}')
-    logits, labels = (load_file(folder / f'{name}{suffix}', 'fp32')(images) for name in ('logits', 'labels'))
+    load = load_reference if suffix == '.mlpackage' else partial(load_file, precision='fp32')
+    logits, labels = (load(folder / f'{name}{suffix}')(images) for name in ('logits', 'labels'))
     expected = decision.labels_of(torch.from_numpy(logits)).numpy()
     assert logits.dtype == np.float32 and len(np.unique(expected)) > 1, 'labels of one class show nothing'
     if decision.confidences:
         assert 0.1 < (expected == 255).mean() < 0.9 and set(np.unique(expected)) <= {0, 1, 2, 4, 255}
-    assert (labels.dtype, labels.shape) == (expected.dtype, expected.shape)
+    assert (labels.dtype, labels.shape) == (np.int32 if suffix == '.mlpackage' else expected.dtype, expected.shape)
     np.testing.assert_array_equal(labels, expected)
 
 
@@ -107,9 +117,9 @@ def check(program: Program, decision: Decision, suffix: str, images: np.ndarray,
     pytest.param(suffix, marks=pytest.mark.whole) for suffix in SLOW)])
 def test_labels_are_the_argmax_of_the_logits(tmp_path, suffix, channels, pooled, decision):
     skip_without(*PACKAGES[suffix])
-    if suffix == '.tflite' and pooled:
-        pytest.skip('LiteRT is for segmentors')
-    if suffix == '.ncnn.param' and (pooled or decision.confidences):
+    if suffix in ('.tflite', '.mlpackage') and pooled:
+        pytest.skip('LiteRT and Core ML are for segmentors')
+    if suffix in ('.ncnn.param', '.mlpackage') and (pooled or decision.confidences):
         pytest.skip('ncnn is for segmentors that answer every pixel')
     if suffix == '.opencv.onnx' and decision.confidences and not hasattr(pytest.importorskip('cv2').dnn, 'ENGINE_CLASSIC'):
         pytest.skip('OpenCV 4 cannot compare')

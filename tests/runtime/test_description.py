@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from repvgg_seg.core.errors import UserError
-from repvgg_seg.runtime import onnx_metadata
 from repvgg_seg.runtime import predictor as runtime
+from repvgg_seg.runtime import protobuf_metadata
 from repvgg_seg.runtime.backends import BACKENDS, backend_of
+from repvgg_seg.runtime.coreml import SPECIFICATION, SUFFIX
 from repvgg_seg.runtime.description import FIELDS, description_of, sidecar_of, write_sidecar
 from repvgg_seg.runtime.predictor import load, sha256_of
 
@@ -24,16 +25,25 @@ NAMES = [f'm{suffix}' for suffix in BACKENDS]
 
 def write(path: Path) -> None:
     """Files that are as empty as their formats allow."""
-    if path.suffix == '.xml':
+    if path.suffix == SUFFIX:
+        network_of(path).parent.mkdir(parents=True)
+        author = protobuf_metadata._field(100, protobuf_metadata._field(3, b'author'))
+        network_of(path).write_bytes(protobuf_metadata._field(2, author) * 2)
+    elif path.suffix == '.xml':
         path.write_text('<?xml version="1.0"?>\n<net name="x"><layers /><rt_info><conversion_parameters /></rt_info></net>\n')
         path.with_suffix('.bin').write_bytes(b'weights')
     elif path.suffix == '.pt2':
         with zipfile.ZipFile(path, 'w') as archive:
             archive.writestr('program/archive_format', 'pt2')
     else:
-        path.write_bytes(onnx_metadata._field(7, b'graph') * 3 if path.suffix == '.onnx' else b'7767517\n0 0\n')
+        path.write_bytes(protobuf_metadata._field(7, b'graph') * 3 if path.suffix == '.onnx' else b'7767517\n0 0\n')
         if path.suffix == '.param':
             path.with_suffix('.bin').write_bytes(b'weights')
+
+
+def network_of(path: Path) -> Path:
+    """The file that has the network."""
+    return path / SPECIFICATION if path.suffix == SUFFIX else path
 
 
 def describe(path: Path, **changes) -> None:
@@ -50,7 +60,7 @@ def no_backend(monkeypatch):
 @pytest.mark.parametrize('name', NAMES)
 def test_a_file_alone_is_loaded_under_any_name(name, tmp_path, no_backend):
     write(tmp_path / name)
-    before = (tmp_path / name).read_bytes()
+    before = network_of(tmp_path / name).read_bytes()
     describe(tmp_path / name)
     other = tmp_path / f'renamed{name.removeprefix("m")}'
     for part in [path for path in tmp_path.iterdir()]:
@@ -61,7 +71,7 @@ def test_a_file_alone_is_loaded_under_any_name(name, tmp_path, no_backend):
     assert predictor(np.zeros((50, 70, 3), np.uint8)).shape == (50, 70)
     assert sidecar_of(other).is_file() == (backend_of(other).describe is write_sidecar)
     if other.suffix != '.xml':
-        assert other.read_bytes().startswith(before[:30]), 'the network stays as it is'
+        assert network_of(other).read_bytes().startswith(before[:30]), 'the network stays as it is'
 
 
 @pytest.mark.situation('Hostile or broken files', 'an exported file without deploy.json and without a readable description',
@@ -74,7 +84,7 @@ def test_files_without_a_description_are_one_line(name, tmp_path, no_backend):
     with pytest.raises(UserError, match=f'^{re.escape(f"{path} has no description; {expected}")}$'):
         load(path)
     for content in (b'', b'garbage', os.urandom(100)):
-        path.write_bytes(content)
+        network_of(path).write_bytes(content)
         with pytest.raises(UserError, match=rf'^{re.escape(str(path))} has no description( that can be read \(.*\))?; '
                                             f'{re.escape(expected)}$'):
             load(path)
@@ -102,14 +112,15 @@ def test_damaged_descriptions_are_one_line(name, text, tmp_path):
         load(tmp_path / name)
 
 
-def test_cut_short(tmp_path):
-    path = tmp_path / 'm.onnx'
+@pytest.mark.parametrize('name', ['m.onnx', 'm.mlpackage'])
+def test_cut_short(name, tmp_path):
+    path = tmp_path / name
     write(path)
     describe(path)
-    whole = path.read_bytes()
+    whole = network_of(path).read_bytes()
     for size in range(1, len(whole)):
-        path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match=r'm\.onnx has no description'):
+        network_of(path).write_bytes(whole[:size])
+        with pytest.raises(UserError, match=rf'{name} has no description'):
             load(path)
 
 
@@ -120,7 +131,7 @@ def test_deploy_json_comes_first_and_its_hashes_count(tmp_path, no_backend):
     listed = {'m.onnx': dict(ENTRY, sha256=sha256_of(path))}
     (tmp_path / 'deploy.json').write_text(json.dumps(dict(RECORD, classes=['of', 'the folder'], artefacts=listed)))
     assert load(path).classes == ('of', 'the folder')
-    path.write_bytes(path.read_bytes() + onnx_metadata._field(1, b'more'))
+    path.write_bytes(path.read_bytes() + protobuf_metadata._field(1, b'more'))
     with pytest.raises(UserError, match='is not the file that was exported'):
         load(path)
     path.rename(tmp_path / 'copied.onnx')  # Which deploy.json does not list.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from ...core.tasks import CLASSIFICATION, SEGMENTATION
+from ...runtime.backend import Run
+from ...runtime.backends import load_file
 from ...runtime.devices import CHANGED_LIMITS
 from ...runtime.report import PIXELS
 from ..programs import Exporter, Program
@@ -67,6 +69,8 @@ class Format:
         abstains: whether files of the format can contain the thresholds of ``abstain``.
         beside: function that returns the files that are written beside those of the format, by name; None if there are none.
         names_beside: names of these files.
+        reference: function that loads a file of the format to be checked, like :func:`repvgg_seg.runtime.backends.load_file`,
+            on the systems that do not run it; None if all do.
     """
     suffix: str
     precisions: tuple[str, ...]
@@ -84,3 +88,8 @@ class Format:
     portable: tuple[str, ...] = ()
     beside: 'Callable[[DeployPlan], dict[str, bytes]] | None' = None
     names_beside: tuple[str, ...] = ()
+    reference: Callable[[Path], Run] | None = None
+
+    def load(self, path: Path, precision: str) -> Run:
+        """Load a file of the format, to be checked; see :func:`repvgg_seg.runtime.backends.load_file`."""
+        return self.reference(path) if self.reference else load_file(path, precision)
