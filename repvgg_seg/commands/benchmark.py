@@ -100,6 +100,7 @@ def parser() -> cli.Parser:
     serving.add_argument('--threads', type=cli.positive, default=os.cpu_count(),
                          help='CPU threads of the network (default: all cores)')
     serving.add_argument('--batch', type=cli.positive, default=4, help=f'see {command("serve")} (default: 4)')
+    serving.add_argument('--callers', type=cli.positive, default=1, help=f'see {command("serve")} (default: 1)')
     serving.set_defaults(measure=measure_serving)
 
     everything = commands.add_parser('all', parents=[timing_parser(rounds=50, warm_up=50)],
@@ -209,7 +210,8 @@ def measure_throughput(args: argparse.Namespace) -> None:
 
 def measure_serving(args: argparse.Namespace) -> None:
     from ..benchmark.serving_load import measure
-    load = measure(args.exported, args.images, args.clients, args.seconds, args.threads, ['--batch', str(args.batch)])
+    load = measure(args.exported, args.images, args.clients, args.seconds, args.threads,
+                   ['--batch', str(args.batch), '--callers', str(args.callers)])
     show(args, [load.row(args.exported, args.clients)], [load])
 
 

@@ -18,6 +18,8 @@ def parser() -> cli.Parser:
     parser.add_argument('--threads', type=cli.positive, help='of the CPU for the network (default: the backend decides)')
     parser.add_argument('--batch', type=cli.positive, default=4, help='pictures of one size that are segmented at once, if as '
                         'many wait (default: 4)')
+    parser.add_argument('--callers', type=cli.positive, default=1, metavar='N', help='runs of the network at the same time, '
+                        'for many clients; OpenVINO then divides the threads between them (default: 1)')
     parser.add_argument('--tile', nargs=2, type=cli.positive, metavar=('H', 'W'), help='split larger pictures into windows of '
                         'this size')
     parser.add_argument('--max-bytes', type=cli.positive, default=DEFAULT_LIMITS.bytes, metavar='N',
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
 
     serve(args.exported, args.host, args.port, limits, args.batch, args.tile and tuple(args.tile), args.threads,
-          args.trust_checkpoint, ready)
+          args.callers, args.trust_checkpoint, ready)
     cli.write('Stopped')
 
 

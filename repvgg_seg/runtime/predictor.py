@@ -237,7 +237,7 @@ def windows(size: int, length: int, overlap: int) -> Iterator[Window]:
 
 
 def load(source: str | Path, threads: int | None = None, verify: bool = True, device: str = CPU,
-         throughput: bool = False) -> Predictor:
+         throughput: bool | None = False) -> Predictor:
     """Load an artifact that ``repvgg-seg deploy`` exported. The predictor can be shared between threads.
 
     Args:
@@ -249,7 +249,8 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True, de
         device: 'cpu'; or a device of one of the backends: 'cuda' (ONNX Runtime, PyTorch), 'tensorrt', 'coreml' (ONNX Runtime),
             'openvino:GPU', 'openvino:NPU', 'vulkan' (ncnn); or 'auto' for the first of them that is here and works, else the
             CPU. Before a predictor for another device is returned, its classes are compared with those of the CPU.
-        throughput: whether several threads will use the predictor at the same time, for which OpenVINO has a mode of its own.
+        throughput: whether several threads will use the predictor at the same time, for which OpenVINO has a mode of its own;
+            None if they will, but runtimes without such a mode will do as well.
 
     Raises:
         UserError: there is no artifact, ``deploy.json`` is broken, or a file is damaged or differs from the exported one; or
@@ -284,12 +285,14 @@ def load(source: str | Path, threads: int | None = None, verify: bool = True, de
     if threads is not None and device not in (CPU, AUTO):
         raise UserError(f'threads is for the CPU, but the device is {device}; leave it out')
     for name, place in chosen if device == AUTO else chosen[:1]:
-        if throughput and not backend_of(Path(name)).throughput:
-            raise UserError(f'{name} runs in {backend_of(Path(name)).title}, which has no mode for throughput; leave it out')
+        backend = backend_of(Path(name))
+        if throughput and not backend.throughput:
+            raise UserError(f'{name} runs in {backend.title}, which has no mode for throughput; leave it out')
         if verify:
             check_hash(folder / name, artifacts[name].get('sha256'))
         try:
-            return _placed(folder / name, info, artifacts[name], Setting(threads if place == CPU else None, place, throughput))
+            return _placed(folder / name, info, artifacts[name], Setting(
+                threads if place == CPU else None, place, throughput is not False and backend.throughput))
         except DeviceError:
             if device != AUTO or place == CPU:
                 raise

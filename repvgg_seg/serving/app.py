@@ -47,11 +47,12 @@ class Server:
         limits: limits of the server.
         batch: largest number of images of one size in a run of the network.
         tile: height and width of the windows into which larger pictures are split; None for the predictor's default.
+        callers: number of runs of the network at the same time.
     """
 
-    def __init__(self, predictor: Predictor, limits: Limits, batch: int, tile: tuple[int, int] | None) -> None:
+    def __init__(self, predictor: Predictor, limits: Limits, batch: int, tile: tuple[int, int] | None, callers: int) -> None:
         self.predictor, self.limits = predictor, limits
-        self.batcher, self.metrics = Batcher(predictor, batch, tile), Metrics()
+        self.batcher, self.metrics = Batcher(predictor, batch, tile, callers), Metrics()
 
     async def segment(self, request: Request, encode: Callable[[np.ndarray, Answer], Any]) -> tuple[Any, Answer]:
         """Answer a request whose body is a picture.
@@ -146,9 +147,9 @@ class Server:
 
 
 def create_app(predictor: Predictor, limits: Limits = DEFAULT_LIMITS, batch: int = 4,
-               tile: tuple[int, int] | None = None) -> FastAPI:
+               tile: tuple[int, int] | None = None, callers: int = 1) -> FastAPI:
     """Create the application for a predictor; for the arguments, see :class:`Server`."""
-    server = Server(predictor, limits, batch, tile)
+    server = Server(predictor, limits, batch, tile, callers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

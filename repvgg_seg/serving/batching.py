@@ -1,4 +1,4 @@
-"""One thread that runs a predictor on the images that wait, several of one size at once."""
+"""Threads that run a predictor on the images that wait, several of one size at once."""
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -58,11 +58,12 @@ class Batcher:
         predictor: predictor to run.
         limit: largest number of images in a batch.
         tile: height and width of the windows into which larger images are split; None for the predictor's default.
+        callers: number of batches that are segmented at the same time.
     """
 
-    def __init__(self, predictor: Predictor, limit: int, tile: tuple[int, int] | None = None) -> None:
+    def __init__(self, predictor: Predictor, limit: int, tile: tuple[int, int] | None = None, callers: int = 1) -> None:
         self.predictor, self.limit, self.tile = predictor, limit, tile
-        self.executor = ThreadPoolExecutor(1, 'predictor')
+        self.executor = ThreadPoolExecutor(callers, 'predictor')
         self.open: dict[tuple[int, ...], Batch] = {}
         self.lock = Lock()
         self.runs = self.images = 0
@@ -84,7 +85,7 @@ class Batcher:
         return window is not None and (image.shape[0] > window[0] or image.shape[1] > window[1])
 
     def close(self) -> None:
-        """Segment what still waits, and end the thread."""
+        """Segment what still waits, and end the threads."""
         self.executor.shutdown()
 
     def _run(self, size: tuple[int, ...], batch: Batch) -> dict[int, Answer]:
@@ -98,6 +99,7 @@ class Batcher:
         predictor = self.predictor
         outputs = [predictor(images[0], tile=self.tile)] if len(images) == 1 else list(predictor.batch(images))
         seconds = time.perf_counter() - start
-        self.runs, self.images = self.runs + 1, self.images + len(images)
+        with self.lock:
+            self.runs, self.images = self.runs + 1, self.images + len(images)
         return {place: Answer(labels, start - batch.submitted[place], seconds, len(images))
                 for place, labels in zip(chosen, outputs)}

@@ -19,7 +19,7 @@ WARM_UP = (64, 64)  # Height and width, if the model takes any size.
 
 
 def serve(source: str | Path, host: str = '127.0.0.1', port: int = 8000, limits: Limits = DEFAULT_LIMITS, batch: int = 4,
-          tile: tuple[int, int] | None = None, threads: int | None = None, trust: bool = False,
+          tile: tuple[int, int] | None = None, threads: int | None = None, callers: int = 1, trust: bool = False,
           ready: Callable[[str], None] = lambda url: None) -> None:
     """Serve an exported segmentor until a signal (SIGINT or SIGTERM) comes; requests in progress are then finished.
 
@@ -31,6 +31,7 @@ def serve(source: str | Path, host: str = '127.0.0.1', port: int = 8000, limits:
         batch: largest number of images of one size in a run of the network.
         tile: height and width of the windows into which larger pictures are split; None for the predictor's default.
         threads: number of CPU threads of the network; by default the backend decides.
+        callers: number of runs of the network at the same time; with more than one, OpenVINO divides the threads between them.
         trust: whether to load a program, and a file that differs from what was exported.
         ready: function that is called with the URL when the server accepts connections.
 
@@ -46,10 +47,10 @@ def serve(source: str | Path, host: str = '127.0.0.1', port: int = 8000, limits:
         if error.name not in ('fastapi', 'uvicorn'):
             raise
         raise InstallationError(f"{error.name} is not installed; run: pip install 'repvgg_seg[serve]'") from None
-    predictor = load_segmentor(Path(source), threads, trust)
+    predictor = load_segmentor(Path(source), threads, trust, callers)
     warm_up(predictor, tile)
     with bind(host, port) as listener:
-        app = create_app(predictor, limits, batch, tile)
+        app = create_app(predictor, limits, batch, tile, callers)
         server = uvicorn.Server(uvicorn.Config(
             app, log_level='error', access_log=False, limit_concurrency=limits.queue + IDLE_CONNECTIONS,
             timeout_graceful_shutdown=GRACE, server_header=False))
@@ -63,8 +64,8 @@ def serve(source: str | Path, host: str = '127.0.0.1', port: int = 8000, limits:
                 signal.signal(number, handler)
 
 
-def load_segmentor(source: Path, threads: int | None, trust: bool) -> Predictor:
-    """Load an exported segmentor.
+def load_segmentor(source: Path, threads: int | None, trust: bool, callers: int = 1) -> Predictor:
+    """Load an exported segmentor; for the arguments, see :func:`serve`.
 
     Raises:
         UserError: it cannot be loaded, or is not a segmentor that returns class indices for pictures.
@@ -72,7 +73,7 @@ def load_segmentor(source: Path, threads: int | None, trust: bool) -> Predictor:
     if source.suffix == PROGRAM and not trust:
         raise UserError(f'{source} is a program, which can run any code; if you know who made it, add --trust-checkpoint, else '
                         'use another format')
-    predictor = load(source, threads, verify=not trust)
+    predictor = load(source, threads, verify=not trust, throughput=None if callers > 1 else False)
     if predictor.task != SEGMENTATION:
         raise UserError(f'{source} is a {MODEL_KINDS[predictor.task]}; only segmentors can be served')
     if predictor.artifact['output'] != 'labels':

@@ -138,6 +138,22 @@ def test_images_of_one_size_that_wait_share_a_run():
             assert answers[ticket.place].batch == len(answers)
 
 
+def test_several_callers_run_the_network_at_the_same_time():
+    together = threading.Barrier(2)
+
+    def run(images):
+        together.wait(30)  # Passes only if two threads are here.
+        return labels_of(images)
+
+    batcher = Batcher(stand_in(run), 1, callers=2)
+    images = [noise(seed=seed) for seed in range(6)]
+    tickets = [batcher.submit(image) for image in images]
+    for image, ticket in zip(images, tickets):
+        np.testing.assert_array_equal(ticket.batch.answers.result(30)[0].labels, labels_of(image[None])[0])
+    batcher.close()
+    assert (batcher.runs, batcher.images) == (6, 6)
+
+
 def test_images_that_are_split_do_not_share_a_run():
     gate = Gate()
     batcher = Batcher(stand_in(gate, size=[32, 48]), 3)
