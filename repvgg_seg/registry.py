@@ -19,7 +19,8 @@ SEGMENTATION = {
     'models': ['repvgg_seg.models.psp_head', 'repvgg_seg.models.rep_fpn_head', 'repvgg_seg.engine.exported',
                'repvgg_seg.engine.distillation'],
     'datasets': [f'repvgg_seg.datasets.{name}' for name in ('paired', 'camvid', 'cityscapes', 'toy_streets')],
-} if find_spec('mmseg') else {'models': [], 'datasets': []}
+    'hooks': ['repvgg_seg.deploy.resrep'],
+} if find_spec('mmseg') else {'models': [], 'datasets': [], 'hooks': []}
 
 
 def _registry(name: str, parent: root.Registry, *locations: str) -> root.Registry:
@@ -36,7 +37,8 @@ METRICS = _registry('metric', root.METRICS, 'repvgg_seg.engine.label_writer', 'r
 OPTIM_WRAPPERS = _registry('optimizer_wrapper', root.OPTIM_WRAPPERS, 'repvgg_seg.engine.hardware')
 OPTIM_WRAPPER_CONSTRUCTORS = _registry('optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS,
                                        'repvgg_seg.engine.equivalent_kernel')
-HOOKS = _registry('hook', root.HOOKS, *(f'repvgg_seg.engine.{name}' for name in ('checkpointing', 'live_line', 'stopping')))
+HOOKS = _registry('hook', root.HOOKS, *(f'repvgg_seg.engine.{name}' for name in ('checkpointing', 'live_line', 'stopping')),
+                  *SEGMENTATION['hooks'])
 LOOPS = _registry('loop', root.LOOPS, 'repvgg_seg.engine.runner', 'repvgg_seg.engine.batches')
 
 import_module('repvgg_seg.models')  # Puts the backbone into MMEngine's root registry, too; it needs the names above.

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .. import __version__
+from ..core.config_types import type_name
 from ..core.errors import UserError
 from ..core.replacing import replacement
 from ..core.tasks import SEGMENTATION, task_of
@@ -346,6 +347,8 @@ def add_fine_tuning(config: Config, out: Path, checkpoint: str) -> None:
     config.distill = dict(teacher=str(out / TEACHER), checkpoint=str(teacher.resolve()) if teacher.exists() else checkpoint)
     config.work_dir = str(Path('work_dirs', out.name))
     config.optim_wrapper.optimizer.lr *= FINE_TUNING_RATE
+    config.model.backbone.block = None  # The fused form is trained, which has no compactors.
+    config.custom_hooks = [hook for hook in config.get('custom_hooks', []) if type_name(hook) != 'ResRepHook']
 
 
 def milliseconds_of(plan: DeployPlan, model: nn.Module, runtime: str) -> float:

@@ -73,14 +73,18 @@ class BranchSum(LinearPart):
 
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:
-        """See :meth:`LinearPart.fuse`; the kernels and biases of the branches add up (paper, section 3.3, Figure 4)."""
-        like = self.branch_3x3.conv
-        kernels, biases = zip(*(fold_branch(branch, self.out_channels, self.groups, like.weight.device)
+        """See :meth:`LinearPart.fuse`."""
+        return conv_with(self.branch_3x3.conv, *self.kernel_and_bias())
+
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Kernel (C_out, C_in / groups, 3, 3) and bias (C_out,) of the equivalent convolution in float64.
+
+        The kernels and biases of the branches add up (paper, section 3.3, Figure 4).
+        """
+        kernels, biases = zip(*(fold_branch(branch, self.out_channels, self.groups, self.branch_3x3.conv.weight.device)
                                 for branch in self._modules_to_add()))
         kernel, bias = sum(kernels), sum(biases)
-        if self.norm is not None:
-            kernel, bias = fold_norm(kernel, bias, self.norm)
-        return conv_with(like, kernel, bias)
+        return (kernel, bias) if self.norm is None else fold_norm(kernel, bias, self.norm)
 
     def _modules_to_add(self) -> list[nn.Module]:
         found = (getattr(self, branch.name) for branch in self.branches)

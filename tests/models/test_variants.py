@@ -78,6 +78,8 @@ FORMULAS = {
                        lambda n, c: 15 * n + 6 * c, 0),
     'TrivialConv': (lambda p, x: norm(p.branch_3x3.norm, dirac(p, x) + conv(p, x)), lambda n, c: 9 * n + 2 * c, 0),
     'DiracConv': (dirac_net, lambda n, c: 9 * n + 4 * c, 0),
+    'CompactedConv': (lambda p, x: F.conv2d(conv_norm(p, x) + conv_norm(p, x, '1x1') + identity(p, x), p.compactor,
+                                            groups=p.groups), lambda n, c: 10 * n + 4 * c, 2),
     'ReLUInBranches': (lambda p, x: conv_norm(p, x).relu() + conv_norm(p, x, '1x1').relu() + identity(
         p, x, lambda p, x: norm(p.branch_identity, x).relu()), lambda n, c: 10 * n + 4 * c, 2),
 }
@@ -86,7 +88,7 @@ FUSIBLE = [name for name in FORMULAS if name != 'ReLUInBranches']
 
 def make_part(name, *geometry, **options):
     part = randomize(get_linear_part(dict(type=name))(*geometry, **options))
-    for scale in (getattr(part, name, None) for name in ('identity_scale', 'weight_scale')):
+    for scale in (getattr(part, name, None) for name in ('identity_scale', 'weight_scale', 'compactor')):
         if scale is not None:
             nn.init.uniform_(scale, 0.5, 1.5)
     return part
@@ -168,6 +170,7 @@ def test_number_of_parameters(name, arch):
     expected = 0
     for layer in (module for module in plain.modules() if isinstance(module, nn.Conv2d)):
         expected += of_layer(layer.in_channels * layer.out_channels // layer.groups, layer.out_channels)
+        expected += layer.out_channels**2 // layer.groups if name == 'CompactedConv' else 0
         if layer.stride == (1, 1) and layer.in_channels == layer.out_channels:
             expected += of_identity * layer.out_channels
     assert sum(parameter.numel() for parameter in backbone.parameters()) == expected
