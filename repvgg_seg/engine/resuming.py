@@ -50,7 +50,7 @@ def find_what_to_resume(config: Config) -> tuple[Mapping, int, list[str]]:
         UserError: the checkpoints are not on a local disk.
     """
     folder, path, notes = checkpoint_folder(config), None, []
-    if config.get('resume') and not config.get('load_from'):
+    if config.get('resume') and (not config.get('load_from') or is_start_of_run(config.load_from, folder)):
         path, damaged = find_resumable(folder)
         notes = [f'{reason}; trying the one before it' for reason in damaged]
         config.load_from = path and str(path)
@@ -70,6 +70,11 @@ def find_what_to_resume(config: Config) -> tuple[Mapping, int, list[str]]:
     if meta.get('seed') is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=int(meta['seed']))
     return meta, meta.get('run', 0) if path else number_of_run(folder), notes
+
+
+def is_start_of_run(source: str, folder: Path) -> bool:
+    """Whether a checkpoint that a config names has only weights, and a folder holds a run that can be resumed."""
+    return lacking(read_checkpoint(source), source) is not None and any(damage(path) is None for path in candidates(folder))
 
 
 def find_resumable(folder: Path) -> tuple[Path | None, list[str]]:

@@ -18,6 +18,7 @@ from ..core.reading import is_remote, read_checkpoint
 from ..core.run_checkpoints import find_checkpoint
 from .inflation import inflate_stem
 from .layouts import LAYOUTS, Layout, describe_arch, to_own_layout
+from .reparam import LinearPart
 from .weights import check_values, part_of, prefixes_of, state_dict_of
 
 CLASSIFYING = r'(conv_seg|head\.fc)\.(weight|bias)$'  # Layers with one output per class.
@@ -236,6 +237,10 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | 
     wanted = model.state_dict()
     prefix = next(iter(prefixes_of(state, wanted.__contains__).most_common(1)), ("", 0))[0]  # Such as Lightning's "model.".
     state = _by_names_of(wanted, {key.removeprefix(prefix): value for key, value in state.items()})
+    neutral = {f'{name}.{key}': value for name, part in model.named_modules() if isinstance(part, LinearPart)
+               for key, value in part.neutral_weights().items()}
+    if not neutral.keys() & state.keys():  # Of a model that was trained without these parts; some of them would be too few.
+        state = {**state, **neutral}
     if parts := differences(state, wanted):
         found, expected = describe_arch(state, 'backbone.'), describe_arch(wanted, 'backbone.')
         _, _, layout = to_own_layout({key.removeprefix('backbone.'): value for key, value in state.items()})

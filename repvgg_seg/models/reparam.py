@@ -74,6 +74,10 @@ class LinearPart(nn.Module):
         """
         raise NotImplementedError
 
+    def neutral_weights(self) -> dict[str, Tensor]:
+        """Weights that a checkpoint may lack, with values that change nothing, by their names in this module."""
+        return {}
+
     @classmethod
     def fused_form(cls, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
         """Build a convolution of the same form as :meth:`fuse` returns, with other weights.

@@ -1,6 +1,7 @@
 """The command prune: what it writes trains, is tested and exported; mistakes leave nothing behind."""
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,28 @@ def test_classifier(run_tool, classifier_config, classifier_checkpoint, tmp_path
     assert_error_line(result, f'error: config {classifier_config} is for a classifier, this tool needs one for a segmentor; '
                               'use tools/classify_train.py and tools/classify_test.py')
     assert not (tmp_path / 'out').exists()
+
+
+def test_resrep(run_tool, config, checkpoint, tmp_path):
+    """Compactors are trained from ordinary weights, also when resumed between two choices, and the result is pruned."""
+    path = tmp_path / 'my_resrep.py'
+    path.write_text(f'''_base_ = '{config}'
+model = dict(backbone=dict(block=dict(type='CompactedConv')))
+custom_hooks = [dict(type='repvgg_seg.ResRepHook', keep=0.9, size=(48, 64), multiple=2, interval=3)]
+load_from = '{checkpoint}'
+train_cfg = dict(max_epochs=2)
+''')
+    assert run_tool('train', path, '--work-dir', tmp_path / 'whole').code == 0
+    (tmp_path / 'resumed').mkdir()
+    shutil.copy(tmp_path / 'whole/epoch_1.pth', tmp_path / 'resumed')
+    result = run_tool('train', path, '--work-dir', tmp_path / 'resumed', '--resume')
+    assert result.code == 0, result.err
+    whole, resumed = (torch.load(tmp_path / run / 'epoch_2.pth', weights_only=False) for run in ('whole', 'resumed'))
+    assert all(torch.equal(value, resumed['state_dict'][name]) for name, value in whole['state_dict'].items())
+    assert any(chosen.any() for chosen in whole['resrep'].values())
+    result = run_tool('prune', path, tmp_path / 'whole/epoch_2.pth', '--keep', 0.9, '--multiple', 2, '--images', 4, '--out',
+                      tmp_path / 'pruned')
+    assert result.code == 0, result.err
+    pruned = Config.fromfile(tmp_path / 'pruned/config.py')
+    assert pruned.model.backbone.block is None and pruned.custom_hooks == []
+    assert run_tool('test', tmp_path / 'pruned/config.py', tmp_path / 'pruned/model.pth', '--work-dir', tmp_path).code == 0

@@ -8,11 +8,12 @@ from helpers import assert_relatively_close
 from mmengine.config import Config, ConfigDict
 from test_pruning import EXACT, SIZE, batch, build, model_config
 
-from repvgg_seg.core.errors import UserError
+from repvgg_seg.core.errors import CheckpointError, UserError
 from repvgg_seg.deploy.channels import channel_groups, pruned_state, set_widths
 from repvgg_seg.deploy.fusing import fuse_for_inference
 from repvgg_seg.deploy.pruning import Selection, add_fine_tuning, by_multiplications, choices, output_pixels, taylor_importance
 from repvgg_seg.deploy.resrep import KEY, ResRepHook
+from repvgg_seg.engine.trained_model import build_trained
 from repvgg_seg.models.variants import CompactedConv
 
 
@@ -35,6 +36,19 @@ def test_weights_of_the_papers_block_compute_the_same(arch):
     assert not missing.unexpected_keys and {name.rpartition('.')[2] for name in missing.missing_keys} == {'compactor'}
     x = torch.randn(1, 3, *SIZE)
     assert torch.equal(compacted(x, mode='tensor'), trained(x, mode='tensor'))
+
+
+def test_some_compactors_are_too_few(tmp_path):
+    config = Config(dict(model=compacted_config()))
+    state = build(config.model).state_dict()
+    without = {name: value for name, value in state.items() if not name.endswith('compactor')}
+    torch.save(dict(state_dict=without), tmp_path / 'without.pth')
+    loaded, _ = build_trained(config, str(tmp_path / 'without.pth'))
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+    torch.save(dict(state_dict={**without, 'backbone.stem.conv.compactor': state['backbone.stem.conv.compactor']}),
+               tmp_path / 'some.pth')
+    with pytest.raises(CheckpointError, match=r'missing \(backbone\.stages\.0\.0\.conv\.compactor'):
+        build_trained(config, str(tmp_path / 'some.pth'))
 
 
 def test_gradient():

@@ -188,6 +188,17 @@ def test_weights_alone_that_are_named_cannot_be_resumed(tmp_path):
         find_what_to_resume(settings(tmp_path, load_from=str(tmp_path / 'weights.pth')))
 
 
+@pytest.mark.situation('Data loss', '`--resume` with a config that starts from weights alone (`load_from`), as from `prune`',
+                       before='refused, because the weights have no optimizer, though the work dir had a checkpoint with one',
+                       now='the run in the work dir is resumed')
+def test_run_that_started_from_weights_alone_is_resumed(tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
+    write(tmp_path / 'run', {'epoch_3.pth': dict(iter=6)})
+    config = settings(tmp_path / 'run', load_from=str(tmp_path / 'weights.pth'))
+    assert find_what_to_resume(config) == (dict(iter=6), 0, [])
+    assert config.resume and config.load_from == str(tmp_path / 'run/epoch_3.pth')
+
+
 def test_run_that_starts_beside_an_earlier_one(tmp_path):
     write(tmp_path, {'epoch_3.pth': dict(iter=6)})
     config = settings(tmp_path)

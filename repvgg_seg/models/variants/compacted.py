@@ -11,8 +11,8 @@ from ..blocks import RepConv
 class CompactedConv(RepConv):
     """Q (BN(conv3x3(x)) + BN(conv1x1(x)) [+ BN(x)]): the paper's block, and a compactor Q as in ResRep (arXiv:2007.03260).
 
-    The compactor is a 1x1 convolution that begins as the identity, so weights of the paper's block can be loaded first. Where
-    :class:`repvgg_seg.deploy.resrep.ResRepHook` makes a row of it vanish, an output channel can be removed.
+    The compactor is a 1x1 convolution that begins as the identity. Where :class:`~repvgg_seg.deploy.resrep.ResRepHook` makes a
+    row of it vanish, an output channel can be removed.
 
     Args:
         in_channels, out_channels, stride, dilation, groups, norm_cfg: see :class:`~repvgg_seg.models.reparam.LinearPart`.
@@ -22,7 +22,15 @@ class CompactedConv(RepConv):
                  norm_cfg: dict = dict(type='BN')) -> None:
         super().__init__(in_channels, out_channels, stride, dilation, groups, norm_cfg)
         # No Conv2d, which MMEngine would initialize as other convolutions.
-        self.compactor = nn.Parameter(nn.init.dirac_(torch.empty(out_channels, out_channels // groups, 1, 1), groups))
+        self.compactor = nn.Parameter(self.identity())
+
+    def identity(self) -> Tensor:
+        """The compactor that changes nothing, (C_out, C_out / groups, 1, 1)."""
+        return nn.init.dirac_(torch.empty(self.out_channels, self.out_channels // self.groups, 1, 1), self.groups)
+
+    def neutral_weights(self) -> dict[str, Tensor]:
+        """See :meth:`LinearPart.neutral_weights`: the weights of the paper's block can be loaded."""
+        return dict(compactor=self.identity())
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
