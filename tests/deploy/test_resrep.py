@@ -143,6 +143,15 @@ def test_training_makes_the_chosen_rows_vanish_and_keeps_the_others(caplog):
     assert messages[2] == 'Removing these channels will change the outputs; train longer, or give ResRepHook more strength'
 
 
+def test_channels_are_chosen_at_intervals_and_ever_more_of_them():
+    hook = attached(build(compacted_config()), interval=20, ramp=0.5)
+    counts = []
+    for iteration in (0, 10, 19, 20, 40, 50, 60, 100):
+        hook.before_train_iter(SimpleNamespace(iter=iteration, max_iters=100), 0)
+        counts.append(sum(int(each.sum()) for each in hook.vanishing.values()))
+    assert counts[0] == counts[1] == counts[2] == 0 < counts[3] < counts[4] == counts[5] < counts[6] == counts[7]
+
+
 def test_the_choice_is_in_the_checkpoint():
     model = build(compacted_config())
     first, second = attached(model), attached(copy.deepcopy(model))
