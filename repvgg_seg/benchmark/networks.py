@@ -148,13 +148,19 @@ def is_config(name: str) -> bool:
 
 
 def possible(text: str, setting: Setting) -> bool:
-    """Whether a network supports a setting. Runtimes other than PyTorch need fp32 on the CPU and no setting of
-    PyTorch's, and VGG-16 needs 224x224."""
+    """Whether a network supports a setting. Runtimes other than PyTorch need one of their precisions, which the CPU does not
+    emulate, and no setting of PyTorch's; VGG-16 needs 224x224."""
     forms, name = split_name(text)
     if name == 'VGG-16' and setting.size != (224, 224):
         return False
-    return not forms & set(RUNTIMES) or setting.precision == 'fp32' and setting.device == 'cpu' and not (
-        setting.compiled or setting.channels_last)
+    runtime = runtime_of(forms)
+    return runtime is None or setting.precision in set(RUNTIMES[runtime].precisions) & set(native_precisions()) and (
+        setting.device == 'cpu' and not (setting.compiled or setting.channels_last))
+
+
+def runtime_of(forms: set[str]) -> str | None:
+    """The runtime other than PyTorch among the forms of a network."""
+    return next(iter(forms & set(RUNTIMES)), None)
 
 
 def matrix_size(setting: Setting) -> int:
@@ -184,9 +190,11 @@ def make(text: str, setting: Setting) -> Run:
         size = matrix_size(setting)
         one, other = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
         return Run(lambda: one @ other, setting.device)
-    runtime = next(iter(forms & set(RUNTIMES)), None)
+    runtime = runtime_of(forms)
     if not possible(text, setting):
-        raise UserError(f'{text}: other runtimes are timed in fp32 on the CPU only, without --compile and --channels-last')
+        able = [each for each in (RUNTIMES[runtime].precisions if runtime else DTYPES) if each in native_precisions()]
+        raise UserError(f'{text}: other runtimes are timed on the CPU only, without --compile and --channels-last, this one on '
+                        f'this CPU in {" or ".join(able)}')
     if name in OPERATIONS:
         operation, channels = OPERATIONS[name]
         return inference(operation(), (channels, *setting.size), setting, runtime)
@@ -294,7 +302,7 @@ def is_preactivated(module: Any) -> bool:
 def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtime: str | None = None) -> Run:
     """Forward pass of a random batch, in PyTorch or another runtime."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    dtype = DTYPES[setting.precision]
+    dtype = torch.float32 if runtime else DTYPES[setting.precision]
     network: Any = model.eval()  # PyTorch's type hints lack the argument `memory_format`.
     network = network.to(setting.device, dtype, memory_format=layout)
     x = torch.randn(setting.batch, *shape).to(setting.device, dtype).to(memory_format=layout)
@@ -303,7 +311,7 @@ def inference(model: nn.Module, shape: tuple[int, ...], setting: Setting, runtim
         compiled = compile_each(network)
         run.function = lambda: torch.no_grad()(compiled)(x)
     if runtime:
-        run.function = RUNTIMES[runtime](network, x, setting.threads)
+        run.function = RUNTIMES[runtime].prepare(network, x, setting.threads, setting.precision)
     return run
 
 

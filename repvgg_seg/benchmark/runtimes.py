@@ -1,11 +1,11 @@
-"""Networks in runtimes other than PyTorch, for timing in float32 on CPUs."""
+"""Networks in runtimes other than PyTorch, for timing on CPUs."""
 import importlib
 import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -33,40 +33,40 @@ class LastMap(nn.Module):
         return outputs[-1] if isinstance(outputs, tuple) else outputs
 
 
-def in_onnxruntime(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+def in_onnxruntime(network: nn.Module, x: Tensor, threads: int, precision: str) -> Callable[[], np.ndarray]:
     """Prepare a run in ONNX Runtime."""
     with TemporaryDirectory() as folder:
-        run = load_file(_write_onnx(network, x, Path(folder)), 'fp32', Setting(threads))
+        run = load_file(_write_onnx(network, x, Path(folder)), precision, Setting(threads))
     return partial(run, x.numpy())
 
 
-def in_openvino(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+def in_openvino(network: nn.Module, x: Tensor, threads: int, precision: str) -> Callable[[], np.ndarray]:
     """Prepare a run in OpenVINO."""
     openvino = importlib.import_module('openvino')
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.xml')
         openvino.save_model(openvino.convert_model(_write_onnx(network, x, path.parent)), path, compress_to_fp16=False)
-        run = load_file(path, 'fp32', Setting(threads))
+        run = load_file(path, precision, Setting(threads))
     return partial(run, x.numpy())
 
 
-def in_opencv(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+def in_opencv(network: nn.Module, x: Tensor, threads: int, precision: str) -> Callable[[], np.ndarray]:
     """Prepare a run in OpenCV's own engine, which processes one image at a time."""
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.opencv.onnx')
         _write_onnx(network, x[:1], path.parent).rename(path)
-        run = load_file(path, 'fp32', Setting(threads))
+        run = load_file(path, precision, Setting(threads))
     return partial(run, x.numpy())
 
 
-def in_ncnn(network: nn.Module, x: Tensor, threads: int) -> Callable[[], np.ndarray]:
+def in_ncnn(network: nn.Module, x: Tensor, threads: int, precision: str) -> Callable[[], np.ndarray]:
     """Prepare a run in ncnn, which processes one image at a time."""
     ncnn = importlib.import_module('ncnn')
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.ncnn.param')
         channels, height, width = x.shape[1:]
         convert(network, (channels, height, width)).save(path)
-        net = load_net(ncnn, path, 'fp32', Setting(threads))
+        net = load_net(ncnn, path, precision, Setting(threads))
     images = x.numpy()
 
     def run() -> np.ndarray:
@@ -90,4 +90,17 @@ def _write_onnx(network: nn.Module, x: Tensor, folder: Path) -> Path:
     return path
 
 
-RUNTIMES = {'onnxruntime': in_onnxruntime, 'openvino': in_openvino, 'ncnn': in_ncnn, 'opencv': in_opencv}
+class Runtime(NamedTuple):
+    """A runtime other than PyTorch.
+
+    Args:
+        prepare: function of a network in float32, its input (N, C, H, W), a number of threads and a precision that returns a
+            function to be timed.
+        precisions: precisions that the runtime computes float32 networks in.
+    """
+    prepare: Callable[[nn.Module, Tensor, int, str], Callable[[], np.ndarray]]
+    precisions: tuple[str, ...] = ('fp32', )
+
+
+RUNTIMES = {'onnxruntime': Runtime(in_onnxruntime), 'openvino': Runtime(in_openvino, ('fp32', 'bf16')),
+            'ncnn': Runtime(in_ncnn, ('fp32', 'bf16')), 'opencv': Runtime(in_opencv)}

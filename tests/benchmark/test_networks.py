@@ -113,30 +113,41 @@ def test_wrong_names(text, message):
         split_name(text)
 
 
-@pytest.mark.parametrize('change', [dict(precision='bf16'), dict(compiled=True), dict(device='cuda'),
-                                    dict(channels_last=True)], ids=str)
-def test_what_other_runtimes_are_not_timed_in(change):
-    with pytest.raises(UserError, match='ncnn:plain-run: other runtimes are timed in fp32 on the CPU only, without --compile '
-                       'and --channels-last'):
-        make('ncnn:plain-run', Setting(size=(4, 5), **change))
+@pytest.mark.parametrize(('runtime', 'change', 'native', 'able'), [
+    ('ncnn', dict(precision='bf16'), ['fp32', 'int8'], 'fp32'),
+    ('onnxruntime', dict(precision='bf16'), ['fp32', 'bf16'], 'fp32'),
+    ('ncnn', dict(precision='fp16'), ['fp32', 'bf16', 'fp16'], 'fp32 or bf16'), ('ncnn', dict(compiled=True), ['fp32'], 'fp32'),
+    ('ncnn', dict(device='cuda'), ['fp32'], 'fp32'), ('ncnn', dict(channels_last=True), ['fp32'], 'fp32')], ids=str)
+def test_what_other_runtimes_are_not_timed_in(runtime, change, native, able, monkeypatch):
+    monkeypatch.setattr(networks, 'native_precisions', lambda: native)
+    with pytest.raises(UserError) as raised:
+        make(f'{runtime}:plain-run', Setting(size=(4, 5), **change))
+    assert str(raised.value) == (f'{runtime}:plain-run: other runtimes are timed on the CPU only, without --compile and '
+                                 f'--channels-last, this one on this CPU in {able}')
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize(('runtime', 'precision'), [(name, each) for name, runtime in RUNTIMES.items()
+                                                    for each in runtime.precisions])
 @pytest.mark.parametrize('text', ['head:stock:{a0}', '{tiny}', 'body:undilated:{tiny}'])
-def test_other_runtimes_compute_the_same(runtime, text, monkeypatch, tmp_path):
+def test_other_runtimes_compute_the_same(runtime, precision, text, monkeypatch, tmp_path):
+    if precision not in networks.native_precisions():
+        pytest.skip(f'this CPU does not compute in {precision}')
     skip_without(dict(opencv='cv2').get(runtime, runtime), 'onnx', 'onnxscript', 'pnnx')
     if runtime == 'opencv' and 'stock' in text:
         pytest.skip('OpenCV 5 cannot read the adaptive pooling of the stock head')
     text = text.format(a0=A0, tiny=write_segmentor_config(tmp_path / 'tiny.py', tmp_path))
     kept = {}
-    monkeypatch.setitem(RUNTIMES, runtime, lambda network, x, threads: kept.update(network=network, x=x) or (lambda: None))
-    make(f'{runtime}:{text}', Setting(size=(49, 66), options=WIDE if A0 in text else {}))
+    monkeypatch.setitem(RUNTIMES, runtime, RUNTIMES[runtime]._replace(
+        prepare=lambda network, x, threads, precision: kept.update(network=network, x=x) or (lambda: None)))
+    make(f'{runtime}:{text}', Setting(size=(49, 66), precision=precision, options=WIDE if A0 in text else {}))
     monkeypatch.undo()
-    run = RUNTIMES[runtime](kept['network'], kept['x'], 2)
+    run = RUNTIMES[runtime].prepare(kept['network'], kept['x'], 2, precision)
     with torch.no_grad():
         expected = kept['network'](kept['x'])
-    assert_relatively_close(torch.from_numpy(run()).reshape(expected.shape), expected, 1e-4)
+    found = torch.from_numpy(run()).reshape(expected.shape)
+    assert_relatively_close(found, expected, dict(fp32=1e-4, bf16=0.05)[precision])
+    assert precision == 'fp32' or not torch.allclose(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_the_rewrite_in_pytorch():
