@@ -76,7 +76,7 @@ def decode_bands(data: bytes) -> np.ndarray:
             image = series.asarray()
     except Image.DecompressionBombError:
         raise
-    except DAMAGED as error:
+    except (*DAMAGED, tifffile.TiffFileError) as error:  # No ValueError in versions for Python 3.10.
         reason = (str(error).strip('\'"').splitlines() or [type(error).__name__])[0]
         advice = '; run: pip install imagecodecs' if 'imagecodecs' in reason else ''
         raise ValueError(f'{reason}{advice}') from None
