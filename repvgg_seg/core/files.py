@@ -59,7 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def telling_full_disk(path: Path, size: int) -> Iterator[None]:
-    """Raise OSError for a full disk if the enclosed writing code raises a RuntimeError that does not name the cause.
+    """Raise OSError for a full disk if the enclosed writing code raises an exception whose type does not tell the cause.
 
     Args:
         path: path of the file.
@@ -70,7 +70,7 @@ def telling_full_disk(path: Path, size: int) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError:
+    except (RuntimeError, shutil.Error):
         with tempfile.TemporaryFile(dir=path.parent) as probe:
             probe.write(bytes(size))
         raise

@@ -271,6 +271,15 @@ class Exporter:
             return OpenVinoProgram(openvino.convert_model(path), half)
 
     @cached_property
+    def of_float_pixels(self) -> ExportedProgram:
+        """The graph as an exported program of float32 pixels (1, channels, H, W), for one image of the example's size."""
+        pixels = torch.zeros(1, self.plan.normalization.channels, *self.size)
+        with torch.no_grad():
+            program = torch.export.export(FloatPixels(self.graph()), (pixels, ))
+            fold_constants(program)
+        return program
+
+    @cached_property
     def ncnn(self) -> NcnnProgram:
         """The graph as an ncnn program in float32, which takes one image of the example's size at a time."""
         return convert(FloatPixels(self.graph()), (self.plan.normalization.channels, *self.size))

@@ -143,12 +143,12 @@ def test_what_follows_the_plan_knows_no_config(module):
 
 
 def test_a_wrong_export_is_refused_and_leaves_the_older_one(run_tool, config, random_checkpoint, tmp_path, monkeypatch):
-    from repvgg_seg.deploy import exporting
+    from repvgg_seg.deploy.formats import format
     out = tmp_path / 'out'
     assert run_tool('deploy', config, random_checkpoint, '--out', out).code == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     zeros = lambda images: np.zeros((1, 12, *images.shape[1:3]), np.float32)  # noqa: E731
-    monkeypatch.setattr(exporting, 'load_file', lambda path, precision: zeros)
+    monkeypatch.setattr(format, 'load_file', lambda path, precision: zeros)
     result = run_tool('deploy', config, random_checkpoint, '--out', out, '--formats', 'pt2', '--size', '48', '64')
     assert_error_line(result, re.compile(
         r'error: model\.fp32\.pt2 differs from the trained model: logits by \d\.\de[+-]\d\d of the largest \(limit 0\.001\), '

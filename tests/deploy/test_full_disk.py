@@ -26,12 +26,16 @@ ROOM = 200_000  # Bytes; every file below needs more.
 class OneConvolution:
     """Stands in for an ``Exporter``."""
 
-    plan = SimpleNamespace(request=ExportRequest())
+    plan = SimpleNamespace(request=ExportRequest(), normalization=SimpleNamespace(channels=3))
     ncnn = NcnnProgram('layers', bytes(2 * ROOM))
 
     @cached_property
     def converted(self) -> ExportedProgram:
         return torch.export.export(nn.Conv2d(100, 100, 3).eval(), (torch.zeros(1, 100, 8, 8), ))
+
+    @property
+    def of_float_pixels(self) -> ExportedProgram:
+        return torch.export.export(nn.Conv2d(3, 4000, 3).eval(), (torch.zeros(1, 3, 8, 8), ))
 
     def program(self, dtype: torch.dtype) -> ExportedProgram:
         return self.converted

@@ -7,7 +7,7 @@ import pytest
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.deploy import sealing
 from repvgg_seg.deploy.artifacts import Artifact
-from repvgg_seg.runtime import predictor as runtime
+from repvgg_seg.deploy.formats import format
 from repvgg_seg.runtime.description import FIELDS
 from repvgg_seg.runtime.predictor import sha256_of
 
@@ -17,8 +17,12 @@ ARTIFACT = Artifact('onnx', 'fp32', (8, 9), 'labels', 0., 0., None, False, [], 0
 def seal(path, monkeypatch, output) -> Artifact:
     """Seal a file whose backend is a stand-in; ``output`` is added to the output of the described file."""
     path.write_bytes(b'')
-    monkeypatch.setattr(sealing, 'load_file', lambda path, precision: lambda images: images[..., 0])
-    monkeypatch.setattr(runtime, 'load_file', lambda path, precision, setting: lambda images: images[..., 0] + output)
+
+    def load_file(path, precision):
+        added = output if path.stat().st_size else np.uint8(0)
+        return lambda images: images[..., 0] + added
+
+    monkeypatch.setattr(format, 'load_file', load_file)
     record = dict.fromkeys(FIELDS) | dict(task='segmentation', classes=['a'], palette=[[0, 0, 0]], channels='RGB',
                                           in_channels=3, dtype='uint8', min_size=1, artefacts={path.name: asdict(ARTIFACT)})
     return sealing.seal(path, ARTIFACT, record)

@@ -2,16 +2,14 @@
 from pathlib import Path
 from typing import cast
 
-import torch
 from torch.export import ExportedProgram
 
 from ...core.errors import UserError
+from ...core.files import telling_full_disk
 from ...core.tasks import SEGMENTATION
 from ...runtime.coreml import SUFFIX
 from ..comparison import Decision
-from ..constants import fold_constants
 from ..core_ml_reference import load_reference, quiet_coremltools
-from ..graph import FloatPixels
 from ..programs import Exporter, Program, TorchProgram
 from .format import Format
 
@@ -45,7 +43,9 @@ class CoreMlProgram(TorchProgram):
                 self.program.run_decompositions({}), inputs=[colors], outputs=[coremltools.TensorType(self.output)],
                 minimum_deployment_target=coremltools.target.iOS15, skip_model_load=True,
                 compute_precision=dict(fp32=coremltools.precision.FLOAT32, fp16=coremltools.precision.FLOAT16)[self.precision])
-            model.save(str(path))
+            size = sum(value.nbytes for value in self.program.state_dict.values())
+            with telling_full_disk(path, size // 2 if self.precision == 'fp16' else size):
+                model.save(str(path))
         (path / DEBUG).unlink(missing_ok=True)
 
 
@@ -60,10 +60,7 @@ def export(exporter: Exporter, precision: str, folder: Path) -> Program:
         raise UserError(f'coreml is for images of 3 channels, this segmentor takes {channels}; leave coreml out')
     if exporter.plan.request.channels != 'RGB':
         raise UserError('coreml takes images, whose order of colors Core ML knows; leave --channels out')
-    with torch.no_grad():
-        program = torch.export.export(FloatPixels(exporter.graph()), (torch.zeros(1, channels, *exporter.size), ))
-        fold_constants(program)
-    return CoreMlProgram(program, precision)
+    return CoreMlProgram(exporter.of_float_pixels, precision)
 
 
 FORMAT = Format(SUFFIX, ('fp32', 'fp16'), export, ('coremltools', ), 'coreml', any_size=False, batches=False,
