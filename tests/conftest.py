@@ -16,6 +16,7 @@ os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 import torch  # noqa: E402
 
 SEED = 20210127
+THREADS = int(os.environ.get('OMP_NUM_THREADS', 2))
 LIBRARY_WARNINGS = (
     'ignore:.*has been deprecated:FutureWarning:mmengine',
     'ignore:.*torch.cuda.amp.*:FutureWarning',
@@ -29,8 +30,6 @@ LIBRARY_WARNINGS = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # More threads than free cores make small operations wait for each other.
-    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))
     for line in LIBRARY_WARNINGS:
         config.addinivalue_line('filterwarnings', line)
 
@@ -48,6 +47,13 @@ def small_heap() -> None:
     """MMEngine collects garbage for each dataset, which takes half a second unless the imported packages are left out."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_threads() -> None:
+    """More threads than free cores make small operations wait for each other. Loading an exported program may change them,
+    and with another number, a training gives other weights."""
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)
