@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..core.errors import UserError
+from ..core.errors import InstallationError, UserError
 from .backend import Backend, Run, Setting
 from .torch import describe, description, on_cpu
 
@@ -19,7 +19,11 @@ def load(torch: ModuleType, path: Path, precision: str, setting: Setting) -> Run
 
     Raises:
         UserError: the package was compiled for other CPUs.
+        InstallationError: this version of PyTorch cannot say what the CPU is.
     """
+    if not hasattr(torch.cpu, 'get_capabilities'):
+        raise InstallationError(f'{path.name} needs a newer PyTorch, such as that which wrote it, found {torch.__version__}; run: '
+                                'pip install --upgrade torch')
     if setting.threads:
         torch.set_num_threads(setting.threads)
     check_cpu(path, torch.cpu.get_capabilities())

@@ -10,7 +10,8 @@ from torch._inductor import config
 
 from repvgg_seg.core.errors import InstallationError, UserError
 from repvgg_seg.deploy.formats.aotinductor import FORMAT
-from repvgg_seg.runtime.aotinductor import check_cpu
+from repvgg_seg.runtime.aotinductor import check_cpu, load
+from repvgg_seg.runtime.backend import Setting
 
 CPU = dict(architecture='x86_64', avx2=True, avx512_f=True, avx512_vnni=False, amx_tile=False)
 
@@ -33,6 +34,15 @@ def test_the_cpu_must_know_the_instructions(machine, needed, lacking, tmp_path):
                                  f'x86_64{lacking}; export it on this machine')
 
 
+def test_a_pytorch_that_is_too_old(tmp_path):
+    old = SimpleNamespace(cpu=SimpleNamespace(), __version__='2.6.0')
+    with pytest.raises(InstallationError) as raised:
+        load(old, tmp_path / 'm.aoti.pt2', 'fp32', Setting())
+    assert str(raised.value) == ('m.aoti.pt2 needs a newer PyTorch, such as that which wrote it, found 2.6.0; run: pip install '
+                                 '--upgrade torch')
+
+
+@pytest.mark.skipif(not hasattr(torch.cpu, 'get_capabilities'), reason='needs a newer PyTorch')
 def test_this_cpu_has_the_capabilities_by_these_names():
     """Those that can be asked for on this kind of CPU."""
     found = torch.cpu.get_capabilities()
