@@ -18,6 +18,7 @@ from .pruning import Selection, output_pixels
 
 KEY = 'resrep'  # Of the state of the hook in a checkpoint.
 SMALLEST = 1e-12  # A row with a smaller norm has no direction.
+OTHERS = 0.05  # Strength of the lasso term for rows that are kept, relative to that for those that are to vanish.
 VANISHED = 0.05  # Norm of a row, which begins with 1, below which removing it is expected to cost little.
 
 
@@ -28,14 +29,15 @@ class ResRepHook(Hook):
     The gradient of each row of a compactor gets a lasso term, the direction of the row. Every ``interval`` iterations, the
     channels whose rows have the least squared norm per multiplication are chosen; their rows get the lasso term alone, which
     ResRep (section 3.3) calls gradient resetting, so they vanish. The share of the multiplications that the other channels need
-    falls linearly to ``keep``, which is reached after ``ramp`` of the training.
+    falls linearly to ``keep``, which is reached after ``ramp`` of the training. ResRep has one factor for all rows; with one
+    that is large enough for chosen rows to vanish in few epochs, the others would shrink as well, so theirs is smaller here.
 
     Afterwards ``repvgg-seg prune --keep`` removes the vanished channels, whose importance is nearly zero.
 
     Args:
         keep: share of the multiplications of the convolutions to keep, between 0 and 1.
         size: height and width of the image for which these are counted.
-        strength: factor of the lasso term.
+        strength: factor of the lasso term for the chosen rows; for the others, it is ``OTHERS`` times as large.
         interval: number of iterations after which channels are chosen again.
         ramp: share of the training, above 0, at most 1.
         multiple: number that the widths of layers should be multiples of.
@@ -45,7 +47,7 @@ class ResRepHook(Hook):
     """
     priority = 'NORMAL'
 
-    def __init__(self, keep: float, size: Sequence[int], strength: float = 0.02, interval: int = 20, ramp: float = 0.5,
+    def __init__(self, keep: float, size: Sequence[int], strength: float = 0.2, interval: int = 20, ramp: float = 0.5,
                  multiple: int = 8) -> None:
         if not (0 < keep < 1 and 0 < ramp <= 1 and strength > 0 and interval > 0):
             raise UserError('ResRepHook needs keep between 0 and 1, ramp above 0 and at most 1, and a positive strength and '
@@ -87,7 +89,7 @@ class ResRepHook(Hook):
         rows = self.parts[name].compactor.detach()
         direction = rows / rows.norm(dim=1, keepdim=True).clamp_min(SMALLEST)
         kept = ~self.vanishing[name].to(gradient.device).view(-1, 1, 1, 1)
-        return gradient * kept + self.strength * direction
+        return gradient * kept + self.strength * torch.where(kept, OTHERS, 1.0) * direction
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Choose the channels that are to vanish."""

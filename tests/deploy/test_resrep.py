@@ -62,7 +62,7 @@ def test_gradient():
     part.compactor.square().sum().mul(0.5).backward()  # Of which the gradient is the compactor.
     rows = part.compactor.detach()[:, :, 0, 0]
     direction = rows / rows.norm(dim=1, keepdim=True)
-    expected = torch.cat([0.3 * direction[:4], rows[4:] + 0.3 * direction[4:]])
+    expected = torch.cat([0.3 * direction[:4], rows[4:] + 0.05 * 0.3 * direction[4:]])
     expected[3] = 0
     torch.testing.assert_close(part.compactor.grad[:, :, 0, 0], expected, rtol=1e-12, atol=0)
 
@@ -174,9 +174,9 @@ def test_the_config_of_a_pruned_model_has_neither_compactors_nor_the_hook(tmp_pa
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(keep=1.2), 'ResRepHook needs keep between 0 and 1, ramp above 0 and at most 1, and a positive strength and interval, '
-     'got keep=1.2, ramp=0.5, strength=0.02, interval=20'),
+     'got keep=1.2, ramp=0.5, strength=0.2, interval=20'),
     (dict(ramp=0), 'ResRepHook needs keep between 0 and 1, ramp above 0 and at most 1, and a positive strength and interval, '
-     'got keep=0.5, ramp=0, strength=0.02, interval=20'),
+     'got keep=0.5, ramp=0, strength=0.2, interval=20'),
     (dict(keep=0.01), 'keep=0.01 cannot be reached by the layers with compactors alone; give ResRepHook a larger keep, or a '
      'smaller multiple')])
 def test_settings_that_make_no_sense(options, message):
