@@ -89,7 +89,7 @@ class ResRepHook(Hook):
         rows = self.parts[name].compactor.detach()
         direction = rows / rows.norm(dim=1, keepdim=True).clamp_min(SMALLEST)
         kept = ~self.vanishing[name].to(gradient.device).view(-1, 1, 1, 1)
-        return gradient * kept + self.strength * torch.where(kept, OTHERS, 1.0) * direction
+        return gradient * kept + self.strength * torch.where(kept, OTHERS * direction, direction)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Choose the channels that are to vanish."""

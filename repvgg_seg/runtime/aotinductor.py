@@ -22,8 +22,8 @@ def load(torch: ModuleType, path: Path, precision: str, setting: Setting) -> Run
         InstallationError: this version of PyTorch cannot say what the CPU is.
     """
     if not hasattr(torch.cpu, 'get_capabilities'):
-        raise InstallationError(f'{path.name} needs a newer PyTorch, such as that which wrote it, found {torch.__version__}; run: '
-                                'pip install --upgrade torch')
+        raise InstallationError(f'{path.name} needs a newer PyTorch, such as that which wrote it, found {torch.__version__}; '
+                                'run: pip install --upgrade torch')
     if setting.threads:
         torch.set_num_threads(setting.threads)
     check_cpu(path, torch.cpu.get_capabilities())
