@@ -9,6 +9,8 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import nn
 
@@ -18,7 +20,8 @@ from repvgg_seg.models.reparam import LinearPart
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
                  for folder in ('.', 'ablations') for path in (ROOT / 'configs' / folder).glob('*.py'))
-SEGMENTORS = [name for name in CONFIGS if not name.startswith(('repvgg_', 'ablations/'))]
+PEERS = ['ddrnet_23_slim_camvid', 'pidnet_s_camvid']  # MMSegmentation's, for comparison.
+SEGMENTORS = [name for name in CONFIGS if not name.startswith(('repvgg_', 'ablations/')) and name not in PEERS]
 # Paper, Table 8, and what follows from its architectures: arch, dilation, channels of stages 4 and 5.
 REPVGG = {
     'pspnet_repvgg_b2_cityscapes': ('B2', 'full', 640, 2560),
@@ -80,6 +83,23 @@ def test_model_builds_at_its_output_strides(name):
     assert model.decode_head(features).shape == (2, len(dataset_classes(config)), *sizes[0])
     assert model.auxiliary_head(features).shape == (2, len(dataset_classes(config)), *sizes[-2])
     assert model.auxiliary_head.loss_decode.loss_weight == pytest.approx(0.4) or 'camvid' in name
+
+
+@pytest.mark.parametrize('name', SEGMENTORS + PEERS)
+def test_every_loss_reaches_the_first_layer(name):
+    config = load(name)
+    init_default_scope(config.default_scope)
+    config.model.backbone.init_cfg = None
+    model = MODELS.build(config.model)
+    size = 64 if config.crop_size[0] % 64 == 0 else 97
+    samples = [SegDataSample(metainfo=dict(img_shape=(size, size))) for _ in range(2)]
+    for sample in samples:
+        labels = torch.randint(len(dataset_classes(config)), (1, size, size))
+        sample.gt_sem_seg, sample.gt_edge_map = PixelData(data=labels), PixelData(data=labels % 2)
+    loss, _ = model.parse_losses(model.loss(torch.rand(2, 3, size, size), samples))
+    first = next(model.backbone.parameters())
+    gradient, = torch.autograd.grad(loss, first)
+    assert loss.isfinite() and gradient.isfinite().all() and gradient.abs().max() > 0
 
 
 def dataset_classes(config: Config) -> tuple:
@@ -156,8 +176,8 @@ def test_realtime_recipe(name):
     steps = {step['type']: step for step in config.train_dataloader.dataset.pipeline}
     assert (steps['RandomCrop'].crop_size, steps['RandomResize'].ratio_range) == ((1024, 1024), (0.5, 2.0))
     model = config.model
-    assert (model.backbone.arch, model.test_cfg.mode, model.decode_head.loss_decode.type) == (
-        REALTIME[name], 'whole', 'OhemCrossEntropy')
+    sampler = model.decode_head.sampler.type
+    assert (model.backbone.arch, model.test_cfg.mode, sampler) == (REALTIME[name], 'whole', 'OHEMPixelSampler')
     companion, url = model.backbone.init_cfg.checkpoint
     assert companion == f'work_dirs/repvgg_{REALTIME[name].lower()}_imagenet' and f'/repvgg-{REALTIME[name]}_' in url
 
@@ -169,6 +189,18 @@ def test_realtime_networks_train_by_the_recipe_of_their_pspnets(data):
         assert config[key] == pspnet[key], key
     for head in ('decode_head', 'auxiliary_head'):
         assert config.model[head].loss_decode == pspnet.model[head].loss_decode
+
+
+@pytest.mark.parametrize('name', PEERS)
+def test_peers_train_by_the_same_recipe_with_their_own_losses(name):
+    config, ours = load(name), load('realtime_repvgg_a0_camvid')
+    steps, our_steps = config.train_dataloader.dataset.pop('pipeline'), ours.train_dataloader.dataset.pop('pipeline')
+    assert [step for step in steps if step['type'] != 'GenerateEdge'] == our_steps
+    for key in set(ours) - {'model', 'loss', 'train_pipeline'}:
+        assert config[key] == ours[key], key
+    losses = config.model.decode_head.loss_decode
+    assert 'OhemCrossEntropy' in {loss.type for loss in losses} and len(losses) == (4 if 'pidnet' in name else 2)
+    assert all(loss.class_weight == ours.class_weight for loss in losses if loss.type != 'BoundaryLoss')
 
 
 @pytest.mark.parametrize('name', CLASSIFIERS)
