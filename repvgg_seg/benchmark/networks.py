@@ -20,6 +20,7 @@ from ..core.errors import UserError
 from ..deploy.formats import PRECISIONS, native_precisions
 from ..deploy.fusing import fuse, fuse_for_inference
 from ..deploy.undilation import undilate
+from ..engine.hardware import use_channels_last
 from ..models.reparam import LinearPart
 from .classifiers import NAMES, model_config
 from .complexity import MultiplicationCounter
@@ -333,7 +334,9 @@ def training_step(model: BaseModel, setting: Setting) -> Run:
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    model = model.train().to(setting.device, memory_format=layout)
+    model = model.train().to(setting.device)
+    if setting.channels_last:
+        use_channels_last(model, setting.device)
     x = torch.randn(setting.batch, 3, *setting.size).to(setting.device).to(memory_format=layout)
     classes = model.decode_head.num_classes
     samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(classes, (1, *setting.size), device=setting.device)))

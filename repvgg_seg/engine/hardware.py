@@ -46,6 +46,20 @@ def torch_device(device: str | None, launcher: str = 'none') -> Iterator[None]:
         mmengine.device.utils.DEVICE = found
 
 
+def use_channels_last(model: nn.Module, device: str) -> None:
+    """Convert the parameters of a model that is to be trained to the channels-last memory format.
+
+    Raises:
+        UserError: the device is the CPU, and the model has a strided 1x1 convolution of fewer than 16 channels, as RepVGG's
+            first block does. PyTorch's backward pass of it (2.6 and 2.14.1 were tried) overwrites memory.
+    """
+    if device == CPU and any(isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)
+                             and module.in_channels < 16 for module in model.modules()):
+        raise UserError('channels-last training is for GPUs: on CPUs, PyTorch overwrites memory in the backward pass of '
+                        'strided 1x1 convolutions of few channels; leave channels_last out')
+    model.to(memory_format=torch.channels_last)
+
+
 def fit_to_hardware(config: Config) -> None:
     """Connect the processes, and on a machine without a GPU, change the device settings of a config.
 

@@ -2,9 +2,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
+from mmengine.device import get_device
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -21,7 +21,7 @@ from ..models.pretrained import load_beginning, load_model_state
 from ..registry import LOOPS
 from .checkpointing import CheckpointHook
 from .console import ConciseRunner
-from .hardware import keep_logits_in_float32
+from .hardware import keep_logits_in_float32, use_channels_last
 from .optimization import describe, idle_end, merge_groups, resume_optimization
 from .resuming import fresh_start
 from .seeded_data import RepeatableSampler, make_repeatable
@@ -105,7 +105,7 @@ class Runner(ConciseRunner):
         built = super().build_model(model)
         keep_logits_in_float32(built)
         if self.cfg.get('channels_last'):
-            built.to(memory_format=torch.channels_last)
+            use_channels_last(built, get_device())
         return built
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:

@@ -1,4 +1,7 @@
 """What makes training fast and exact on GPUs, on the CPU: few parameter groups, float32 logits, memory format, compiling."""
+import re
+from contextlib import nullcontext
+
 import pytest
 import runs
 import torch
@@ -7,7 +10,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from repvgg_seg.engine.hardware import keep_logits_in_float32
+from repvgg_seg.core.errors import UserError
+from repvgg_seg.engine.hardware import keep_logits_in_float32, use_channels_last
 from repvgg_seg.engine.optimization import merge_groups
 
 
@@ -47,6 +51,18 @@ def test_options_are_used_and_resumed_exactly(tmp_path, monkeypatch, options):
         torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=0)
     assert TinyConvModel.formats == {bool(options.get('channels_last'))}
     assert compiled == 3 * [options['compile']] if 'compile' in options else not compiled
+
+
+@pytest.mark.parametrize(('device', 'kernel_size', 'stride', 'channels', 'refused'), [
+    ('cpu', 1, 2, 3, True), ('cpu', 1, 2, 15, True), ('cpu', 1, 2, 16, False), ('cpu', 1, 1, 3, False), ('cpu', 3, 2, 3, False),
+    ('cuda', 1, 2, 3, False)])
+def test_channels_last_is_refused_where_pytorch_overwrites_memory(device, kernel_size, stride, channels, refused):
+    model = nn.Sequential(nn.Conv2d(channels, 4, kernel_size, stride))
+    message = ('channels-last training is for GPUs: on CPUs, PyTorch overwrites memory in the backward pass of strided 1x1 '
+               'convolutions of few channels; leave channels_last out')
+    with pytest.raises(UserError, match=f'^{re.escape(message)}$') if refused else nullcontext():
+        use_channels_last(model, device)
+        assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_groups_of_equal_settings_become_one():
