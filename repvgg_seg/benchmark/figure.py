@@ -1,6 +1,7 @@
 """Plot accuracy over speed, like the paper's Figure 1."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,54 +11,102 @@ from ..core.errors import UserError
 from ..engine.curves import COLORS
 from .classifiers import PAPER
 from .rounds import Measurement
+from .tables import shorten
 
 DPI = 150
+PAPER_PEERS = {name.split('-', 1)[0] for name in PAPER} - {'RepVGG'}
 MARKER = 6  # Half the width of a marker, in pixels.
 # Candidate offsets of a label from its point, in typographic points. The first one at which it covers nothing else is used.
 OFFSETS = [(x, y) for distance in (5, 12, 19) for y in (distance, -distance) for x in (5, 0, -5)]
 
 
-def check_figure(models: Sequence[str], out: Path) -> None:
-    """Check before hours of timing that a figure can be drawn.
-
-    Raises:
-        UserError: no model is in the paper's tables, or the file has no picture suffix.
-    """
-    if not set(models) & set(PAPER):
-        raise UserError(f'--figure is for classifiers whose accuracy is in the paper, e.g. RepVGG-A0; got {", ".join(models)}')
-    if out.suffix not in ('.png', '.pdf', '.svg'):
-        raise UserError(f'cannot draw {out}; expected a name that ends with .png, .pdf or .svg')
-
-
-def draw(measurements: Sequence[Measurement], out: Path, label: str) -> None:
-    """Draw the classifiers among the measurements: top-1 accuracy from the paper, speed as measured.
+class Point(NamedTuple):
+    """A network of the figure.
 
     Args:
-        measurements: measurements; those of models that are not in the paper's tables are ignored.
+        family: networks of which the legend names one.
+        label: text beside the point.
+        accuracy: in percent.
+    """
+    family: str
+    label: str
+    accuracy: float
+
+
+class Contents(NamedTuple):
+    """What the figure shows.
+
+    Args:
+        points: points by the names of their measurements.
+        ylabel: label of the accuracy.
+    """
+    points: Mapping[str, Point]
+    ylabel: str
+
+
+def contents(models: Sequence[str], accuracies: Sequence[float] | None, out: Path) -> Contents:
+    """What can be drawn, before hours of timing.
+
+    Args:
+        models: names of networks, see :mod:`repvgg_seg.benchmark.networks`.
+        accuracies: accuracy of each in percent; None for that of the paper, if it has one.
+        out: path of the picture.
+
+    Returns:
+        Points in families: those of the paper, e.g. RepVGG; with given accuracies, the runtimes.
+
+    Raises:
+        UserError: no accuracy is known, not every model has one, or the file has no picture suffix.
+    """
+    if out.suffix not in ('.png', '.pdf', '.svg'):
+        raise UserError(f'cannot draw {out}; expected a name that ends with .png, .pdf or .svg')
+    if accuracies is None:
+        points = {}
+        for name in set(models) & set(PAPER):
+            family, _, label = name.partition('-')
+            points[name] = Point(family, label, PAPER[name].top1)
+        if not points:
+            raise UserError('--figure without --accuracy is for classifiers whose accuracy is in the paper, e.g. RepVGG-A0; '
+                            f'got {", ".join(models)}')
+        return Contents(points, "ImageNet top-1 accuracy in % (the paper's)")
+    if len(accuracies) != len(models):
+        raise UserError(f'networks: {len(models)}, values of --accuracy: {len(accuracies)}; give one for each network')
+    points = {}
+    for name, accuracy in zip(models, accuracies):
+        *forms, label = shorten(name).split(':')
+        points[name] = Point(' '.join(forms) or 'PyTorch', label, accuracy)
+    return Contents(points, 'accuracy in %')
+
+
+def draw(measurements: Sequence[Measurement], out: Path, label: str, shown: Contents) -> None:
+    """Draw accuracy over measured speed.
+
+    Args:
+        measurements: measurements; those of which no accuracy is known are ignored.
         out: path of the picture.
         label: label of the speed axis.
+        shown: what is drawn.
     """
     figure = Figure(figsize=(7, 5), layout='constrained')
     axes = figure.subplots()
-    families: dict[str, list[Measurement]] = {}
-    points: dict[tuple[float, float], str] = {}
+    families: dict[str, list[tuple[float, Point]]] = {}
     for measurement in measurements:
-        if measurement.name in PAPER:
-            families.setdefault(measurement.name.partition('-')[0], []).append(measurement)
+        if point := shown.points.get(measurement.name):
+            families.setdefault(point.family, []).append((measurement.rate, point))
+    texts: dict[tuple[float, float], str] = {}
     for color, (family, members) in zip(COLORS, families.items()):
-        members.sort(key=lambda member: member.rate)
-        speeds, accuracies = [member.rate for member in members], [PAPER[member.name].top1 for member in members]
-        axes.plot(speeds, accuracies, 'o-' if family == 'RepVGG' else 's--', color=color, label=family)
-        points.update({(speed, accuracy): member.name.partition('-')[2]
-                       for member, speed, accuracy in zip(members, speeds, accuracies)})
-    axes.set(xlabel=label, ylabel="ImageNet top-1 accuracy in % (the paper's)", xscale='log')
+        members.sort()
+        axes.plot([speed for speed, _ in members], [point.accuracy for _, point in members],
+                  's--' if family in PAPER_PEERS else 'o-', color=color, label=family)
+        texts.update({(speed, point.accuracy): point.label for speed, point in members})
+    axes.set(xlabel=label, ylabel=shown.ylabel, xscale='log')
     axes.xaxis.set_major_formatter('{x:g}')
     axes.xaxis.set_minor_formatter('{x:g}')
     axes.grid(alpha=0.3, which='both')
     axes.legend()
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
-    label_points(axes, points)
+    label_points(axes, texts)
     figure.savefig(out, dpi=DPI)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.configs import CONFIGS
 from . import speed, tables
 from .classifiers import PAPER
-from .figure import draw
+from .figure import contents, draw
 from .networks import MATRIX_PRODUCT, Setting, possible
 from .rounds import measure
 from .runtimes import RUNTIMES
@@ -163,5 +163,6 @@ def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting
             tables.write(path.with_suffix('.json'), setting=asdict(own), rows=rows, failures=failures,
                          measurements=[vars(measurement) for measurement in measurements])
             if name == 'table4':
-                draw(measurements, path.with_suffix('.png'), f'images per second ({setup})')
+                picture = path.with_suffix('.png')
+                draw(measurements, picture, f'images per second ({setup})', contents(suite.models, None, picture))
             yield path.name, None

@@ -57,6 +57,8 @@ def parser() -> cli.Parser:
     speed.add_argument('--device', choices=['cpu', 'cuda'], help='device (default: cuda if available)')
     speed.add_argument('--figure', metavar='FILE.png', help='plot the paper\'s accuracy of the classifiers over their '
                        'measured speed, like the paper\'s Figure 1')
+    speed.add_argument('--accuracy', nargs='+', type=float, metavar='PERCENT', help='accuracy of each MODEL for --figure, such '
+                       'as the mIoU of segmentors (default: that of the paper)')
     speed.set_defaults(measure=measure_speed)
 
     loader = commands.add_parser('loader', parents=[cli.config_parser('benchmark', ''), output], add_help=False,
@@ -171,15 +173,17 @@ def measure_speed(args: argparse.Namespace) -> None:
     from ..benchmark.speed import subjects, table
     setting = replace(common_setting(args), batch=args.batch, size=tuple(args.size), precision=args.precision,
                       options=args.cfg_options)
+    if args.accuracy and not args.figure:
+        raise UserError('--accuracy is drawn in a figure; add --figure')
     if args.figure:
-        from ..benchmark.figure import check_figure, draw
-        check_figure(args.models, Path(args.figure))
+        from ..benchmark.figure import contents, draw
+        shown = contents(args.models, args.accuracy, Path(args.figure))
     measurements = rounds.measure(subjects(args.models, setting), args.rounds, args.warm_up, args.threads,
                                   shared=setting.device == 'cuda')
     show(args, table(measurements), measurements, device=setting.device)
     if args.figure:
         draw(measurements, Path(args.figure), f'images per second ({setting.device}, {setting.precision}, batch {args.batch}, '
-             f'{args.size[0]}x{args.size[1]})')
+             f'{args.size[0]}x{args.size[1]})', shown)
         cli.say(f'Wrote {args.figure}')
 
 
