@@ -1,5 +1,7 @@
 """ncnn files."""
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,23 +34,44 @@ def load_net(ncnn: ModuleType, path: Path, precision: str, setting: Setting) -> 
     return net
 
 
+@cache
+def computing_thread(process: int) -> ThreadPoolExecutor:
+    """The thread of a process that loads and runs the networks that have several threads of their own.
+
+    Each thread that calls ncnn makes OpenMP start threads for it, which are kept. When there are more of them than cores, GNU's
+    OpenMP lets them sleep at every barrier instead of spinning, which made ncnn four times as slow.
+    """
+    return ThreadPoolExecutor(1, 'ncnn')
+
+
 def load(ncnn: ModuleType, path: Path, precision: str, setting: Setting) -> Run:
     """Load a network; see :class:`repvgg_seg.runtime.backend.Backend`."""
-    net = load_net(ncnn, path, precision, setting)
-    output, = net.output_names()
     process = os.getpid()
+    if setting.threads == 1:
+        net = load_net(ncnn, path, precision, setting)
+    else:
+        net = computing_thread(process).submit(load_net, ncnn, path, precision, setting).result()
+    output, = net.output_names()
 
     def segment(image: np.ndarray) -> np.ndarray:
-        if os.getpid() != process:
-            raise UserError(f'{path} was loaded before this process was forked, in which ncnn would wait forever; load it in '
-                            'each process')
         extractor = net.create_extractor()
         pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
         extractor.input('images', ncnn.Mat(pixels))
         logits = np.array(extractor.extract(output)[1])
         return logits.argmax(0).astype(np.uint8) if output == 'labels' else logits
 
-    return lambda images: np.stack([segment(image) for image in images])
+    def segment_each(images: np.ndarray) -> np.ndarray:
+        return np.stack([segment(image) for image in images])
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            raise UserError(f'{path} was loaded before this process was forked, in which ncnn would wait forever; load it in '
+                            'each process')
+        if setting.threads == 1:
+            return segment_each(images)
+        return computing_thread(process).submit(segment_each, images).result()
+
+    return run
 
 
 def present(ncnn: ModuleType) -> list[str]:
