@@ -1,5 +1,6 @@
 """A head for real-time segmentation on an undilated backbone."""
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class RepFPNHead(BaseDecodeHead):
     Args:
         in_channels: numbers of channels of the backbone's feature maps, from the finest to the coarsest.
         in_index: indices of these feature maps in the backbone's output.
+        feature_strides: output strides of these feature maps; each divides the next.
         context_channels: number of channels of the coarsest level.
         fusion_channels: numbers of channels of the sums at the finer levels, from the coarsest to the finest.
         block_channels: numbers of channels between the blocks of the finest level, the last of which gives ``channels``.
@@ -44,13 +46,15 @@ class RepFPNHead(BaseDecodeHead):
         **kwargs: arguments of MMSegmentation's ``BaseDecodeHead``. ``norm_cfg=None`` builds the fused form.
 
     Raises:
-        UserError: the numbers of channels do not fit the feature maps, or are not positive integers.
+        UserError: the numbers of channels or the strides do not fit the feature maps, or are not positive integers.
     """
 
-    def __init__(self, in_channels: Sequence[int], in_index: Sequence[int] = (0, 1, 2), context_channels: int = 128,
+    def __init__(self, in_channels: Sequence[int], in_index: Sequence[int] = (0, 1, 2),
+                 feature_strides: Sequence[int] = (8, 16, 32), context_channels: int = 128,
                  fusion_channels: Sequence[int] = (128, 64), block_channels: Sequence[int] = (64, ),
                  pool_scales: Sequence[int] = (1, 2, 3, 6), **kwargs: Any) -> None:
-        for name, values in (('in_channels', in_channels), ('context_channels', [context_channels]),
+        for name, values in (('in_channels', in_channels), ('feature_strides', feature_strides),
+                             ('context_channels', [context_channels]),
                              ('fusion_channels', fusion_channels), ('block_channels', block_channels),
                              ('pool_scales', pool_scales)):
             if not isinstance(values, (tuple, list)) or not all(isinstance(value, int) and value > 0 for value in values):
@@ -58,10 +62,14 @@ class RepFPNHead(BaseDecodeHead):
         if not len(in_channels) == len(in_index) == len(fusion_channels) + 1:
             raise UserError(f'RepFPNHead needs in_channels for each of in_index, and fusion_channels for all but one; got '
                             f'{len(in_channels)}, {len(in_index)} and {len(fusion_channels)} of them')
+        if len(feature_strides) != len(in_index) or any(coarse % fine for fine, coarse in pairwise(feature_strides)):
+            raise UserError(f'feature_strides must be one for each of in_index ({len(in_index)}), each a divisor of the next; '
+                            f'got {feature_strides!r}')
         super().__init__(list(in_channels), in_index=list(in_index), input_transform='multiple_select', **kwargs)
         linear: dict[str, Any] = dict(norm_cfg=self.norm_cfg, act_cfg=None)
         self.reduce = ConvModule(in_channels[-1], context_channels, 1, norm_cfg=self.norm_cfg)
         self.context = PooledContext(context_channels, pool_scales, self.align_corners)
+        self.factors = [coarse // fine for fine, coarse in pairwise(feature_strides)][::-1]
         self.laterals, self.blocks = nn.ModuleList(), nn.ModuleList()
         width = context_channels
         for lateral_channels, sum_channels in zip(in_channels[-2::-1], fusion_channels):
@@ -81,10 +89,27 @@ class RepFPNHead(BaseDecodeHead):
         """Map the backbone's feature maps to the features (N, channels, H, W) before the classifier."""
         *finer, coarsest = self._transform_inputs(inputs)
         x = self.context(self.reduce(coarsest))
-        for block, lateral, features in zip(self.blocks, self.laterals, reversed(finer)):
-            x = lateral(features) + F.interpolate(block(x), size=features.shape[2:], mode='bilinear',
-                                                  align_corners=self.align_corners)
+        for block, lateral, features, factor in zip(self.blocks, self.laterals, reversed(finer), self.factors):
+            x = lateral(features) + self._enlarge(block(x), factor, features.shape[2:])
         return self.refine(x)
+
+    def _enlarge(self, x: Tensor, factor: int, size: torch.Size) -> Tensor:
+        """Upsample a map by the ratio of the strides.
+
+        With ``align_corners=False``, resizing to a size that is not a multiple would shift the map, at its end by up to half of
+        one of its pixels, which is 16 pixels of the image at stride 32. Crops in training are multiples, so the network never
+        sees that.
+        """
+        if not torch.compiler.is_compiling() and list(x.shape[2:]) != [-(-length // factor) for length in size]:
+            sizes = ' and '.join(f'{height}x{width}' for height, width in (size, x.shape[2:]))
+            raise UserError(f'RepFPNHead: feature maps of {sizes} do not have strides of the ratio {factor}; check in_index '
+                            'and feature_strides')
+        if factor == 1:
+            return x
+        if self.align_corners:
+            return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
+        enlarged = F.interpolate(x, scale_factor=factor, mode='bilinear', align_corners=False)
+        return enlarged[:, :, :size[0], :size[1]]
 
     def _block(self, in_channels: int, out_channels: int) -> RepVGGBlock:
         if self.norm_cfg is None:

@@ -15,6 +15,7 @@ from repvgg_seg.models import RepFPNHead
 from repvgg_seg.models.rep_fpn_head import PooledContext
 
 EXACT = 1e-10  # Relative to the largest output, in float64.
+DIVISORS = 'feature_strides must be one for each of in_index (3), each a divisor of the next'
 NEEDED = 'RepFPNHead needs in_channels for each of in_index, and fusion_channels for all but one'
 WIDTHS = [24, 32, 48]  # Of TINY_ARCH's stages 3 to 5.
 
@@ -67,6 +68,22 @@ def test_fused_equals_trained(align_corners, size):
     assert_relatively_close(output, head(maps), EXACT)
 
 
+def test_a_corner_does_not_depend_on_where_the_image_ends():
+    head, maps = make_head(pool_scales=()), features(20, 20)
+    cut = [whole[:, :, :size, :size] for whole, size in zip(maps, (17, 9, 5))]
+    assert_relatively_close(head(cut)[:, :, :4, :4], head(maps)[:, :, :4, :4], EXACT)
+
+
+@pytest.mark.parametrize(('strides', 'message'), [
+    ((8, 16, 16), 'feature maps of 5x7 and 3x4 do not have strides of the ratio 1'),
+    ((8, 8, 16), 'feature maps of 10x14 and 5x7 do not have strides of the ratio 1'),
+    ((8, 16, 64), 'feature maps of 5x7 and 3x4 do not have strides of the ratio 4')], ids=str)
+def test_wrong_strides(strides, message):
+    with pytest.raises(UserError) as caught:
+        make_head(feature_strides=strides)(features())
+    assert str(caught.value) == f'RepFPNHead: {message}; check in_index and feature_strides'
+
+
 def test_fused_state_strictly_loads_into_the_fused_form():
     fused, built = fuse(make_head()), make_head(norm_cfg=None)
     assert list(built.state_dict()) == list(fused.state_dict())
@@ -84,8 +101,8 @@ def test_undilation_leaves_the_head():
     config = dict(
         type='EncoderDecoder',
         backbone=dict(type='repvgg_seg.RepVGG', arch=TINY_ARCH, dilation='full', out_indices=(1, 2, 3)),
-        decode_head=dict(type='repvgg_seg.RepFPNHead', in_channels=WIDTHS, context_channels=16, fusion_channels=(12, 8),
-                         channels=8, num_classes=5, norm_cfg=dict(type='BN'), align_corners=False),
+        decode_head=dict(type='repvgg_seg.RepFPNHead', in_channels=WIDTHS, feature_strides=(8, 8, 8), context_channels=16,
+                         fusion_channels=(12, 8), channels=8, num_classes=5, norm_cfg=dict(type='BN'), align_corners=False),
         test_cfg=dict(mode='whole'))
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = randomize(MODELS.build(config)).double().eval()
@@ -102,6 +119,8 @@ def test_undilation_leaves_the_head():
     (dict(fusion_channels=(12, )), f'{NEEDED}; got 3, 3 and 1 of them'),
     (dict(pool_scales=(1, 0)), 'pool_scales must be positive integers, got (1, 0)'),
     (dict(context_channels=1.5), 'context_channels must be positive integers, got [1.5]'),
+    (dict(feature_strides=(8, 16)), f'{DIVISORS}; got (8, 16)'),
+    (dict(feature_strides=(8, 16, 24)), f'{DIVISORS}; got (8, 16, 24)'),
     (dict(block_channels=8), 'block_channels must be positive integers, got 8'),
 ], ids=str)
 def test_wrong_argument(arguments, message):
