@@ -40,9 +40,12 @@ def cell(number: float | None, form: str) -> str:
 
 
 def shorten(name: str) -> str:
-    """Shorten the name of a model: a config loses its folder and suffix."""
+    """Shorten the name of a model: a config loses its folder and suffix, and is called by its folder if it is a ``config.py``."""
     *forms, name = name.split(':')
-    return ':'.join([*forms, Path(name).stem if name.endswith('.py') else name])
+    path = Path(name)
+    if path.suffix == '.py':
+        name = path.absolute().parent.name if path.stem == 'config' else path.stem
+    return ':'.join([*forms, name])
 
 
 def circumstances() -> dict[str, object]:
