@@ -40,7 +40,7 @@ def cell(number: float | None, form: str) -> str:
 
 
 def shorten(name: str) -> str:
-    """Shorten the name of a model: a config loses its folder and suffix, and is called by its folder if it is a ``config.py``."""
+    """Shorten the name of a model: a config loses its folder and suffix; a ``config.py`` is called by its folder."""
     *forms, name = name.split(':')
     path = Path(name)
     if path.suffix == '.py':
