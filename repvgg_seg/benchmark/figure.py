@@ -14,7 +14,8 @@ from .rounds import Measurement
 from .tables import shorten
 
 DPI = 150
-PAPER_PEERS = {name.split('-', 1)[0] for name in PAPER} - {'RepVGG'}
+# Styles of families in the paper, whose members are connected. Other points are not.
+STYLES = {name.partition('-')[0]: 's--' for name in PAPER} | {'RepVGG': 'o-'}
 MARKER = 6  # Half the width of a marker, in pixels.
 # Candidate offsets of a label from its point, in typographic points. The first one at which it covers nothing else is used.
 OFFSETS = [(x, y) for distance in (5, 12, 19) for y in (distance, -distance) for x in (5, 0, -5)]
@@ -97,7 +98,7 @@ def draw(measurements: Sequence[Measurement], out: Path, label: str, shown: Cont
     for color, (family, members) in zip(COLORS, families.items()):
         members.sort()
         axes.plot([speed for speed, _ in members], [point.accuracy for _, point in members],
-                  's--' if family in PAPER_PEERS else 'o-', color=color, label=family)
+                  STYLES.get(family, 'o'), color=color, label=family)
         texts.update({(speed, point.accuracy): point.label for speed, point in members})
     axes.set(xlabel=label, ylabel=shown.ylabel, xscale='log')
     axes.xaxis.set_major_formatter('{x:g}')
