@@ -109,6 +109,10 @@ class RepFPNHead(BaseDecodeHead):
         if self.align_corners:
             return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
         enlarged = F.interpolate(x, scale_factor=factor, mode='bilinear', align_corners=False)
+        if isinstance(size[0], torch.SymInt):  # A slice would be exported with the condition that it removes something.
+            for dim, length in enumerate(size, start=2):
+                enlarged = enlarged.index_select(dim, torch.arange(length, device=x.device))
+            return enlarged
         return enlarged[:, :, :size[0], :size[1]]
 
     def _block(self, in_channels: int, out_channels: int) -> RepVGGBlock:
