@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -65,6 +64,6 @@ def norms_of(model: nn.Module) -> list[str]:
 
 
 def forget_earlier_runs() -> None:
-    """As if nothing had run in this process: the output of earlier loggers is closed, and visualizers log to earlier runs."""
-    for kept in (MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
+    """As if nothing had run in this process: the output of earlier loggers is closed."""
+    for kept in (MMLogger, DefaultScope):
         kept._instance_dict.clear()

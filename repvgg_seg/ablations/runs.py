@@ -117,8 +117,6 @@ def train_ablations(recipe: Config, names: Sequence[str], seeds: Sequence[int]) 
                 run.folder.mkdir(parents=True, exist_ok=True)
                 (run.folder / SETTINGS).write_text(settings_of(config))
             config.work_dir, config.resume = str(run.folder), True
-            # MMEngine keeps loggers and visualizers in global registries by name, so each run needs names of its own.
-            config.merge_from_dict({'experiment_name': str(run.folder), 'visualizer.name': str(run.folder)})
             train_classifier(copy.deepcopy(config))
             test_classifier(config, str(run.checkpoint(config)))
             barrier()  # Wait until the main process has written the result.

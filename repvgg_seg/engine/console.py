@@ -1,12 +1,14 @@
 """MMEngine's runner with a short console output, which does not overwrite a config that is already in the work dir."""
 import logging
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner as _MMEngineRunner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from ..core.configs import files_of_config
@@ -20,8 +22,20 @@ class ConciseRunner(_MMEngineRunner):
 
     Attributes:
         is_temporary: whether the work dir will be removed, so that no file contains the rest of the log.
+        started: number of runs that this process started in each second.
     """
     is_temporary = False
+    started: ClassVar[Counter[str]] = Counter()
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment, and make the time that names the run unique in this process.
+
+        MMEngine counts seconds, and a run continues the log and the best score of an earlier run with its name.
+        """
+        super().setup_env(env_cfg)
+        self.started[second := self._timestamp] += 1
+        if (count := self.started[second]) > 1:
+            self._timestamp = f'{second}_{count}'
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger."""
@@ -35,6 +49,15 @@ class ConciseRunner(_MMEngineRunner):
         details = f'; environment, config and hooks: {files[0].baseFilename}' if files and not self.is_temporary else ''
         logger.info(f'{Path(self.cfg.filename or "config").name} with PyTorch {torch.__version__} on {device}{details}')
         return logger
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build the visualizer under the name of the run.
+
+        Under the name in the config, MMEngine would return that of an earlier run in this process, with the folder of that run.
+        """
+        if isinstance(visualizer, dict):
+            visualizer = {**visualizer, 'name': self.experiment_name}
+        return super().build_visualizer(visualizer)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model; checkpoints that it or a hook loads through MMEngine are read safely."""

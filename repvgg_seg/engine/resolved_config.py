@@ -33,11 +33,9 @@ def resolve_training(config: Config, adapt: Callable[[Config], None]) -> tuple[C
 
 
 def silent_visualizer(config: Config) -> ConfigDict:
-    """Visualizer of a config without what writes files or logs to other programs, and without its name: MMEngine would return
-    an earlier visualizer of the same name."""
+    """Visualizer of a config without what writes files or logs to other programs."""
     visualizer = copy.deepcopy(config.get('visualizer') or ConfigDict(type='Visualizer'))
     visualizer.update(vis_backends=None)
-    visualizer.pop('name', None)
     return visualizer
 
 

@@ -4,6 +4,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -42,6 +43,25 @@ def test_copy_leaves_the_original_alone(run_tool, config, trained, tmp_path):
     assert result.code == 0 and result.out.endswith(f'Trained; the best checkpoint is {copy}/best_mIoU_epoch_2.pth\n')
     assert {path: path.read_bytes() for path in trained.glob('*.pth')} == before
     assert sorted(path.name for path in copy.glob('best*')) == ['best_mIoU_epoch_2.pth']
+
+
+@pytest.mark.situation('Data loss', 'a script trains twice within a second',
+                       before='the second run compared itself with the best score of the first, and wrote to its log',
+                       now='each run has its own log and best checkpoint')
+def test_runs_of_the_same_second_share_nothing(config, tmp_path, monkeypatch):
+    from mmengine.config import Config
+
+    from repvgg_seg.engine.segmentation import train_segmentor
+    monkeypatch.setattr('mmengine.runner.runner.time',
+                        SimpleNamespace(time=lambda: 1.0, localtime=time.gmtime, strftime=time.strftime))
+    forget_earlier_runs()
+    for name in ('first', 'second'):
+        loaded = Config.fromfile(config)
+        loaded.train_cfg.max_epochs, loaded.work_dir = 1, str(tmp_path / name)
+        assert train_segmentor(loaded).name == 'best_mIoU_epoch_1.pth'
+        log, = (tmp_path / name).glob('*/*.log')
+        assert str(log) in log.read_text()
+        assert (log.parent / 'vis_data/scalars.json').exists()
 
 
 def test_second_training_is_one_line_and_testing_is_not_kept_out(run_tool, config, trained, tmp_path):
