@@ -76,7 +76,8 @@ OPERATIONS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     # Four layers of stage 4 of B1, without dilation, and with the dilation used for segmentation.
     'plain-run': (partial(run_of_layers, 512), 512), 'dilated-run': (partial(run_of_layers, 512, 2), 512),
 }
-DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}  # Of PyTorch.
+TIMED_PRECISIONS = (*DTYPES, 'int8')
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Setting:
     Args:
         batch: images per batch.
         size: image height and width.
-        precision: key of ``DTYPES``; for a training step, the precision of autocast.
+        precision: one of ``TIMED_PRECISIONS``; for a training step, the precision of autocast.
         channels_last: whether to use the channels-last memory format.
         compiled: whether to use ``torch.compile``.
         threads: number of CPU threads.
@@ -149,14 +150,34 @@ def is_config(name: str) -> bool:
 
 
 def possible(text: str, setting: Setting) -> bool:
-    """Whether a network supports a setting. Runtimes other than PyTorch need one of their precisions, which the CPU does not
-    emulate, and no setting of PyTorch's; VGG-16 needs 224x224."""
+    """Whether a network supports a setting; see :func:`check_setting`."""
+    try:
+        check_setting(text, setting)
+    except UserError:
+        return False
+    return True
+
+
+def check_setting(text: str, setting: Setting) -> None:
+    """Check that a network supports a setting.
+
+    Raises:
+        UserError: it does not; see :func:`split_name`, too.
+    """
     forms, name = split_name(text)
     if name == 'VGG-16' and setting.size != (224, 224):
-        return False
+        raise UserError(f'{text} is for --size 224 224')
     runtime = runtime_of(forms)
-    return runtime is None or setting.precision in set(RUNTIMES[runtime].precisions) & set(native_precisions()) and (
-        setting.device == 'cpu' and not (setting.compiled or setting.channels_last))
+    if runtime is None:
+        if setting.precision not in DTYPES:
+            able = [f'{each}:' for each, entry in RUNTIMES.items() if setting.precision in entry.precisions]
+            raise UserError(f'{text}: PyTorch is timed in {", ".join(DTYPES)}, not in {setting.precision}; put '
+                            f'{" or ".join(able)} in front')
+        return
+    able = [each for each in RUNTIMES[runtime].precisions if each in native_precisions()]
+    if setting.precision not in able or setting.device != 'cpu' or setting.compiled or setting.channels_last:
+        raise UserError(f'{text}: other runtimes are timed on the CPU only, without --compile and --channels-last, this one on '
+                        f'this CPU in {" or ".join(able)}')
 
 
 def runtime_of(forms: set[str]) -> str | None:
@@ -179,23 +200,19 @@ def make(text: str, setting: Setting) -> Run:
         setting: settings with which it runs.
 
     Raises:
-        UserError: see :func:`split_name`; or a part of a network in deployed form cannot be fused.
+        UserError: see :func:`check_setting`; or a part of a network in deployed form cannot be fused.
     """
     forms, name = split_name(text)
     torch.set_num_threads(setting.threads)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting.precision == 'tf32'
-    dtype = DTYPES[setting.precision]
+    check_setting(text, setting)
     if name == MATRIX_PRODUCT:
         size = matrix_size(setting)
-        one, other = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
+        one, other = (torch.randn(size, size, device=setting.device).to(DTYPES[setting.precision]) for _ in range(2))
         return Run(lambda: one @ other, setting.device)
     runtime = runtime_of(forms)
-    if not possible(text, setting):
-        able = [each for each in (RUNTIMES[runtime].precisions if runtime else DTYPES) if each in native_precisions()]
-        raise UserError(f'{text}: other runtimes are timed on the CPU only, without --compile and --channels-last, this one on '
-                        f'this CPU in {" or ".join(able)}')
     if name in OPERATIONS:
         operation, channels = OPERATIONS[name]
         return inference(operation(), (channels, *setting.size), setting, runtime)

@@ -14,7 +14,9 @@ from torch.onnx import ONNXProgram
 
 from ..deploy.constants import fold_constants
 from ..deploy.graph import OPSET
+from ..deploy.identities import split_identities
 from ..deploy.ncnn_program import convert
+from ..deploy.quantization import QuantizeOnnx, quantize_onnx, quantize_openvino
 from ..runtime.backend import Setting
 from ..runtime.backends import load_file
 from ..runtime.ncnn import load_net
@@ -36,7 +38,12 @@ class LastMap(nn.Module):
 def in_onnxruntime(network: nn.Module, x: Tensor, threads: int, precision: str) -> Callable[[], np.ndarray]:
     """Prepare a run in ONNX Runtime."""
     with TemporaryDirectory() as folder:
-        run = load_file(_write_onnx(network, x, Path(folder)), precision, Setting(threads))
+        path = Path(folder, 'network.onnx')
+        if precision == 'int8':
+            _write_quantized(quantize_onnx, network, x, path)
+        else:
+            _write_onnx(network, x, path)
+        run = load_file(path, precision, Setting(threads))
     return partial(run, x.numpy())
 
 
@@ -45,7 +52,11 @@ def in_openvino(network: nn.Module, x: Tensor, threads: int, precision: str) -> 
     openvino = importlib.import_module('openvino')
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.xml')
-        openvino.save_model(openvino.convert_model(_write_onnx(network, x, path.parent)), path, compress_to_fp16=False)
+        if precision == 'int8':
+            _write_quantized(quantize_openvino, network, x, path)
+        else:
+            _write_onnx(network, x, source := path.with_suffix('.onnx'))
+            openvino.save_model(openvino.convert_model(source), path, compress_to_fp16=False)
         run = load_file(path, precision, Setting(threads))
     return partial(run, x.numpy())
 
@@ -54,7 +65,7 @@ def in_opencv(network: nn.Module, x: Tensor, threads: int, precision: str) -> Ca
     """Prepare a run in OpenCV's own engine, which processes one image at a time."""
     with TemporaryDirectory() as folder:
         path = Path(folder, 'network.opencv.onnx')
-        _write_onnx(network, x[:1], path.parent).rename(path)
+        _write_onnx(network, x[:1], path)
         run = load_file(path, precision, Setting(threads))
     return partial(run, x.numpy())
 
@@ -80,14 +91,22 @@ def in_ncnn(network: nn.Module, x: Tensor, threads: int, precision: str) -> Call
     return run
 
 
-def _write_onnx(network: nn.Module, x: Tensor, folder: Path) -> Path:
+def _write_onnx(network: nn.Module, x: Tensor, path: Path) -> ONNXProgram:
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
-    path = folder / 'network.onnx'
     program = torch.export.export(network, (x, ))
     fold_constants(program)
-    written = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False, input_names=['images'])
-    cast(ONNXProgram, written).save(path)
-    return path
+    written = cast(ONNXProgram, torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False,
+                                                  input_names=['images']))
+    written.save(path)
+    return written
+
+
+def _write_quantized(quantize: QuantizeOnnx, network: nn.Module, x: Tensor, path: Path) -> None:
+    """Write a network in 8 bits as deploying does: with separate identities, and the first convolution in higher precision."""
+    source = path.with_suffix('.fp32.onnx')
+    written = _write_onnx(split_identities(network, required=False), x, source)
+    first = next(node for node in written.model.graph if node.op_type == 'Conv')
+    quantize(source, [x.numpy()], [first]).save(path)
 
 
 class Runtime(NamedTuple):
@@ -96,11 +115,12 @@ class Runtime(NamedTuple):
     Args:
         prepare: function of a network in float32, its input (N, C, H, W), a number of threads and a precision that returns a
             function to be timed.
-        precisions: precisions that the runtime computes float32 networks in.
+        precisions: precisions that the runtime computes float32 networks in; for int8, they are quantized.
     """
     prepare: Callable[[nn.Module, Tensor, int, str], Callable[[], np.ndarray]]
     precisions: tuple[str, ...] = ('fp32', )
 
 
-RUNTIMES = {'onnxruntime': Runtime(in_onnxruntime), 'openvino': Runtime(in_openvino, ('fp32', 'bf16')),
+RUNTIMES = {'onnxruntime': Runtime(in_onnxruntime, ('fp32', 'int8')),
+            'openvino': Runtime(in_openvino, ('fp32', 'bf16', 'int8')),
             'ncnn': Runtime(in_ncnn, ('fp32', 'bf16')), 'opencv': Runtime(in_opencv)}

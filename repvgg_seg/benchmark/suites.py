@@ -104,7 +104,7 @@ class Part:
 
     Args:
         suites: keys of ``SUITES``.
-        precisions: keys of :data:`repvgg_seg.benchmark.networks.DTYPES`.
+        precisions: of :data:`repvgg_seg.benchmark.networks.TIMED_PRECISIONS`.
         channels_last, compiled: see :class:`repvgg_seg.benchmark.networks.Setting`.
     """
     suites: tuple[str, ...]
@@ -130,7 +130,7 @@ def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting
 
     Args:
         names: keys of ``SUITES``.
-        precisions: keys of :data:`repvgg_seg.benchmark.networks.DTYPES`.
+        precisions: of :data:`repvgg_seg.benchmark.networks.TIMED_PRECISIONS`.
         setting: settings of all suites; batch, size, precision and options are replaced.
         out: folder to write.
         rounds, warm_up: see :func:`repvgg_seg.benchmark.rounds.measure`.
@@ -146,6 +146,9 @@ def run_suites(names: Sequence[str], precisions: Sequence[str], setting: Setting
                           options=suite.options or {})
             path = out / f'{name}_{precision}'
             models = [text for text in suite.models if possible(text, own)]
+            if not models:
+                yield path.name, f'no network of this suite is timed in {precision} with these settings'
+                continue
             failures: dict[str, str] = {}
             try:
                 measurements = measure(speed.subjects(models, own), rounds, warm_up, own.threads,

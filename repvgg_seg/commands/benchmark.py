@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> cli.Parser:
-    from ..benchmark.networks import DTYPES, FORMS
+    from ..benchmark.networks import FORMS, TIMED_PRECISIONS
     from ..benchmark.suites import PLAN, SUITES
     parser = cli.plain_parser('benchmark', 'Measure models; every command prints a Markdown table, and writes JSON with --out')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -50,7 +50,7 @@ def parser() -> cli.Parser:
     speed.add_argument('--batch', type=cli.positive, default=1, help='images per batch (default: 1)')
     speed.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
                        help='image size (default: 224 224)')
-    speed.add_argument('--precision', choices=list(DTYPES), default='fp32')
+    speed.add_argument('--precision', choices=TIMED_PRECISIONS, default='fp32')
     speed.add_argument('--channels-last', action='store_true', help='use the channels-last memory format')
     speed.add_argument('--compile', action='store_true', help='use torch.compile')
     cli.add_options(speed)
@@ -111,7 +111,7 @@ def parser() -> cli.Parser:
     everything.add_argument('--suites', nargs='+', choices=list(SUITES), help='tables (default: all)')
     everything.add_argument('--plan', action='store_true', help='make all measurements for a GPU, of which each part has '
                             f'suites, precisions and memory format of its own, in a folder: {", ".join(PLAN)}')
-    everything.add_argument('--precision', nargs='+', choices=list(DTYPES), help='precisions (default: only fp32)')
+    everything.add_argument('--precision', nargs='+', choices=TIMED_PRECISIONS, help='precisions (default: only fp32)')
     everything.add_argument('--batch', type=cli.positive, help='batch size (default: that of the paper)')
     everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
                             help='image size (default: that of the paper)')

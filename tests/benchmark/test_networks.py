@@ -115,7 +115,8 @@ def test_wrong_names(text, message):
 
 @pytest.mark.parametrize(('runtime', 'change', 'native', 'able'), [
     ('ncnn', dict(precision='bf16'), ['fp32', 'int8'], 'fp32'),
-    ('onnxruntime', dict(precision='bf16'), ['fp32', 'bf16'], 'fp32'),
+    ('onnxruntime', dict(precision='bf16'), ['fp32', 'bf16', 'int8'], 'fp32 or int8'), ('opencv', dict(precision='int8'),
+                                                                                        ['fp32', 'int8'], 'fp32'),
     ('ncnn', dict(precision='fp16'), ['fp32', 'bf16', 'fp16'], 'fp32 or bf16'), ('ncnn', dict(compiled=True), ['fp32'], 'fp32'),
     ('ncnn', dict(device='cuda'), ['fp32'], 'fp32'), ('ncnn', dict(channels_last=True), ['fp32'], 'fp32')], ids=str)
 def test_what_other_runtimes_are_not_timed_in(runtime, change, native, able, monkeypatch):
@@ -124,6 +125,16 @@ def test_what_other_runtimes_are_not_timed_in(runtime, change, native, able, mon
         make(f'{runtime}:plain-run', Setting(size=(4, 5), **change))
     assert str(raised.value) == (f'{runtime}:plain-run: other runtimes are timed on the CPU only, without --compile and '
                                  f'--channels-last, this one on this CPU in {able}')
+
+
+@pytest.mark.parametrize(('text', 'change', 'message'), [
+    ('plain-run', dict(precision='int8'),
+     'plain-run: PyTorch is timed in fp32, tf32, bf16, fp16, not in int8; put onnxruntime: or openvino: in front'),
+    ('VGG-16', {}, 'VGG-16 is for --size 224 224')])
+def test_what_networks_in_pytorch_are_not_timed_in(text, change, message):
+    with pytest.raises(UserError) as raised:
+        make(text, Setting(size=(4, 5), **change))
+    assert str(raised.value) == message
 
 
 @pytest.mark.whole
@@ -146,7 +157,7 @@ def test_other_runtimes_compute_the_same(runtime, precision, text, monkeypatch, 
     with torch.no_grad():
         expected = kept['network'](kept['x'])
     found = torch.from_numpy(run()).reshape(expected.shape)
-    assert_relatively_close(found, expected, dict(fp32=1e-4, bf16=0.05)[precision])
+    assert_relatively_close(found, expected, dict(fp32=1e-4, bf16=0.05, int8=0.2)[precision])
     assert precision == 'fp32' or not torch.allclose(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 

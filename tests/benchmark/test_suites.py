@@ -69,13 +69,20 @@ def test_batch_and_size_of_the_user(tmp_path, monkeypatch):
     assert 'batch 3, 65x97, bf16, cpu' in (tmp_path / 'table6_bf16.md').read_text()
 
 
-@pytest.mark.parametrize(('setting', 'count'), [(Setting(), 10), (Setting(device='cuda'), 2)], ids=['cpu', 'gpu'])
-def test_other_runtimes_are_left_out_where_they_are_not_timed(tmp_path, monkeypatch, setting, count):
+@pytest.mark.parametrize(('precision', 'setting', 'count'), [
+    ('fp32', Setting(), 10), ('fp32', Setting(device='cuda'), 2), ('int8', Setting(), 4)], ids=['cpu', 'gpu', 'int8'])
+def test_other_runtimes_are_left_out_where_they_are_not_timed(tmp_path, monkeypatch, precision, setting, count):
     timed = []
     monkeypatch.setattr(suites, 'measure', lambda subjects, *args, **kwargs: timed.extend(subjects) or [
         Measurement(subject.name, 1, [1.0, 2.0], info=dict(flops=1)) for subject in subjects])
-    assert list(run_suites(['runs'], ['fp32'], setting, tmp_path, 2, 1)) == [('runs_fp32', None)]
+    assert list(run_suites(['runs'], [precision], setting, tmp_path, 2, 1)) == [(f'runs_{precision}', None)]
     assert len([subject for subject in timed if subject.name != 'matmul']) == count
+    assert ('of a matrix product' in (tmp_path / f'runs_{precision}.md').read_text()) == (precision != 'int8')
+
+
+def test_a_suite_without_a_network_for_the_precision(tmp_path):
+    assert list(run_suites(['table1'], ['int8'], Setting(), tmp_path, 2, 1)) == [
+        ('table1_int8', 'no network of this suite is timed in int8 with these settings')]
 
 
 @pytest.mark.parametrize(('size', 'timed'), [((224, 224), True), ((64, 64), False)], ids=str)
