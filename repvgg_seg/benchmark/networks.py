@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..core.config_types import type_name
 from ..core.configs import existing_config
@@ -38,6 +39,8 @@ FORMS = {
 MATRIX_PRODUCT = 'matmul'
 MANY_VERSIONS = 1000  # More than all networks of a suite have.
 Compiled = TypeVar('Compiled', bound=Callable)
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+CONVOLUTIONS = nn.Conv2d, nn.ConvTranspose2d
 
 
 class Residual(nn.Module):
@@ -283,32 +286,50 @@ def deployed(model: BaseModel) -> BaseModel:
     Raises:
         UserError: a part could not be fused, so the network is not in deployed form.
     """
-    from mmcv.cnn import fuse_conv_bn
     model = fuse(fuse_for_inference(model), inplace=True)
-    unfoldable = norms_without_convolution(model)
-    if not unfoldable:  # MMCV's function folds every norm into the convolution beside it, even if that follows the norm.
-        model = fuse_conv_bn(model)
+    kept = norms_without_convolution(model)
+    for module in model.modules():
+        for (name, conv), (norm_name, norm) in norms_beside_convolutions(module):
+            if norm not in kept:
+                setattr(module, name, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
+                setattr(module, norm_name, nn.Identity())
     left = [name for name, module in model.named_modules()
-            if isinstance(module, (LinearPart, _BatchNorm)) and module not in unfoldable]
+            if isinstance(module, (LinearPart, _BatchNorm)) and module not in kept]
     if left:
         raise UserError(f'{left[0]} and {len(left) - 1} more are not fused, so this is not the deployed form; time it as '
                         'training:NAME')
     return model
 
 
+def norms_beside_convolutions(module: nn.Module) -> list[tuple[tuple[str, Convolution], tuple[str, _BatchNorm]]]:
+    """Pairs of a convolution and the next batch norm among the children of a module, with their names."""
+    convolution, pairs = None, []
+    for name, child in module.named_children():
+        if isinstance(child, CONVOLUTIONS):
+            convolution = name, child
+        elif isinstance(child, _BatchNorm) and convolution is not None:
+            pairs.append((convolution, (name, child)))
+            convolution = None
+    return pairs
+
+
 def norms_without_convolution(model: nn.Module) -> set[nn.Module]:
-    """Batch norms that remain in deployed form, because no convolution precedes them directly: those before an activation and a
-    convolution, as in DDRNet and PIDNet, and those after pooling, as in BiSeNetV2. PIDNet's heads also have a norm beside such
-    a module, which runtimes other than PyTorch fold."""
+    """Batch norms that remain in deployed form, because no convolution precedes them directly.
+
+    They are those before an activation and a convolution, as in DDRNet and PIDNet, those after pooling, as in BiSeNetV2, and
+    those of a convolution's output beside something else, as in ERFNet. PIDNet's heads also have a norm beside a module of the
+    first kind, which runtimes other than PyTorch fold.
+    """
     found: set[nn.Module] = set()
     for module in model.modules():
+        found |= {norm for (_, conv), (_, norm) in norms_beside_convolutions(module) if conv.out_channels != norm.num_features}
         if is_preactivated(module):
             found.add(cast(Any, module).norm)
         elif is_preactivated(getattr(module, 'conv', None)) and isinstance(norm := getattr(module, 'norm', None), _BatchNorm):
             found.add(norm)
         elif isinstance(module, nn.Sequential):
             found |= {norm for before, norm in pairwise(module) if isinstance(norm, _BatchNorm)
-                      and not isinstance(before, (nn.Conv2d, nn.Identity))}
+                      and not isinstance(before, (*CONVOLUTIONS, nn.Identity))}
     return found
 
 

@@ -33,7 +33,7 @@ class ConciseRunner(_MMEngineRunner):
         MMEngine counts seconds, and a run continues the log and the best score of an earlier run with its name.
         """
         super().setup_env(env_cfg)
-        self.started[second := self._timestamp] += 1
+        self.started[second := self.timestamp] += 1
         if (count := self.started[second]) > 1:
             self._timestamp = f'{second}_{count}'
 

@@ -28,7 +28,7 @@ from repvgg_seg.benchmark.networks import (
     training_step,
 )
 from repvgg_seg.benchmark.runtimes import RUNTIMES
-from repvgg_seg.benchmark.suites import REALTIME_PEERS, stock
+from repvgg_seg.benchmark.suites import DILATED_PEERS, REALTIME_PEERS, stock
 from repvgg_seg.core.errors import UserError
 from repvgg_seg.models.layouts import LAYOUTS
 
@@ -37,8 +37,8 @@ A0 = str(ROOT / 'configs/pspnet_repvgg_a0_cityscapes.py')
 WIDE = {'model.decode_head.pool_channels': 512}
 
 
-@pytest.mark.parametrize('name', REALTIME_PEERS)
-def test_real_time_peers_in_deployed_form_compute_the_same(name):
+@pytest.mark.parametrize('name', (*REALTIME_PEERS, *DILATED_PEERS))
+def test_peers_in_deployed_form_compute_the_same(name):
     model, x = randomize(build(stock(name), False, {})).eval(), torch.randn(1, 3, 64, 128)
     fused, kept = deployed(model), norms_without_convolution(model)
     assert len(norms_of(fused)) == len(kept) < len(norms_of(model)) / 2
