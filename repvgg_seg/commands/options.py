@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..core.errors import UserError
 from ..engine.exported import is_exported
-from ..engine.trained_model import FUSED_CONFIG
+from ..engine.trained_model import is_fused
 
 REGISTRIES = ('MODELS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
               'PARAM_SCHEDULERS', 'VISUALIZERS', 'VISBACKENDS', 'LOG_PROCESSORS')
@@ -64,7 +64,7 @@ def check_model_options(checkpoint: str, options: Iterable[str]) -> None:
         UserError: an option would have no effect.
     """
     exported = is_exported(checkpoint)
-    if not exported and not (Path(checkpoint) / FUSED_CONFIG).is_file():
+    if not exported and not is_fused(Path(checkpoint)):
         return
     for key in options:
         if key.split('.')[0] == 'model' and not (exported and key.startswith('model.test_cfg.')):  # The sliding window.

@@ -70,7 +70,12 @@ def resolve(config: Config, checkpoint: str) -> str:
 
 def checkpoint_in(folder: Path) -> Path | None:
     """Best checkpoint in a work dir, or the last one if none was evaluated; None if the folder is not a work dir."""
-    return None if (folder / FUSED_CONFIG).exists() else find_checkpoint(folder)
+    return None if is_fused(folder) else find_checkpoint(folder)
+
+
+def is_fused(folder: Path) -> bool:
+    """Whether a folder is one of a fused model. A work dir also has a ``config.py`` if the config has this name."""
+    return (folder / FUSED_CONFIG).exists() and any((folder / name).exists() for name in (REPORT, *FUSED_WEIGHTS.values()))
 
 
 def check_files(folder: Path) -> None:

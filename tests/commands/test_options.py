@@ -69,7 +69,7 @@ def test_allowed(options):
     ('exported', 'model.decode_head.channels'), ('exported', 'model'), ('model.fp32.onnx', 'model.data_preprocessor.size'),
     ('model.fp32.onnx', '')])
 def test_options_of_a_model_that_is_replaced(tmp_path, checkpoint, refused):
-    for file in ('work_dir/epoch_1.pth', 'fused/config.py', 'fused/deploy.json', 'exported/deploy.json'):
+    for file in ('work_dir/epoch_1.pth', 'work_dir/config.py', 'fused/config.py', 'fused/deploy.json', 'exported/deploy.json'):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     checkpoint = str(tmp_path / checkpoint)
@@ -86,7 +86,8 @@ def test_options_of_a_model_that_is_replaced(tmp_path, checkpoint, refused):
 @pytest.mark.parametrize('verb', ['test', 'classify_test', 'deploy'])
 def test_every_command_checks_them(run_tool, tmp_path, verb):
     config = 'repvgg_a0_cifar10' if verb == 'classify_test' else 'pspnet_repvgg_tiny_toystreets'
-    (tmp_path / 'config.py').touch()
+    for name in ('config.py', 'model.pth'):
+        (tmp_path / name).touch()
     out = ['--out', tmp_path / 'out'] if verb == 'deploy' else []
     assert_error_line(run_tool(verb, config, tmp_path, *out, '--cfg-options', 'model.backbone.arch=A1'),
                       f'error: --cfg-options model.backbone.arch has no effect, because {tmp_path} brings its own model; leave '

@@ -37,7 +37,10 @@ def test_pruned_model_is_an_ordinary_one(prune, run_tool, tmp_path):
     before, after = (torch.load(path, weights_only=False)['state_dict'] for path in (
         folder / 'model.pth', tmp_path / 'run/epoch_1.pth'))
     assert list(before) == list(after) and any((before[name] != after[name]).any() for name in before)
-    result = run_tool('deploy', folder / 'config.py', tmp_path / 'run/epoch_1.pth', '--out', tmp_path / 'fused')
+    result = run_tool('deploy', folder / 'config.py', tmp_path / 'run', '--out', tmp_path / 'fused')  # With a config.py, too.
+    assert result.code == 0, result.err
+    result = run_tool('test', folder / 'config.py', tmp_path / 'run', '--work-dir', tmp_path,
+                      '--cfg-options', 'model.decode_head.dropout_ratio=0.2')
     assert result.code == 0, result.err
 
 
