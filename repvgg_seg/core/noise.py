@@ -17,6 +17,7 @@ WARNINGS = (
     'When align_corners=True, the output would more aligned',  # Issued for any image size.
     'For binary segmentation, we suggest using',  # Every export format supports two channels.
     'The draw is False',
+    '``build_pixel_sampler`` would be deprecated',  # MMSegmentation's heads call it for hard pixels.
 )
 # Beginnings of MMEngine's messages that go only to the log file.
 LOGGED = (
@@ -57,6 +58,12 @@ def without_native_messages() -> Iterator[None]:
         os.close(null)
 
 
-def is_for_users(record: logging.LogRecord) -> bool:
-    """Whether a message should also go to the console; a :mod:`logging` filter."""
+def keep_from_console(logger: logging.Logger) -> None:
+    """Show the messages of ``LOGGED`` in log files only."""
+    for handler in logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(_is_for_users)
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(LOGGED)

@@ -21,6 +21,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader
 
 from ..core.errors import UserError
+from ..core.noise import keep_from_console
 from ..engine.batches import by_size
 from ..engine.dataset_configs import test_pipeline
 from ..engine.exported import normalize_no_more, window_of
@@ -66,6 +67,7 @@ class Evaluation:
         if without_normalize(test_pipeline(config))[1]:
             normalize_no_more(self.config)
             self.raw_loader = loader_of(self.config)
+        keep_from_console(MMLogger.get_current_instance())
         self.evaluator = Evaluator(copy.deepcopy(self.config.test_evaluator))
         self.evaluator.dataset_meta = self.loader.dataset.metainfo
         self.images = len(self.loader.dataset)

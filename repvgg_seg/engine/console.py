@@ -13,7 +13,7 @@ from torch import nn
 
 from ..core.configs import files_of_config
 from ..core.files import identity
-from ..core.noise import is_for_users
+from ..core.noise import keep_from_console
 from .safe_loading import load_safely
 
 
@@ -40,10 +40,8 @@ class ConciseRunner(_MMEngineRunner):
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger."""
         logger = super().build_logger(*args, **kwargs)
+        keep_from_console(logger)
         files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
-        for handler in logger.handlers:
-            if handler not in files:
-                handler.addFilter(is_for_users)
         device = get_device()
         device = torch.cuda.get_device_name() if device == 'cuda' else f'{device}, {torch.get_num_threads()} threads'
         details = f'; environment, config and hooks: {files[0].baseFilename}' if files and not self.is_temporary else ''

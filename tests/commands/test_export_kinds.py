@@ -263,6 +263,7 @@ def test_one_channel_for_two_classes(run_tool, tmp_path):
     result = run_tool('deploy', config, checkpoint, '--out', tmp_path / 'out', '--eval', '--size', '48', '64', '--formats',
                       'pth', *formats)
     assert result.code == 0, result.err
+    assert 'The prefix is not set' not in result.out + result.err
     info = json.loads((tmp_path / 'out/deploy.json').read_text())
     assert info['threshold'] == pytest.approx(0.4) and info['miou_before'] == pytest.approx(info['miou_after'], abs=0.01)
     expected = trained_labels(config, checkpoint, images)
