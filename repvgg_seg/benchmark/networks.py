@@ -40,7 +40,6 @@ MATRIX_PRODUCT = 'matmul'
 MANY_VERSIONS = 1000  # More than all networks of a suite have.
 Compiled = TypeVar('Compiled', bound=Callable)
 Convolution = nn.Conv2d | nn.ConvTranspose2d
-CONVOLUTIONS = nn.Conv2d, nn.ConvTranspose2d
 
 
 class Residual(nn.Module):
@@ -305,7 +304,7 @@ def norms_beside_convolutions(module: nn.Module) -> list[tuple[tuple[str, Convol
     """Pairs of a convolution and the next batch norm among the children of a module, with their names."""
     convolution, pairs = None, []
     for name, child in module.named_children():
-        if isinstance(child, CONVOLUTIONS):
+        if isinstance(child, Convolution):
             convolution = name, child
         elif isinstance(child, _BatchNorm) and convolution is not None:
             pairs.append((convolution, (name, child)))
@@ -329,7 +328,7 @@ def norms_without_convolution(model: nn.Module) -> set[nn.Module]:
             found.add(norm)
         elif isinstance(module, nn.Sequential):
             found |= {norm for before, norm in pairwise(module) if isinstance(norm, _BatchNorm)
-                      and not isinstance(before, (*CONVOLUTIONS, nn.Identity))}
+                      and not isinstance(before, Convolution | nn.Identity)}
     return found
 
 

@@ -115,8 +115,8 @@ def test_wrong_names(text, message):
 
 @pytest.mark.parametrize(('runtime', 'change', 'native', 'able'), [
     ('ncnn', dict(precision='bf16'), ['fp32', 'int8'], 'fp32'),
-    ('onnxruntime', dict(precision='bf16'), ['fp32', 'bf16', 'int8'], 'fp32 or int8'), ('opencv', dict(precision='int8'),
-                                                                                        ['fp32', 'int8'], 'fp32'),
+    ('onnxruntime', dict(precision='bf16'), ['fp32', 'bf16', 'int8'], 'fp32 or int8'),
+    ('opencv', dict(precision='int8'), ['fp32', 'int8'], 'fp32'),
     ('ncnn', dict(precision='fp16'), ['fp32', 'bf16', 'fp16'], 'fp32 or bf16'), ('ncnn', dict(compiled=True), ['fp32'], 'fp32'),
     ('ncnn', dict(device='cuda'), ['fp32'], 'fp32'), ('ncnn', dict(channels_last=True), ['fp32'], 'fp32')], ids=str)
 def test_what_other_runtimes_are_not_timed_in(runtime, change, native, able, monkeypatch):
