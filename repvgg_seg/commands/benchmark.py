@@ -10,7 +10,7 @@ from ..core.command_names import command
 from ..core.destinations import Output, check_outputs, ensure_writable, ensure_writable_file, files_of
 from ..core.environment import require_mm
 from ..core.errors import UserError
-from . import cli
+from . import cli, numeric
 
 if TYPE_CHECKING:
     from ..benchmark.networks import Setting
@@ -30,7 +30,7 @@ def parser() -> cli.Parser:
         help='compare the forms in which a segmentor can be deployed, in turns, each in its own process')
     artefacts.add_argument('folder', metavar='DIR', help=f'folder that {command("deploy")} wrote from the '
                            'checkpoint, or a file in it')
-    artefacts.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='image size')
+    artefacts.add_argument('--size', nargs=2, type=numeric.positive, metavar=('H', 'W'), required=True, help='image size')
     cli.add_device(artefacts, 'cpu', 'default: cpu')
     artefacts.set_defaults(measure=measure_artefacts)
 
@@ -38,7 +38,7 @@ def parser() -> cli.Parser:
                                      help='count parameters, FLOPs and Winograd multiplications')
     complexity.add_argument('models', nargs='*', metavar='MODEL', help='config, or name of a classifier in the paper, e.g. '
                             'RepVGG-A0 (default: the classifiers of the paper\'s Tables 4 and 5)')
-    complexity.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
+    complexity.add_argument('--size', nargs=2, type=numeric.positive, default=(224, 224), metavar=('H', 'W'),
                             help='image size (default: 224 224)')
     complexity.set_defaults(measure=measure_complexity)
 
@@ -47,8 +47,8 @@ def parser() -> cli.Parser:
         plain-blocks or residual-blocks (Figure 3), optionally preceded by any of these forms:
         {'; '.join(f'{name}: {meaning}' for name, meaning in FORMS.items())}.""")
     speed.add_argument('models', nargs='+', metavar='[FORM:]MODEL', help='networks; the first one is the reference')
-    speed.add_argument('--batch', type=cli.positive, default=1, help='images per batch (default: 1)')
-    speed.add_argument('--size', nargs=2, type=cli.positive, default=(224, 224), metavar=('H', 'W'),
+    speed.add_argument('--batch', type=numeric.positive, default=1, help='images per batch (default: 1)')
+    speed.add_argument('--size', nargs=2, type=numeric.positive, default=(224, 224), metavar=('H', 'W'),
                        help='image size (default: 224 224)')
     speed.add_argument('--precision', choices=TIMED_PRECISIONS, default='fp32')
     speed.add_argument('--channels-last', action='store_true', help='use the channels-last memory format')
@@ -57,13 +57,13 @@ def parser() -> cli.Parser:
     speed.add_argument('--device', choices=['cpu', 'cuda'], help='device (default: cuda if available)')
     speed.add_argument('--figure', metavar='FILE.png', help='plot the paper\'s accuracy of the classifiers over their '
                        'measured speed, like the paper\'s Figure 1')
-    speed.add_argument('--accuracy', nargs='+', type=float, metavar='PERCENT', help='accuracy of each MODEL for --figure, such '
-                       'as the mIoU of segmentors (default: that of the paper)')
+    speed.add_argument('--accuracy', nargs='+', type=numeric.percentage, metavar='PERCENT',
+                       help='accuracy of each MODEL for --figure, such as the mIoU of segmentors (default: that of the paper)')
     speed.set_defaults(measure=measure_speed)
 
     loader = commands.add_parser('loader', parents=[cli.config_parser('benchmark', ''), output], add_help=False,
                                  help='time the steps that load the training set: images per second and core')
-    loader.add_argument('--images', type=cli.positive, default=200, help='number of images (default: 200)')
+    loader.add_argument('--images', type=numeric.positive, default=200, help='number of images (default: 200)')
     loader.set_defaults(measure=measure_loader)
 
     unknown = commands.add_parser(
@@ -72,15 +72,16 @@ def parser() -> cli.Parser:
     cli.add_trust(unknown)
     unknown.add_argument('exported', nargs='+', metavar='EXPORTED', help='files that were exported with --logits, or folders '
                          'of such files')
-    unknown.add_argument('--abstain', type=cli.share, default=0.05, metavar='RISK', help='largest share of wrong pixels among '
-                         'the answered ones (default: 0.05)')
-    unknown.add_argument('--confidence', type=cli.share, default=0.9, help='probability with which it is not exceeded '
+    unknown.add_argument('--abstain', type=numeric.share, default=0.05, metavar='RISK',
+                         help='largest share of wrong pixels among the answered ones (default: 0.05)')
+    unknown.add_argument('--confidence', type=numeric.share, default=0.9, help='probability with which it is not exceeded '
                          '(default: 0.9)')
-    unknown.add_argument('--splits', type=cli.positive, default=20, help='number of random splits (default: 20)')
-    unknown.add_argument('--calibrate', type=cli.share, default=0.7, metavar='SHARE', help='share of the blocks on which '
+    unknown.add_argument('--splits', type=numeric.positive, default=20, help='number of random splits (default: 20)')
+    unknown.add_argument('--calibrate', type=numeric.share, default=0.7, metavar='SHARE', help='share of the blocks on which '
                          'thresholds are chosen (default: 0.7)')
-    unknown.add_argument('--block', type=cli.positive, default=10, metavar='N', help='consecutive images, by name, that stay '
-                         'together; 1 if the images are no frames of videos (default: 10)')
+    unknown.add_argument('--block', type=numeric.positive, default=10, metavar='N',
+                         help='consecutive images, by name, that stay together; 1 if the images are no frames of videos '
+                         '(default: 10)')
     unknown.set_defaults(measure=measure_unknown)
 
     throughput = commands.add_parser('throughput', parents=[output], help='images per second of exported files that several '
@@ -88,21 +89,21 @@ def parser() -> cli.Parser:
     cli.add_trust(throughput)
     throughput.add_argument('exported', nargs='+', metavar='EXPORTED', help=f'folders that {command("deploy")} wrote, or files '
                             'in them')
-    throughput.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'), required=True, help='image size')
-    throughput.add_argument('--seconds', type=cli.positive, default=10, help='duration of each measurement (default: 10)')
-    throughput.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='CPU threads (default: all cores)')
+    throughput.add_argument('--size', nargs=2, type=numeric.positive, metavar=('H', 'W'), required=True, help='image size')
+    throughput.add_argument('--seconds', type=numeric.positive, default=10, help='duration of each measurement (default: 10)')
+    throughput.add_argument('--threads', type=numeric.positive, default=os.cpu_count(), help='CPU threads (default: all cores)')
     throughput.set_defaults(measure=measure_throughput)
 
     serving = commands.add_parser('serve', parents=[output], help=f'{command("serve")} under load: throughput relative to the '
                                   'runtime alone, correctness of every answer, and memory')
     serving.add_argument('exported', metavar='EXPORTED', help=f'folder that {command("deploy")} wrote, or a file in it')
     serving.add_argument('images', help='a PNG or JPEG file, a folder or a quoted glob pattern')
-    serving.add_argument('--clients', type=cli.positive, default=8, help='number of clients that send images (default: 8)')
-    serving.add_argument('--seconds', type=cli.positive, default=60, help='duration of the load (default: 60)')
-    serving.add_argument('--threads', type=cli.positive, default=os.cpu_count(),
+    serving.add_argument('--clients', type=numeric.positive, default=8, help='number of clients that send images (default: 8)')
+    serving.add_argument('--seconds', type=numeric.positive, default=60, help='duration of the load (default: 60)')
+    serving.add_argument('--threads', type=numeric.positive, default=os.cpu_count(),
                          help='CPU threads of the network (default: all cores)')
-    serving.add_argument('--batch', type=cli.positive, default=4, help=f'see {command("serve")} (default: 4)')
-    serving.add_argument('--callers', type=cli.positive, default=1, help=f'see {command("serve")} (default: 1)')
+    serving.add_argument('--batch', type=numeric.positive, default=4, help=f'see {command("serve")} (default: 4)')
+    serving.add_argument('--callers', type=numeric.positive, default=1, help=f'see {command("serve")} (default: 1)')
     serving.set_defaults(measure=measure_serving)
 
     everything = commands.add_parser('all', parents=[timing_parser(rounds=50, warm_up=50)],
@@ -112,8 +113,8 @@ def parser() -> cli.Parser:
     everything.add_argument('--plan', action='store_true', help='make all measurements for a GPU, of which each part has '
                             f'suites, precisions and memory format of its own, in a folder: {", ".join(PLAN)}')
     everything.add_argument('--precision', nargs='+', choices=TIMED_PRECISIONS, help='precisions (default: only fp32)')
-    everything.add_argument('--batch', type=cli.positive, help='batch size (default: that of the paper)')
-    everything.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
+    everything.add_argument('--batch', type=numeric.positive, help='batch size (default: that of the paper)')
+    everything.add_argument('--size', nargs=2, type=numeric.positive, metavar=('H', 'W'),
                             help='image size (default: that of the paper)')
     everything.add_argument('--channels-last', action='store_true', help='use the channels-last memory format')
     everything.add_argument('--compile', action='store_true', help='use torch.compile')
@@ -143,10 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def timing_parser(rounds: int, warm_up: int) -> cli.Parser:
     """Options of every command that measures time, with these defaults."""
     parser = cli.Parser(add_help=False)
-    parser.add_argument('--rounds', type=cli.positive, default=rounds, help=f'timed runs per model (default: {rounds})')
-    parser.add_argument('--warm-up', type=cli.positive, default=warm_up,
+    parser.add_argument('--rounds', type=numeric.positive, default=rounds, help=f'timed runs per model (default: {rounds})')
+    parser.add_argument('--warm-up', type=numeric.positive, default=warm_up,
                         help=f'earlier runs per model that are not timed (default: {warm_up})')
-    parser.add_argument('--threads', type=cli.positive, default=os.cpu_count(), help='CPU threads (default: all cores)')
+    parser.add_argument('--threads', type=numeric.positive, default=os.cpu_count(), help='CPU threads (default: all cores)')
     return parser
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.destinations import ensure_writable_file
 from ..core.errors import DataError
-from . import cli
+from . import cli, numeric
 
 
 def parser() -> cli.Parser:
@@ -13,7 +13,7 @@ def parser() -> cli.Parser:
                                'classes')
     parser.add_argument('--sets', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val'],
                         help='datasets to check (default: train val)')
-    parser.add_argument('--sample', type=cli.positive, metavar='N', help='check only N evenly spaced pairs of each dataset')
+    parser.add_argument('--sample', type=numeric.positive, metavar='N', help='check only N evenly spaced pairs of each dataset')
     parser.add_argument('--out', metavar='FILE.json', help='write all counts')
     return parser
 

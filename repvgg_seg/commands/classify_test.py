@@ -2,12 +2,12 @@
 from collections.abc import Sequence
 
 from ..core.destinations import ensure_writable, ensure_writable_file
-from . import cli
+from . import cli, numeric
 
 
 def parser() -> cli.Parser:
     parser = cli.run_parser('classify-test', 'Evaluate a classifier')
-    parser.add_argument('--size', type=cli.positive, metavar='PIXELS',
+    parser.add_argument('--size', type=numeric.positive, metavar='PIXELS',
                         help='side of the square images (default: as in the config)')
     parser.add_argument('--out', metavar='FILE', help='write the prediction of every image as CSV')
     return parser

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.error import URLError
@@ -20,6 +20,7 @@ from ..core.noise import import_quietly, mute_warnings
 from ..core.output import outlive_readers
 from ..core.signals import number_of, stopping_on_signals
 from ..core.telemetry import switch_off
+from . import numeric
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -31,6 +32,9 @@ BROKEN_CONFIG = (SyntaxError, OSError, NameError, TypeError, KeyError, Attribute
                  AssertionError)
 # Default scope of a config, which is the import name of its package -> kind of model, and commands for it.
 SCOPES = {'mmseg': ('a segmentor', ('train', 'test')), 'mmpretrain': ('a classifier', ('classify-train', 'classify-test'))}
+
+# Config of the command that runs, and the name of its file.
+LOADED: ContextVar[tuple['Config', str] | None] = ContextVar('LOADED', default=None)
 
 AMP_HELP = 'use mixed precision: bfloat16 on CPUs and newer GPUs, otherwise float16'
 
@@ -53,7 +57,8 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), g
         require_mm(*needs)
         allow_large_images()
         with stopping_on_signals():
-            copy_context().run(main)  # Context variables that it sets, such as trust in checkpoints, are discarded afterwards.
+            # Context variables that it sets, such as trust in checkpoints, are discarded afterwards.
+            copy_context().run(explaining_faults_of_the_config, main)
     except KeyboardInterrupt as interrupt:
         number = number_of(interrupt)
         write(f'stopped by {signal.Signals(number).name}; {go_on}')
@@ -78,6 +83,19 @@ def run(main: Callable[[], None], needs: Sequence[str] = ('mmengine', 'mmcv'), g
             raise
         stop(f'the memory of the GPU is full ({str(error).split(". ")[0]}); use smaller images or batches. In training, '
              'optim_wrapper.accumulative_counts makes up for a lower train_dataloader.batch_size')
+
+
+def explaining_faults_of_the_config(main: Callable[[], None]) -> None:
+    """Run a command, and raise UserError in place of exceptions that are due to the config that :func:`load_config` loaded."""
+    try:
+        main()
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        from .config_faults import explain
+        if (loaded := LOADED.get()) is None or (line := explain(error, *loaded)) is None:
+            raise
+        raise UserError(line) from error
 
 
 def stop(message: str) -> NoReturn:
@@ -142,7 +160,7 @@ def run_parser(verb: str, description: str, checkpoint: bool = True, default_con
     parser.add_argument('--work-dir', help='folder for logs and results (default: work_dirs/CONFIG_NAME)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes were started')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    parser.add_argument('--local_rank', '--local-rank', type=numeric.whole, default=0, help='set by some launchers')
     return parser
 
 
@@ -180,8 +198,8 @@ def add_device(parser: argparse.ArgumentParser, default: str | None, where: str)
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Add the argument that trusts checkpoints."""
     parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='also read checkpoints that contain more than tensors and .pt2 files, both of which can run '
-                        'any code, and files that differ from the record in their deploy.json')
+                        help='also read checkpoints that contain more than tensors and .pt2 files, both of which can run any '
+                        'code, and files that differ from the record in their deploy.json')
 
 
 def prepare_training(config: 'Config', args: argparse.Namespace) -> None:
@@ -255,6 +273,7 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
             config.merge_from_dict(args.cfg_options)
         except BROKEN_CONFIG as error:
             raise UserError(f'--cfg-options ({some(args.cfg_options)}) cannot be merged into {args.config}: {error}') from None
+    LOADED.set((config, args.config))
     return config
 
 
@@ -293,20 +312,6 @@ def assignment(text: str) -> str:
     if not (equals and all(key.split('.'))) or any(value.count(first) != value.count(last) for first, last in ('()', '[]')):
         raise argparse.ArgumentTypeError(f'expected KEY=VALUE with every bracket closed, got {text}')
     return text
-
-
-def positive(text: str) -> int:
-    """Parse a positive integer, for argparse."""
-    if (value := int(text)) < 1:
-        raise ValueError
-    return value
-
-
-def share(text: str) -> float:
-    """A number above 0 and below 1, for argparse."""
-    if not 0 < (value := float(text)) < 1:
-        raise ValueError
-    return value
 
 
 def say(line: str) -> None:

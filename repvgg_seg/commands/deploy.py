@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..core.destinations import ensure_writable
 from ..core.errors import UserError
-from . import cli
+from . import cli, numeric
 
 UNDILATE = {'on': True, 'off': False, 'auto': None}
 
@@ -23,14 +23,17 @@ def parser() -> cli.Parser:
     parser.add_argument('--calibration', metavar='FOLDER', help='images for int8 (default: the training set)')
     parser.add_argument('--eval', action='store_true', help='evaluate every file on the test set, and refuse files that lose '
                         'more than 0.5 points of mIoU (classifiers: top-1 accuracy); always done for int8 if there are labels')
-    parser.add_argument('--abstain', type=float, metavar='RISK', help='answer only confident pixels, of which at most this '
-                        'share is wrong (e.g. 0.05); the others get the value 255, unknown. Includes --eval')
-    parser.add_argument('--confidence', type=float, help='probability with which --abstain keeps its promise (default: 0.9)')
-    parser.add_argument('--size', nargs=2, type=cli.positive, metavar=('H', 'W'),
+    parser.add_argument('--abstain', type=numeric.real, metavar='RISK',
+                        help='answer only confident pixels, of which at most this share is wrong (e.g. 0.05); the others get '
+                        'the value 255, unknown. Includes --eval')
+    parser.add_argument('--confidence', type=numeric.real,
+                        help='probability with which --abstain keeps its promise (default: 0.9)')
+    parser.add_argument('--size', nargs=2, type=numeric.positive, metavar=('H', 'W'),
                         help='fixed image size of the exported files, in pixels (default: any size)')
-    parser.add_argument('--batch', type=batch, default=1, metavar='N', help='number of images that files of a fixed size take '
-                        'at once, or "any" (default: 1)')
-    parser.add_argument('--opset', type=int, default=18, metavar='N', help='opset of ONNX files, 15 to 23 (default: 18)')
+    parser.add_argument('--batch', type=numeric.positive_or_any, default=1, metavar='N',
+                        help='number of images that files of a fixed size take at once, or "any" (default: 1)')
+    parser.add_argument('--opset', type=numeric.whole, default=18, metavar='N',
+                        help='opset of ONNX files, 15 to 23 (default: 18)')
     parser.add_argument('--channels', choices=['RGB', 'BGR'], default='RGB',
                         help='order of the channels in images (default: RGB)')
     parser.add_argument('--logits', action='store_true', help='return logits instead of class indices')
@@ -39,11 +42,6 @@ def parser() -> cli.Parser:
     parser.add_argument('--onnxruntime-web', metavar='FOLDER', help='folder of the npm package of that name, for web (default: '
                         'npm downloads it)')
     return parser
-
-
-def batch(text: str) -> int | None:
-    """Parse a positive integer, or 'any', for argparse."""
-    return None if text == 'any' else cli.positive(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

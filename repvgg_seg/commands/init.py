@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import UserError
-from . import cli
+from . import cli, numeric
 
 ARCHS = ('A0', 'A1', 'A2', 'B0', 'B1g2', 'B2')
 HOURS = 1.0
@@ -22,19 +22,12 @@ def parser() -> cli.Parser:
     parser.add_argument('--arch', choices=ARCHS, default='A0', help='RepVGG arch of the backbone (default: A0)')
     parser.add_argument('--weights', metavar='PATH', help='weights of the backbone, a file or URL; "none" trains from scratch '
                         '(default: ImageNet weights, if available)')
-    parser.add_argument('--hours', type=positive_number, help='hours that training may take on this machine '
+    parser.add_argument('--hours', type=numeric.above_zero, help='hours that training may take on this machine '
                         f'(default: {HOURS})')
-    parser.add_argument('--epochs', type=cli.positive, help='number of epochs (default: as many as fit into --hours)')
-    parser.add_argument('--seed', type=int, help='random seed for choosing the validation images, if '
+    parser.add_argument('--epochs', type=numeric.positive, help='number of epochs (default: as many as fit into --hours)')
+    parser.add_argument('--seed', type=numeric.seed, help='random seed for choosing the validation images, if '
                         'the folder has no validation set; 0 if none is given')
     return parser
-
-
-def positive_number(text: str) -> float:
-    """Parse a positive number, for argparse."""
-    if not (value := float(text)) > 0:
-        raise ValueError
-    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

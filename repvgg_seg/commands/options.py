@@ -74,13 +74,18 @@ def check_model_options(checkpoint: str, options: Iterable[str]) -> None:
 
 def _check_is_read(config: Config, key: str) -> None:
     """Check that a key is not a helper variable of the config file, such as ``max_epochs``."""
-    variable, read = key.split('.')[0], {*inspect.signature(Runner.__init__).parameters, *OF_RUNS}
-    if variable not in config or variable in read:
+    variable = key.split('.')[0]
+    if variable not in config or is_read(variable):
         return
-    places = [path for path in paths(config) if path.split('.')[0] in read and value_at(config, path) == config[variable]]
+    places = [path for path in paths(config) if is_read(path) and value_at(config, path) == config[variable]]
     if places:
         raise UserError(f'--cfg-options {key}: {variable} only helps to write the config, so changing it here has no effect; '
                         f'set {", ".join(places)}')
+
+
+def is_read(key: str) -> bool:
+    """Whether a runner reads what is under a dotted key of a config, unlike helper variables of its file."""
+    return key.split('.')[0] in {*inspect.signature(Runner.__init__).parameters, *OF_RUNS}
 
 
 def _check_key(config: Config, key: str, options: Mapping[str, object]) -> None:
@@ -186,7 +191,7 @@ def nearest(config: Config, key: str, place: str, names: set[str]) -> str:
     depth = place.count('.') + 1 if place else 0
     siblings = [f'{place}.{name}' if place else name for name in sorted(names) if not name.startswith('_')]
     scored = []
-    for candidate in (name for name in [*siblings, *paths(config)] if not key.startswith(name)):
+    for candidate in (name for name in [*siblings, *paths(config)] if not f'{key}.'.startswith(f'{name}.')):
         ending = '.'.join(candidate.split('.')[-len(parts):])
         likeness = difflib.SequenceMatcher(None, key if candidate not in siblings else '.'.join(parts[:depth + 1]),
                                            ending if candidate not in siblings else candidate).ratio()

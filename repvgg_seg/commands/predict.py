@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cli
+from . import cli, numeric
 
 
 def parser() -> cli.Parser:
@@ -13,21 +13,22 @@ def parser() -> cli.Parser:
     parser.add_argument('--show', action='store_true', help='show the overlays in a window')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the share of each class in each image or frame, one '
                         'JSON object a line')
-    parser.add_argument('--alpha', type=fraction, default=0.55, metavar='A', help='opacity of the labels over the image, 0 to '
-                        '1 (default: 0.55)')
+    parser.add_argument('--alpha', type=numeric.fraction, default=0.55, metavar='A',
+                        help='opacity of the labels over the image, 0 to 1 (default: 0.55)')
     parser.add_argument('--side-by-side', action='store_true', help='put the image beside its overlay')
     parser.add_argument('--labels-only', action='store_true', help='write label PNGs and no overlays, of videos too')
-    parser.add_argument('--min-confidence', type=fraction, metavar='P', help='give pixels whose class has a probability below '
-                        'P the value 255, which is drawn as unknown')
+    parser.add_argument('--min-confidence', type=numeric.fraction, metavar='P',
+                        help='give pixels whose class has a probability below P the value 255, which is drawn as unknown')
     parser.add_argument('--save-confidence', action='store_true', help='write the probability of the predicted class as a gray '
                         'PNG, 0 to 255')
-    parser.add_argument('--tile', type=cli.positive, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='split images into tiles, for '
-                        'images that are too large for the memory')
-    parser.add_argument('--overlap', type=cli.positive, metavar='PIXELS', help='overlap of neighboring tiles (default: 64, but '
-                        'at most half a tile)')
-    parser.add_argument('--max-fps', type=rate, metavar='N', help='take at most N frames a second from a camera or stream')
+    parser.add_argument('--tile', type=numeric.positive, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+                        help='split images into tiles, for images that are too large for the memory')
+    parser.add_argument('--overlap', type=numeric.positive, metavar='PIXELS',
+                        help='overlap of neighboring tiles (default: 64, but at most half a tile)')
+    parser.add_argument('--max-fps', type=numeric.above_zero, metavar='N',
+                        help='take at most N frames a second from a camera or stream')
     cli.add_device(parser, None, 'by default the CPU for an exported file, else a GPU if there is one')
-    parser.add_argument('--as-video', type=rate, metavar='FPS', help='treat image files as the frames of a video')
+    parser.add_argument('--as-video', type=numeric.above_zero, metavar='FPS', help='treat image files as the frames of a video')
     return parser
 
 
@@ -48,17 +49,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.say(done.rates)
     if done.written:
         cli.say(f'Wrote {len(done.written)} file(s), e.g. {done.written[-1]}')
-
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1, for argparse."""
-    if not 0 <= (value := float(text)) <= 1:
-        raise ValueError
-    return value
-
-
-def rate(text: str) -> float:
-    """A positive finite number, for argparse."""
-    if not 0 < (value := float(text)) < float('inf'):
-        raise ValueError
-    return value

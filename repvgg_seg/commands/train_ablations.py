@@ -5,7 +5,7 @@ from pathlib import Path
 from ..core.destinations import ensure_writable
 from ..core.environment import require_mm
 from ..core.errors import UserError
-from . import cli
+from . import cli, numeric
 
 RECIPE = 'ablations/b0_cifar10.py'
 
@@ -19,7 +19,7 @@ def parser() -> cli.Parser:
     parser.add_argument('--amp', action='store_true', help=cli.AMP_HELP)
     parser.add_argument('--variants', nargs='+', choices=list(ABLATIONS), default=list(ABLATIONS), metavar='NAME',
                         help=f'ablations to train (default: {", ".join(ABLATIONS)})')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED', help='random seeds (default: 0)')
+    parser.add_argument('--seeds', nargs='+', type=numeric.seed, default=[0], metavar='SEED', help='random seeds (default: 0)')
     parser.add_argument('--int8', nargs='+', choices=FUSABLE, default=[], metavar='NAME',
                         help='ablations that are also tested in 8 bits after training, e.g. both qarepvgg')
     return parser

@@ -12,8 +12,10 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 from ..core.configs import files_of_config
+from ..core.errors import UserError
 from ..core.files import identity
 from ..core.noise import keep_from_console
+from ..core.seeds import SEEDS
 from .safe_loading import load_safely
 
 
@@ -36,6 +38,17 @@ class ConciseRunner(_MMEngineRunner):
         self.started[second := self.timestamp] += 1
         if (count := self.started[second]) > 1:
             self._timestamp = f'{second}_{count}'
+
+    def set_randomness(self, seed: int | None = None, *args: Any, **kwargs: Any) -> None:
+        """Set the seed of the run; None for a random one.
+
+        Raises:
+            UserError: the seed is not one that NumPy accepts.
+        """
+        if seed is not None and not (type(seed) is int and seed in SEEDS):
+            raise UserError(f'randomness.seed is {seed!r}; expected a whole number from 0 to {SEEDS[-1]}, or None for a '
+                            'random one')
+        super().set_randomness(seed, *args, **kwargs)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger."""

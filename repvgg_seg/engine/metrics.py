@@ -4,11 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 
-from ..core.errors import UserError
+from ..core.errors import UserError, some
+
+IOU_METRICS = ('mIoU', 'mDice', 'mFscore')  # What MMSegmentation's IoUMetric computes.
 
 
 def given_by(evaluator: Evaluator) -> list[str] | None:
-    """Names of the metrics; None if a metric has an unknown type."""
+    """Names of the metrics; None if a metric has an unknown type.
+
+    Raises:
+        UserError: a metric of MMSegmentation has settings that it refuses when it computes.
+    """
     names: list[str] = []
     for metric in evaluator.metrics:
         if (tried := try_out(metric)) is None:
@@ -23,6 +29,8 @@ def try_out(metric: BaseMetric) -> Iterable[str] | None:
     if kind == 'mmseg.IoUMetric':
         if metric.format_only:
             return []
+        if unknown := [name for name in metric.metrics if name not in IOU_METRICS]:
+            raise UserError(f'iou_metrics of IoUMetric has {some(unknown)}; expected some of {", ".join(IOU_METRICS)}')
         areas = [torch.ones(2)] * 4
         return ['aAcc' if name == 'aAcc' else f'm{name}'
                 for name in metric.total_area_to_metrics(*areas, metric.metrics, metric.nan_to_num, metric.beta)]

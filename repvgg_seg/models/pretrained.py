@@ -254,7 +254,7 @@ def _load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str | 
         elif re.search(r'missing \(\S*conv\.branch_3x3', parts) and 'stem.conv.bias' in parts:
             reason = 'it is fused; '
             remedy = f'give the folder that {command("deploy")} wrote, or set model.backbone.deploy=True'
-        elif re.search(r'of another shape \(\S*(conv_seg|head\.fc)', parts):
+        elif any(re.search(CLASSIFYING, key) and key in state and len(state[key]) != len(wanted[key]) for key in wanted):
             reason = 'it was trained for another number of classes; '
         raise CheckpointError(f'checkpoint {source} does not fit the model: {reason}tensors {parts}; {remedy}')
     check_values(state, wanted, source)

@@ -253,7 +253,7 @@ def test_other_classes_than_in_training(run_tool, classifier_config, classifier_
 
 
 @pytest.mark.parametrize(('option', 'value', 'message'), [
-    ('--size', '0', 'argument --size: invalid positive value'), ('--size', '-5', 'argument --size: '),
+    ('--size', '0', 'argument --size: expected a whole number, 1 or more, got 0'), ('--size', '-5', 'got -5; see --help'),
     ('--out', '.', r'error: \. is a folder; expected the name of a file to write')])
 def test_wrong_arguments(run_tool, classifier_config, classifier_checkpoint, tmp_path, option, value, message):
     result = run_tool('classify_test', classifier_config, classifier_checkpoint, '--work-dir', tmp_path, option, value)

@@ -313,7 +313,7 @@ def test_broken_videos(predict, video, tmp_path, kind):
     ('{images}', ['--out', 'x', '--max-fps', '5'],
      '--max-fps is for cameras and streams, whose frames can be dropped; leave it out for {images}'),
     ('{video}', ['--out', 'x', '--as-video', '5'], '--as-video makes a video of image files; leave it out for {video}'),
-    ('{images}', ['--out', 'x', '--alpha', '1.5'], 'argument --alpha: invalid fraction value: \'1.5\'; see --help'),
+    ('{images}', ['--out', 'x', '--alpha', '1.5'], 'argument --alpha: expected a number from 0 to 1, got 1.5; see --help'),
     ('-', ['--out', 'x'], 'standard input is empty; expected the bytes of an image'),
     ('77', ['--out', 'x'], 'camera 77 cannot be opened; expected one that is connected and that no other program uses'),
     ('rtsp://127.0.0.1:9/x', ['--out', 'x'], 'rtsp://127.0.0.1:9/x cannot be opened within 15 seconds; check the address, the '

@@ -80,7 +80,7 @@ def test_time_is_a_limit(prune, tmp_path, monkeypatch):
                                      r'width; give a larger --keep than 0\.001, or a smaller --multiple')),
     (['--keep', '0.5', '--cfg-options', 'model.data_preprocessor.size=None'],
      'error: model.data_preprocessor.size does not say how large images are; give --size H W'),
-    (['--keep', '2'], "error: argument --keep: invalid share value: '2'; see --help"),
+    (['--keep', '2'], 'error: argument --keep: expected a number above 0 and below 1, got 2; see --help'),
 ], ids=['too little', 'no size', 'more than everything'])
 def test_mistakes_write_nothing(prune, tmp_path, arguments, message):
     assert_error_line(prune(*arguments), message)

@@ -56,7 +56,7 @@ def test_a_tile_that_the_model_does_not_take(run_tool, tmp_path):
 
 def test_an_impossible_port(run_tool, tmp_path):
     assert_error_line(run_tool('serve', tmp_path, '--port', '70000'),
-                      "error: argument --port: invalid port value: '70000'; see --help")
+                      "error: argument --port: expected a whole number from 0 to 65535, got 70000; see --help")
 
 
 @pytest.mark.parametrize('package', ['fastapi', 'uvicorn'])

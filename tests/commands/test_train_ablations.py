@@ -116,7 +116,7 @@ def test_a_recipe_for_another_backbone(train):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (['--variants', 'acb'], r"--variants: invalid choice: 'acb' \(choose from '?both'?, '?plain'?"),
-    (['--seeds', 'x'], "--seeds: invalid int value: 'x'"),
+    (['--seeds', 'x'], '--seeds: expected a whole number from 0 to 4294967295, got x'),
     (['--int8', 'relu_in_branches'], "--int8: invalid choice: 'relu_in_branches'")])
 def test_wrong_arguments(train, options, message):
     result = train('runs', *options)

@@ -28,6 +28,13 @@ def test_names_of_a_segmentors_metric(metric, names, tmp_path, monkeypatch):
     assert given_by(Evaluator(dict(type='IoUMetric', **metric))) == names
 
 
+def test_a_metric_that_the_evaluator_does_not_know():
+    init_default_scope('mmseg')
+    with pytest.raises(UserError) as raised:
+        given_by(Evaluator(dict(type='IoUMetric', iou_metrics=['mIoU', 'mIoUU'])))
+    assert str(raised.value) == 'iou_metrics of IoUMetric has mIoUU; expected some of mIoU, mDice, mFscore'
+
+
 @pytest.mark.parametrize(('metric', 'names'), [
     (dict(type='Accuracy', topk=(1, 5)), ['accuracy/top1', 'accuracy/top5']),
     (dict(type='Accuracy', thrs=(0.0, 0.5)), ['accuracy/top1_thr-0.00', 'accuracy/top1_thr-0.50']),

@@ -9,8 +9,8 @@ from repvgg_seg.models.layouts import LAYOUTS
 from repvgg_seg.models.pretrained import differences, load_model, pretrained_config
 
 
-def make_segmentor(num_classes=4, arch=TINY_ARCH):
-    head = nn.ModuleDict(dict(conv_seg=nn.Conv2d(48, num_classes, 1)))
+def make_segmentor(num_classes=4, arch=TINY_ARCH, channels=48):
+    head = nn.ModuleDict(dict(conv_seg=nn.Conv2d(channels, num_classes, 1)))
     return nn.ModuleDict(dict(backbone=RepVGG(arch), decode_head=head))
 
 
@@ -41,6 +41,12 @@ def test_load_model_refuses_other_classes(save):
                    'checkpoint FILE does not fit the model: it was trained for another number of classes; tensors 2 of another '
                    'shape (decode_head.conv_seg.weight (7, 48, 1, 1) instead of (4, 48, 1, 1), decode_head.conv_seg.bias (7,) '
                    'instead of (4,)); use the config it was trained with')
+
+
+def test_load_model_refuses_a_wider_head(save):
+    assert_refused(make_segmentor(), save(make_segmentor(channels=64).state_dict()),
+                   'checkpoint FILE does not fit the model: tensors 1 of another shape (decode_head.conv_seg.weight '
+                   '(4, 64, 1, 1) instead of (4, 48, 1, 1)); use the config it was trained with')
 
 
 def test_load_model_refuses_another_arch(save):
