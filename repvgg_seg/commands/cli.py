@@ -266,13 +266,15 @@ def load_config(args: argparse.Namespace, *scopes: str) -> 'Config':
         raise UserError(f'config {args.config} is for {found}, this tool needs one for {SCOPES[scopes[0]][0]}{hint}')
     require_mm(scope)
     import_quietly(('mmseg', scope))
+    from .options import check_options, likely_misspelled
     if args.cfg_options:
-        from .options import check_options
         check_options(config, args.cfg_options)
         try:
             config.merge_from_dict(args.cfg_options)
         except BROKEN_CONFIG as error:
             raise UserError(f'--cfg-options ({some(args.cfg_options)}) cannot be merged into {args.config}: {error}') from None
+    for line in likely_misspelled(config):
+        warn(f'config {args.config}: {line}')
     LOADED.set((config, args.config))
     return config
 
@@ -319,6 +321,13 @@ def say(line: str) -> None:
     from mmengine.dist import is_main_process
     if is_main_process():
         write(line)
+
+
+def warn(line: str) -> None:
+    """Write a warning to stderr, once for all processes."""
+    from mmengine.dist import is_main_process
+    if is_main_process():
+        sys.stderr.write(f'warning: {line}\n')
 
 
 def write(text: str) -> None:

@@ -85,7 +85,31 @@ def _check_is_read(config: Config, key: str) -> None:
 
 def is_read(key: str) -> bool:
     """Whether a runner reads what is under a dotted key of a config, unlike helper variables of its file."""
-    return key.split('.')[0] in {*inspect.signature(Runner.__init__).parameters, *OF_RUNS}
+    return key.split('.')[0] in names_that_are_read()
+
+
+def names_that_are_read() -> set[str]:
+    """Top-level keys of a config that a run reads."""
+    return {*inspect.signature(Runner.__init__).parameters, *OF_RUNS} - {'self', 'cfg'}
+
+
+def likely_misspelled(config: Config) -> Iterator[str]:
+    """Find names in a config that nothing reads, though one that is read is almost the same.
+
+    A config file may have variables of any name, which help to write it. So a name is only taken for a mistake if its value is
+    nowhere in the rest of the config.
+
+    Yields:
+        Lines for the user.
+    """
+    candidates = names_that_are_read() - {'tta_pipeline'}  # Many configs have test_pipeline for test_dataloader.
+    for key, value in config.items():
+        similar = difflib.get_close_matches(key, candidates, 1, cutoff=0.85)
+        if similar and not is_read(key) and not any(value_at(config, path) == value for path in paths(config) if is_read(path)):
+            yield f'nothing reads {key}; did you mean {similar[0]}?'
+    for place in ('env_cfg', 'auto_scale_lr'):  # Their other keys would be ignored silently.
+        for key in (config.get(place) or {}).keys() - SECTIONS[place]:
+            yield f'nothing reads {place}.{key}{nearest(config, f"{place}.{key}", place, SECTIONS[place])}'
 
 
 def _check_key(config: Config, key: str, options: Mapping[str, object]) -> None:
@@ -137,7 +161,7 @@ def value_at(config: Config, key: str) -> object:
 def known_names(config: Config, node: Mapping | Config, place: str, options: Mapping[str, object]) -> set[str] | None:
     """Keys that a part of a config can have; None if they are unknown."""
     if not place:
-        return {*config, *inspect.signature(Runner.__init__).parameters, *OF_RUNS} - {'self', 'cfg'}
+        return {*config, *names_that_are_read()}
     if place in SECTIONS:
         return SECTIONS[place]
     kind = options.get(f'{place}.type', node.get('type'))

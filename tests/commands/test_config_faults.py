@@ -4,6 +4,8 @@ from mistakes import assert_error_line
 from mmengine.config import Config
 
 from repvgg_seg.commands.config_faults import explain
+from repvgg_seg.commands.options import likely_misspelled
+from repvgg_seg.core.configs import existing_config, shipped_names
 from repvgg_seg.registry import MODELS
 
 DATASET, LOADER = 'train_dataloader=dict(dataset=dict({}))', 'train_dataloader=dict({})'
@@ -48,6 +50,27 @@ def test_mistakes_when_training(run_tool, mistaken, tmp_path, line, message):
     file = mistaken(line)
     assert_error_line(run_tool('train', file, '--work-dir', tmp_path / 'run'), f'error: config {file}: {message}')
     assert not list(tmp_path.rglob('*.pth'))
+
+
+@pytest.mark.situation('Silently wrong', 'a misspelled name at the top of a config file, e.g. `optim_wraper`', before='ignored',
+                       now='a warning with the name that was likely meant')
+@pytest.mark.parametrize(('line', 'warning'), [
+    ('optim_wraper = dict(optimizer=dict(lr=1))', 'nothing reads optim_wraper; did you mean optim_wrapper?'),
+    ("custom_hook = [dict(type='EMAHook')]", 'nothing reads custom_hook; did you mean custom_hooks?'),
+    ('auto_scale_lr = dict(enabled=False)', 'nothing reads auto_scale_lr.enabled; did you mean auto_scale_lr.enable?'),
+    ('env_cfg = dict(cudnn_benchmak=False)', 'nothing reads env_cfg.cudnn_benchmak; did you mean env_cfg.cudnn_benchmark?'),
+    ("hooks = [dict(type='EMAHook')]\ncustom_hooks = hooks", None), ('model_size = 5', None), ('test_pipeline = []', None)])
+def test_misspelled_names(run_tool, mistaken, line, warning):
+    file = mistaken(line)
+    result = run_tool('check_data', file)
+    assert result.code == 0
+    assert [text for text in result.err.splitlines() if text.startswith('warning:')] == (
+        [f'warning: config {file}: {warning}'] if warning else [])
+
+
+@pytest.mark.parametrize('name', shipped_names())
+def test_own_configs_are_not_warned_about(name):
+    assert not list(likely_misspelled(Config.fromfile(existing_config(name))))
 
 
 @pytest.mark.parametrize('verb', ['deploy', 'test'])
