@@ -101,6 +101,7 @@ def draw(measurements: Sequence[Measurement], out: Path, label: str, shown: Cont
                   STYLES.get(family, 'o'), color=color, label=family)
         texts.update({(speed, point.accuracy): point.label for speed, point in members})
     axes.set(xlabel=label, ylabel=shown.ylabel, xscale='log')
+    axes.margins(x=0.2)  # For labels beside the outermost points.
     axes.xaxis.set_major_formatter('{x:g}')
     axes.xaxis.set_minor_formatter('{x:g}')
     axes.grid(alpha=0.3, which='both')
