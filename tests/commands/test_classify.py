@@ -224,8 +224,8 @@ def test_broken_data_ends_in_one_line(run_tool, classifier_config, folders, tmp_
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
-CLASSIFIER_DIFFERS = ('checkpoint {checkpoint} does not fit the model: it was trained for another number of classes; tensors 1 '
-                      'of another shape (head.fc.weight (3, 64) instead of (3, 32)); use the config it was trained with')
+WIDER_CLASSIFIER = ('checkpoint {checkpoint} does not fit the model: tensors 1 of another shape (head.fc.weight (3, 64) '
+                    'instead of (3, 32)); use the config it was trained with')
 
 
 @pytest.mark.parametrize(('tool', 'options', 'message'), [
@@ -235,7 +235,7 @@ CLASSIFIER_DIFFERS = ('checkpoint {checkpoint} does not fit the model: it was tr
      'the training set has 12 images a process, less than one batch of 13; add images or set train_dataloader.batch_size'),
     ('classify_train', ['train_dataloader.batch_size.0=1'], '--cfg-options train_dataloader.batch_size.0: '
      'train_dataloader.batch_size is None, which has no keys; set train_dataloader.batch_size itself'),
-    ('classify_test', ['model.head.in_channels=32'], CLASSIFIER_DIFFERS),
+    ('classify_test', ['model.head.in_channels=32'], WIDER_CLASSIFIER),
 ])
 def test_wrong_settings_end_in_one_line(run_tool, classifier_config, classifier_checkpoint, tmp_path, tool, options, message):
     arguments = [classifier_config, classifier_checkpoint][:1 + (tool == 'classify_test')]
