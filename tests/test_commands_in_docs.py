@@ -1,5 +1,4 @@
 """Every command line of README, docs and the headers of configs is parsed by the parser of its own tool."""
-import argparse
 import re
 import shlex
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from parsers import nested
 
 ROOT = Path(__file__).parents[1]
 TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
@@ -79,15 +79,6 @@ def documents() -> list[Path]:
 
 
 COMMANDS = sorted({command[1:]: command for path in documents() for command in commands_in(path)}.values())
-
-
-def nested(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A parser, and those of its commands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                yield from nested(inner)
 
 
 def parse(command: Command) -> None:

@@ -198,8 +198,8 @@ def add_device(parser: argparse.ArgumentParser, default: str | None, where: str)
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Add the argument that trusts checkpoints."""
     parser.add_argument('--trust-checkpoint', action='store_true',
-                        help='also read checkpoints that contain more than tensors and .pt2 files, both of which can run any '
-                        'code, and files that differ from the record in their deploy.json')
+                        help='also read checkpoints that contain more than tensors and .pt2 files, both of which can run '
+                        'any code, and files that differ from the record in their deploy.json')
 
 
 def prepare_training(config: 'Config', args: argparse.Namespace) -> None:

@@ -23,6 +23,8 @@ OF_BUILDERS = {'type', '_delete_', '_scope_', 'init_cfg', 'priority', 'convert_t
 # Top-level keys of a config that are not arguments of MMEngine's runner.
 OF_RUNS = {'default_scope', 'distill', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile',
            'activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline'}
+# Top-level keys of a config that a run reads; others are helper variables of its file.
+READ = {*inspect.signature(Runner.__init__).parameters, *OF_RUNS} - {'self', 'cfg'}
 LOOP = {'type', 'by_epoch', 'max_epochs', 'max_iters', 'val_begin', 'val_interval', 'dynamic_intervals', 'fp16', '_delete_'}
 SECTIONS = {
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
@@ -85,12 +87,7 @@ def _check_is_read(config: Config, key: str) -> None:
 
 def is_read(key: str) -> bool:
     """Whether a runner reads what is under a dotted key of a config, unlike helper variables of its file."""
-    return key.split('.')[0] in names_that_are_read()
-
-
-def names_that_are_read() -> set[str]:
-    """Top-level keys of a config that a run reads."""
-    return {*inspect.signature(Runner.__init__).parameters, *OF_RUNS} - {'self', 'cfg'}
+    return key.split('.')[0] in READ
 
 
 def likely_misspelled(config: Config) -> Iterator[str]:
@@ -102,7 +99,7 @@ def likely_misspelled(config: Config) -> Iterator[str]:
     Yields:
         Lines for the user.
     """
-    candidates = names_that_are_read() - {'tta_pipeline'}  # Many configs have test_pipeline for test_dataloader.
+    candidates = READ - {'tta_pipeline'}  # Many configs have test_pipeline for test_dataloader.
     for key, value in config.items():
         similar = difflib.get_close_matches(key, candidates, 1, cutoff=0.85)
         if similar and not is_read(key) and not any(value_at(config, path) == value for path in paths(config) if is_read(path)):
@@ -161,7 +158,7 @@ def value_at(config: Config, key: str) -> object:
 def known_names(config: Config, node: Mapping | Config, place: str, options: Mapping[str, object]) -> set[str] | None:
     """Keys that a part of a config can have; None if they are unknown."""
     if not place:
-        return {*config, *names_that_are_read()}
+        return {*config, *READ}
     if place in SECTIONS:
         return SECTIONS[place]
     kind = options.get(f'{place}.type', node.get('type'))

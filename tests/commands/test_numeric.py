@@ -1,25 +1,15 @@
 """A number that an argument does not take ends the command with one line that says what was expected."""
-import argparse
-from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
 from mistakes import assert_error_line
+from parsers import nested
 
 from repvgg_seg.commands import numeric
 from repvgg_seg.commands.main import VERBS
 
 COUNT, SHARE, SEED = 'a whole number, 1 or more', 'a number above 0 and below 1', 'a whole number from 0 to 4294967295'
 DEPLOY, BENCHMARK = ('deploy', 'c.py', 'm.pth', '--out', 'x'), ('benchmark', 'speed', 'RepVGG-A0')
-
-
-def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A parser and those of its commands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from parsers(command)
 
 
 @pytest.mark.situation('Smaller', 'a number that an argument does not take, e.g. `prune.py --keep 1.5`',
@@ -53,7 +43,7 @@ def test_other_numbers_are_refused(run_tool, tmp_path, monkeypatch, arguments, e
 @pytest.mark.parametrize('verb', VERBS)
 def test_every_number_has_such_a_message(verb):
     module = import_module(f'repvgg_seg.commands.{verb.replace("-", "_")}')
-    plain = [action.dest for parser in parsers(module.parser()) for action in parser._actions if action.type in (int, float)]
+    plain = [action.dest for parser in nested(module.parser()) for action in parser._actions if action.type in (int, float)]
     assert plain == []
 
 
